@@ -1,0 +1,46 @@
+# Two commands: `make demo` runs the main job, `make test` passes the tests; both set up first.
+PYTHON ?= python3.11
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: setup demo test check ui base-model clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo        set up, then the whole line on the embedded default (about 10 minutes)"
+	@echo "make test        set up, then the tests (about 15 minutes)"
+	@echo "make ui          the Prefect and MLflow pages of your runs, on loopback"
+	@echo "make check       ruff, mypy, import-linter"
+	@echo "make base-model  train the embedded default's base model again from scratch"
+
+setup: $(STAMP)
+
+$(STAMP): infra/lock.txt pyproject.toml
+	@echo "Installing into .venv (about 5 GB, a few minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps -r infra/lock.txt
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python infra/check_imports.py
+	@touch $(STAMP)
+
+demo: setup
+	@$(BIN)/python -m pivotrl.mini.write
+	@$(BIN)/pivotrl run configs/mini.toml
+
+test: setup
+	@$(BIN)/python -m pytest
+
+check: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+ui: setup
+	@$(BIN)/pivotrl ui
+
+base-model: setup
+	@$(BIN)/python -m pivotrl.mini.base_model --out pivotrl/mini/model
+
+clean:
+	rm -rf .pivotrl build *.egg-info
