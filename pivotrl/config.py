@@ -1,0 +1,249 @@
+"""One TOML an experiment: every key, its meaning and its bounds. Importable in milliseconds.
+
+Unknown keys are refused with the nearest known name. Relative paths are taken from the folder
+where the command runs. This module must never know Prefect, a model or a database.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from pivotrl.types import JSON, ConfigError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _listed(value: JSON) -> JSON:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class RunConfig(Section):
+    name: str = Field(description="Names the run in the terminal, Prefect and MLflow.")
+    seed: int = Field(0, ge=0, description="The one seed; every random number follows from it.")
+
+
+class DataConfig(Section):
+    trajectories: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = Field(
+        description="One file or a list: OpenAI-chat JSONL or τ-bench v1 JSON, also gzipped."
+    )
+    tools: Path | None = Field(
+        None, description="JSON list of tools, for files whose rows declare none."
+    )
+    domain: str | None = Field(
+        None, description="Domain of rows that name none; chooses the verifier."
+    )
+    min_reward: float | None = Field(
+        1.0, description="Trajectories with a known lower reward are left out and counted."
+    )
+    validation_share: float = Field(
+        0.1, gt=0, lt=1, description="Share of split groups (tasks) held out, decided by hash."
+    )
+    shard_turns: Count = Field(
+        256, description="Assistant turns a shard; a trajectory is never split."
+    )
+    limit: Count | None = Field(None, description="Read only this many trajectories (a trial run).")
+
+
+class ModelConfig(Section):
+    path: Path = Field(description="Folder in Hugging Face layout: weights, tokenizer, template.")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights.")
+    device: str = Field("cpu", description="Where torch computes: cpu, cuda, cuda:0.")
+    batch_rows: Count = Field(256, description="Sequences decoded at once.")
+
+
+class ProfileConfig(Section):
+    samples: int = Field(16, ge=2, description="K, rollouts a candidate of the reference policy.")
+    temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
+    top_p: Share = Field(1.0, description="Nucleus share.")
+    max_tokens: Count = Field(256, description="Longest action in tokens.")
+
+
+class VerifyConfig(Section):
+    mode: Literal["functional", "strict"] = Field(
+        "functional", description="Functional reward, or the paper's control: string equality."
+    )
+
+
+class SelectConfig(Section):
+    lambda_diff: Share = Field(0.6, description="λ: a pivot's mean reward is below it.")
+    minimum_valid: Share = Field(
+        0.5, description="A candidate with a smaller share of valid rollouts is unprofiled."
+    )
+
+
+class TrainConfig(Section):
+    rounds: Count = Field(1, description="A further round profiles again with the new policy.")
+    steps: Count = Field(100, description="Optimiser batches a round.")
+    pivots_per_step: Count = Field(16, description="B, pivots a step.")
+    group_size: int = Field(16, ge=2, description="G, actions sampled at a pivot.")
+    updates_per_batch: Count = Field(1, description="Optimiser steps on one sampled batch.")
+    learning_rate: float = Field(1e-6, gt=0, description="Peak learning rate of AdamW.")
+    warmup_steps: int = Field(0, ge=0, description="Linear warm-up, in steps.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    clip_low: float = Field(0.2, gt=0, lt=1, description="ε below 1 of the probability ratio.")
+    clip_high: float = Field(0.2, gt=0, description="ε above 1 of the probability ratio.")
+    kl_beta: float = Field(0.0, ge=0, description="β of KL(π‖π₀); 0 keeps no reference model.")
+    advantage: Literal["population", "sample", "leave_one_out", "no_std"] = Field(
+        "population", description="How rewards are normalised within the group."
+    )
+    temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
+    max_tokens: Count = Field(256, description="Longest action in tokens.")
+    micro_batch_tokens: Count = Field(16384, description="Tokens of one forward and backward.")
+    validate_every: Count = Field(25, description="Steps between validations.")
+    validation_pivots: int = Field(64, ge=0, description="Held-out candidates validated on.")
+    validation_samples: Count = Field(4, description="Actions sampled at each of them.")
+    checkpoint_every: Count = Field(10, description="Steps between checkpoints (resume points).")
+    stale_share: float = Field(
+        1 / 3,
+        ge=0,
+        lt=1,
+        description="A round ends when reward std falls to this share of its first.",
+    )
+
+
+class SFTConfig(Section):
+    enabled: bool = Field(False, description="Also train the SFT control and show it beside.")
+    learning_rates: tuple[float, ...] = Field(
+        (1e-5,), description="Swept; the best in domain wins."
+    )
+    epochs: tuple[int, ...] = Field((2,), description="Swept with every learning rate.")
+    batch_size: Count = Field(16, description="Demonstrations a step.")
+
+
+class EvaluateConfig(Section):
+    environment: str | None = Field(None, description="Live domain to score in: retail.")
+    tasks: Count = Field(400, description="Fresh test tasks of the live domain.")
+    max_tokens: Count = Field(256, description="Longest answer and action in tokens.")
+    benchmarks: tuple[str, ...] = Field((), description="Out-of-domain benchmarks to run.")
+    benchmark_items: Path | None = Field(
+        None, description="Folder with one <benchmark>.jsonl each."
+    )
+    items: Count = Field(500, description="Items of each benchmark.")
+
+
+class RegisterConfig(Section):
+    model: str = Field("pivotrl", description="Registered model in MLflow.")
+    alias: str = Field("challenger", description="Alias that the new version takes.")
+
+
+class Config(Section):
+    run: RunConfig
+    data: DataConfig
+    model: ModelConfig
+    profile: ProfileConfig = ProfileConfig()
+    verify: VerifyConfig = VerifyConfig()
+    select: SelectConfig = SelectConfig()
+    train: TrainConfig = TrainConfig()
+    sft: SFTConfig = SFTConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    register_: RegisterConfig = Field(RegisterConfig(), alias="register")
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The checked configuration in the TOML file `path`, with `key=value` overrides on top.
+
+    A value is read as TOML and, where that fails, as a plain string.
+    Raises ConfigError, one line naming the file, the key and the remedy.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such configuration file; see configs/") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(f"{path}: cannot be read as TOML: {error}") from None
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"{override!r}: an override is written key=value, e.g. run.seed=1")
+        _set(tree, key.split("."), _value(text))
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(error)}") from None
+
+
+def _value(text: str) -> JSON:
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _set(tree: dict[str, Any], keys: Sequence[str], value: JSON) -> None:
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{'.'.join(keys)}: {key} is a value, not a section")
+    tree[keys[-1]] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    key = ".".join(place)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _known(place[:-1])
+        near = difflib.get_close_matches(place[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}{more}"
+    if first["type"] == "missing":
+        return f"key {key!r} is missing; add it to the file or type {key}=VALUE{more}"
+    return f"{key} = {first['input']!r}: {first['msg'].lower()}{more}"
+
+
+def _known(place: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in place:
+        field = next((f for n, f in model.model_fields.items() if (f.alias or n) == part), None)
+        if field is None or not isinstance(field.annotation, type):
+            return []
+        model = field.annotation
+    return [f.alias or n for n, f in model.model_fields.items()]
+
+
+def flatten(config: Config) -> dict[str, JSON]:
+    """`{"section.key": value}`, as MLflow parameters and the documentation list them."""
+    tree: Mapping[str, Mapping[str, JSON]] = config.model_dump(mode="json", by_alias=True)
+    return {f"{s}.{k}": v for s, section in tree.items() for k, v in section.items()}
+
+
+def describe() -> str:
+    """Every key with its default and meaning as Markdown: `docs/configuration.md`."""
+    lines = [
+        "# Configuration",
+        "",
+        "One TOML an experiment; `python -m pivotrl.config` prints this page. On the command line",
+        "any key is `section.key=value`.",
+    ]
+    for name, field in Config.model_fields.items():
+        section = field.annotation
+        assert isinstance(section, type) and issubclass(section, Section)
+        lines += [
+            "",
+            f"## {field.alias or name}",
+            "",
+            "| key | default | meaning |",
+            "|---|---|---|",
+        ]
+        for key, leaf in section.model_fields.items():
+            default = "required" if leaf.is_required() else f"`{leaf.default}`"
+            lines.append(f"| `{key}` | {default} | {leaf.description} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(describe(), end="")

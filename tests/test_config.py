@@ -1,0 +1,73 @@
+"""Configuration: every key documented, unknown ones refused with the nearest name, bounds held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pivotrl.config import Config, Section, describe, flatten, load_config
+from pivotrl.types import ConfigError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", ["mini.toml", "own.toml"])
+def test_shipped_configurations_load(name: str) -> None:
+    config = load_config(ROOT / "configs" / name)
+    assert config.run.name == name.removesuffix(".toml")
+    assert flatten(config)["select.lambda_diff"] == 0.6
+
+
+def test_overrides_are_toml_or_text() -> None:
+    overrides = ["run.seed=3", "model.path=some/folder", "sft.epochs=[1, 2]", "data.domain=retail"]
+    config = load_config(ROOT / "configs/own.toml", overrides)
+    assert config.run.seed == 3
+    assert config.model.path == Path("some/folder")
+    assert config.sft.epochs == (1, 2)
+    assert config.data.domain == "retail"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("select.lamda_diff=0.5", ["select.lamda_diff", "did you mean 'lambda_diff'"]),
+        ("trian.steps=5", ["trian", "did you mean 'train'"]),
+        ("select.lambda_diff=0", ["select.lambda_diff", "greater than 0"]),
+        ("select.lambda_diff=1.5", ["select.lambda_diff", "less than or equal to 1"]),
+        ("profile.samples=1", ["profile.samples", "greater than or equal to 2"]),
+        ("train.group_size=1", ["train.group_size", "greater than or equal to 2"]),
+        ("model.dtype=float8", ["model.dtype", "float32"]),
+        ("noequals", ["key=value"]),
+        ("run.name.deeper=1", ["name is a value"]),
+    ],
+)
+def test_a_wrong_key_or_value_is_one_line_with_the_remedy(override: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(ROOT / "configs/own.toml", [override])
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def test_a_missing_file_broken_toml_and_missing_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such configuration file"):
+        load_config(tmp_path / "none.toml")
+    (tmp_path / "broken.toml").write_text("[run\n")
+    with pytest.raises(ConfigError, match="cannot be read as TOML"):
+        load_config(tmp_path / "broken.toml")
+    (tmp_path / "short.toml").write_text("[run]\nname = 'x'\n[model]\npath = 'm'\n")
+    with pytest.raises(ConfigError, match=r"data' is missing"):
+        load_config(tmp_path / "short.toml")
+
+
+def test_every_key_says_what_it_means_and_the_page_is_true() -> None:
+    for field in Config.model_fields.values():
+        assert isinstance(field.annotation, type)
+        assert issubclass(field.annotation, Section)
+        for key, leaf in field.annotation.model_fields.items():
+            assert leaf.description, key
+    assert (ROOT / "docs/configuration.md").read_text() == describe(), (
+        "run: python -m pivotrl.config > docs/configuration.md"
+    )
