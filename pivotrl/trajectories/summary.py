@@ -1,0 +1,71 @@
+"""What is in the files: the counts that `pivotrl inspect` prints before anything is started."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pivotrl.trajectories import BadRow, read_labelled
+from pivotrl.types import Role, ToolSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    rows: int
+    """Trajectories and bad rows together."""
+    formats: Mapping[str, int]
+    """Rows by format."""
+    trajectories: int
+    bad_rows: Mapping[str, int]
+    """Rows by reason."""
+    rewarded: int
+    """Trajectories whose reward is known."""
+    solved: int
+    """Trajectories with a reward of at least 1."""
+    undeclared: int
+    """Trajectories that call tools though none is declared anywhere."""
+    turns: int
+    """Assistant turns: text turns and tool-call turns."""
+    text_turns: int
+    tool_call_turns: int
+    tools: Mapping[str, int]
+    """Calls by tool."""
+
+
+def summarise(
+    paths: Sequence[Path], *, tools: tuple[ToolSpec, ...] | None = None, domain: str | None = None
+) -> Summary:
+    """Reads the files whole, keeping only counts. Raises as `read` does."""
+    formats: Counter[str] = Counter()
+    bad_rows: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    trajectories = rewarded = solved = undeclared = text_turns = tool_call_turns = 0
+    for label, result in read_labelled(paths, tools=tools, domain=domain):
+        formats[label] += 1
+        if isinstance(result, BadRow):
+            bad_rows[result.reason] += 1
+            continue
+        trajectories += 1
+        rewarded += result.reward is not None
+        solved += result.reward is not None and result.reward >= 1
+        undeclared += not result.tools_declared
+        for message in result.messages:
+            if message.role == Role.ASSISTANT:
+                text_turns += not message.tool_calls
+                tool_call_turns += bool(message.tool_calls)
+                calls.update(call.name for call in message.tool_calls)
+    return Summary(
+        rows=formats.total(),
+        formats=formats,
+        trajectories=trajectories,
+        bad_rows=bad_rows,
+        rewarded=rewarded,
+        solved=solved,
+        undeclared=undeclared,
+        turns=text_turns + tool_call_turns,
+        text_turns=text_turns,
+        tool_call_turns=tool_call_turns,
+        tools=calls,
+    )

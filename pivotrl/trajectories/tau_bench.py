@@ -1,0 +1,26 @@
+"""τ-bench v1: a list of `{task_id, trial, reward, info, traj}`; `traj` is OpenAI chat.
+
+The files declare no tools: give them with `data.tools`. Source: sierra-research/tau-bench.
+"""
+
+from __future__ import annotations
+
+from pivotrl.trajectories.draft import Draft
+from pivotrl.types import JSON
+
+NAME = "tau_bench"
+
+
+def recognises(row: JSON) -> bool:
+    return isinstance(row, dict) and "task_id" in row and isinstance(row.get("traj"), list)
+
+
+def parse(row: JSON) -> Draft:
+    return Draft(
+        messages=row["traj"],
+        tools=row.get("tools"),
+        task=row["task_id"],
+        domain=row.get("domain"),
+        reward=row.get("reward"),
+        accepted_actions=row.get("accepted_actions"),
+    )
