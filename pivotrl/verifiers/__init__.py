@@ -1,0 +1,43 @@
+"""Verifiers: is an action as right as the demonstration? Found by domain, judged from data alone.
+
+A verifier sees the candidate and the action and nothing else: never an environment, a model or a
+store. A package can add domains through the entry-point group `pivotrl.verifiers`: the name is the
+domain, the object a callable without arguments that returns a `Verifier`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import Literal
+
+from pivotrl.types import ConfigError, Verifier
+from pivotrl.verifiers.strict import StrictVerifier
+from pivotrl.verifiers.tool_use import ToolUseVerifier
+
+ENTRY_POINT_GROUP = "pivotrl.verifiers"
+TOOL_USE_DOMAINS = ("tool_use", "retail", "airline", "telecom")
+"""Conversations with tools, as in the paper's τ² domain."""
+
+
+@lru_cache(maxsize=256)
+def verifier_for(domain: str, mode: Literal["functional", "strict"] = "functional") -> Verifier:
+    """The verifier of a domain; `strict` is the same for all. ConfigError if none is known."""
+    if mode == "strict":
+        return StrictVerifier()
+    if mode != "functional":
+        raise ConfigError(f"verifier mode {mode!r} is unknown: use 'functional' or 'strict'")
+    added = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if domain in added:
+        verifier: Verifier = added[domain].load()()
+        return verifier
+    if domain in TOOL_USE_DOMAINS:
+        return ToolUseVerifier()
+    known = sorted({*TOOL_USE_DOMAINS, *added})
+    near = difflib.get_close_matches(domain, known, 1)
+    raise ConfigError(
+        f"no verifier for domain {domain!r}"
+        + (f" (did you mean {near[0]!r}?)" if near else "")
+        + f": use one of {', '.join(known)}, or 'tool_use' for any conversation with tools"
+    )

@@ -1,0 +1,239 @@
+"""Are two argument values the same through the tool's JSON Schema and its declared equivalences?
+
+Types are coerced where the schema says so, defaults filled, key order ignored; a property may
+carry `x-pivotrl` {"compare", "tolerance", "casefold"}, and what a tool or an object declares holds
+for everything inside it. Depth and time are bounded by the reference, so a hostile action costs
+nothing. This module must never know which tool it judges, and never call one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pivotrl.types import JSON
+from pivotrl.verifiers.comparison import NO_CONTEXT, Context, Undecidable, excerpt
+from pivotrl.verifiers.values import conforms, same_scalar
+
+COMPARE = frozenset({"exact", "text", "number", "date", "set", "ignore"})
+MAX_DEPTH = 64
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defect:
+    category: str
+    path: str
+    expected: str = ""
+    given: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """Where in the arguments the comparison is."""
+
+    root: Mapping[str, JSON]
+    """The whole schema, for `$ref`."""
+    declared: Mapping[str, JSON] = field(default_factory=dict)
+    """The `x-pivotrl` in force here, inherited from the objects around."""
+    context: Context = NO_CONTEXT
+    """For `compare: text`."""
+    path: str = ""
+    depth: int = 0
+
+
+def compare_values(schema: JSON, reference: JSON, given: JSON, scope: Scope) -> list[Defect]:
+    """Every difference between two values; empty when they are the same. Undecidable if broken."""
+    schema = _resolved(schema, scope)
+    declared = scope.declared
+    if own := schema.get("x-pivotrl"):
+        if not isinstance(own, dict):
+            raise Undecidable(f"x-pivotrl at {scope.path or 'the arguments'} must be an object")
+        declared = {**declared, **own}
+    compare = declared.get("compare")
+    if compare is not None and compare not in COMPARE:
+        raise Undecidable(f"x-pivotrl at {scope.path or 'the arguments'}: no compare {compare!r}")
+    if compare == "ignore":
+        return [] if conforms(schema, given) else [_wrong(scope, reference, given)]
+    if branches := _branches(schema):
+        inner = _inside(scope, "", declared)
+        found: list[Defect] = []
+        for branch in _fitting(branches, reference, scope):
+            defects = compare_values(branch, reference, given, inner)
+            if not defects:
+                return []
+            found = found if found and len(found) <= len(defects) else defects
+        return found
+    if isinstance(reference, dict) and isinstance(given, dict):
+        return _compare_objects(schema, reference, given, scope, declared)
+    if isinstance(reference, list) and isinstance(given, list):
+        return _compare_arrays(schema, reference, given, scope, declared)
+    same = same_scalar(schema, reference, given, declared, scope.context)
+    return [] if same else [_wrong(scope, reference, given)]
+
+
+def matching(rows: int, columns: int, same: Callable[[int, int], bool]) -> dict[int, int]:
+    """A largest one-to-one matching, column -> row (augmenting paths); `same` is asked once a pair.
+
+    At most `rows` × `columns` comparisons; callers bound both.
+    """
+    edges = [[c for c in range(columns) if same(r, c)] for r in range(rows)]
+    owner: dict[int, int] = {}
+
+    def augment(row: int, seen: set[int]) -> bool:
+        for column in edges[row]:
+            if column not in seen:
+                seen.add(column)
+                if column not in owner or augment(owner[column], seen):
+                    owner[column] = row
+                    return True
+        return False
+
+    for row in range(rows):
+        augment(row, set())
+    return owner
+
+
+def _compare_objects(
+    schema: Mapping[str, JSON],
+    reference: dict[str, JSON],
+    given: dict[str, JSON],
+    scope: Scope,
+    declared: Mapping[str, JSON],
+) -> list[Defect]:
+    properties = schema.get("properties") or {}
+    required = schema.get("required") or ()
+    others = schema.get("additionalProperties")
+    others = others if isinstance(others, dict) else {}
+    if not isinstance(properties, dict) or not isinstance(required, (list, tuple)):
+        raise Undecidable(f"the schema at {scope.path or 'the arguments'} is not a JSON Schema")
+    defects = []
+    for key in dict.fromkeys((*reference, *properties)):
+        below = properties.get(key, others)
+        inner = _inside(scope, f"{scope.path}.{key}" if scope.path else key, declared)
+        if key in required and key in reference and key not in given:
+            defects.append(_wrong(inner, reference[key], "", "missing_argument"))
+            continue
+        wanted, got = _filled(reference, key, below), _filled(given, key, below)
+        if wanted is _ABSENT and got is _ABSENT:
+            continue
+        if got is _ABSENT:
+            if _ignored(below, declared):
+                continue
+            category = "wrong_argument" if key in given else "missing_argument"
+            defects.append(_wrong(inner, wanted, given.get(key, ""), category))
+        elif wanted is _ABSENT:
+            if not (_ignored(below, declared) and conforms(below, got)):
+                defects.append(_wrong(inner, "", got, "unexpected_argument"))
+        else:
+            defects += compare_values(below, wanted, got, inner)
+    unknown = next((k for k in given if k not in reference and k not in properties), None)
+    if unknown is not None:
+        name = excerpt(unknown)
+        inner = _inside(scope, f"{scope.path}.{name}" if scope.path else name, declared)
+        defects.append(_wrong(inner, "", given[unknown], "unexpected_argument"))
+    return defects
+
+
+def _compare_arrays(
+    schema: Mapping[str, JSON],
+    reference: list[JSON],
+    given: list[JSON],
+    scope: Scope,
+    declared: Mapping[str, JSON],
+) -> list[Defect]:
+    if len(reference) != len(given):
+        return [_wrong(scope, reference, given)]
+    items = schema.get("items")
+    items = items if isinstance(items, dict) else {}
+    unordered = declared.get("compare") == "set"
+    if unordered:
+        declared = {k: v for k, v in declared.items() if k != "compare"}
+        inner = _inside(scope, f"{scope.path}[]", declared)
+        whole = matching(
+            len(reference),
+            len(given),
+            lambda r, c: not compare_values(items, reference[r], given[c], inner),
+        )
+        return [] if len(whole) == len(reference) else [_wrong(scope, reference, given)]
+    defects = []
+    for index, (wanted, got) in enumerate(zip(reference, given, strict=True)):
+        inner = _inside(scope, f"{scope.path}[{index}]", declared)
+        defects += compare_values(items, wanted, got, inner)
+    return defects
+
+
+def _resolved(schema: JSON, scope: Scope) -> Mapping[str, JSON]:
+    """The schema with `$ref` followed and `allOf` merged."""
+    if scope.depth > MAX_DEPTH:
+        raise Undecidable(f"nested deeper than {MAX_DEPTH} levels at {scope.path[:80]}")
+    for _ in range(MAX_DEPTH):
+        if schema is True or schema is None:
+            return {}
+        if not isinstance(schema, dict):
+            raise Undecidable(f"the schema at {scope.path or 'the arguments'} is not an object")
+        if "$ref" not in schema:
+            break
+        target: JSON = scope.root
+        for step in str(schema["$ref"]).removeprefix("#").strip("/").split("/"):
+            if step and not (isinstance(target, dict) and step in target):
+                raise Undecidable(f"the schema has no {schema['$ref']!r}")
+            target = target[step] if step else target
+        if not isinstance(target, dict):
+            raise Undecidable(f"{schema['$ref']!r} is not a schema")
+        schema = {**target, **{k: v for k, v in schema.items() if k != "$ref"}}
+    else:
+        raise Undecidable("a $ref leads back to itself")
+    if not schema.get("allOf"):
+        return schema
+    merged = {k: v for k, v in schema.items() if k != "allOf"}
+    for each in schema["allOf"]:
+        part = _resolved(each, _inside(scope, "", scope.declared))
+        properties = {**part.get("properties", {}), **merged.get("properties", {})}
+        merged = {**part, **merged} | ({"properties": properties} if properties else {})
+    return merged
+
+
+def _branches(schema: Mapping[str, JSON]) -> list[JSON]:
+    for word in ("anyOf", "oneOf"):
+        if schema.get(word):
+            rest = {k: v for k, v in schema.items() if k != word}
+            return [{**rest, **b} if isinstance(b, dict) else b for b in schema[word]]
+    if isinstance(schema.get("type"), list):
+        return [{**schema, "type": kind} for kind in schema["type"]]
+    return []
+
+
+def _fitting(branches: list[JSON], reference: JSON, scope: Scope) -> list[JSON]:
+    """The branches that the reference's own type fits, or all if none does."""
+    return [b for b in branches if conforms(_resolved(b, scope), reference)] or branches
+
+
+def _ignored(schema: JSON, declared: Mapping[str, JSON]) -> bool:
+    own = schema.get("x-pivotrl") if isinstance(schema, dict) else None
+    own = own if isinstance(own, dict) else {}
+    return own.get("compare", declared.get("compare")) == "ignore"
+
+
+def _filled(values: dict[str, JSON], key: str, schema: JSON) -> JSON:
+    """The value of an argument; null and left out both mean the default, or absent."""
+    value = values.get(key)
+    if value is None and isinstance(schema, dict):
+        value = schema.get("default")
+    return _ABSENT if value is None else value
+
+
+def _inside(scope: Scope, path: str, declared: Mapping[str, JSON]) -> Scope:
+    return Scope(
+        root=scope.root,
+        declared=declared,
+        context=scope.context,
+        path=path or scope.path,
+        depth=scope.depth + 1,
+    )
+
+
+def _wrong(scope: Scope, reference: JSON, given: JSON, category: str = "wrong_argument") -> Defect:
+    return Defect(
+        category=category, path=scope.path, expected=excerpt(reference), given=excerpt(given)
+    )

@@ -1,0 +1,55 @@
+"""What comparing an action with one reference gives; shared by every verifier.
+
+It must never know a domain: only why two actions differ and how far apart they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from pivotrl.types import JSON
+
+ACCEPTED = "accepted"
+EXCERPT_CHARACTERS = 160
+
+
+class Undecidable(ValueError):
+    """The reference or the tool's schema is broken: no action can be judged against it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """An action against one reference."""
+
+    category: str
+    """`accepted`, or why not, as one stable word or two."""
+    closeness: float = 0.0
+    """In [0, 1]; 1 is accepted. Only used to name the closest reference."""
+    details: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What texts are compared in."""
+
+    state: Sequence[str] = ()
+    """Every text that the policy saw."""
+    verbs: frozenset[str] = frozenset()
+    """Stems of what the tools do (`cancel` of `cancel_order`): words that must not be exchanged."""
+
+
+NO_CONTEXT = Context()
+MATCH = Comparison(category=ACCEPTED, closeness=1.0)
+
+
+def excerpt(value: JSON) -> str:
+    """The start of a value for a report: bounded, and always encodable, however odd it is."""
+    if isinstance(value, str):
+        return value[:EXCERPT_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+    try:
+        return orjson.dumps(value)[:EXCERPT_CHARACTERS].decode("utf-8", "ignore")
+    except (TypeError, ValueError, RecursionError):
+        return f"<{type(value).__name__}>"

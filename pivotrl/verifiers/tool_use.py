@@ -1,0 +1,148 @@
+"""The functional verifier of conversational tool use: is an action as right as a known one?
+
+Known to be right are the demonstration and the row's accepted actions, through the tools' schemas
+and what they declare equivalent. Nothing else is asked: no environment, no model, no hidden state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pivotrl.types import (
+    JSON,
+    Action,
+    Candidate,
+    FinishReason,
+    Message,
+    Role,
+    ToolSpec,
+    Trajectory,
+    Verdict,
+    VerdictStatus,
+)
+from pivotrl.verifiers.comparison import ACCEPTED, Comparison, Context, Undecidable, excerpt
+from pivotrl.verifiers.english import verb_of
+from pivotrl.verifiers.text import compare_texts
+from pivotrl.verifiers.tool_calls import compare_call, compare_calls
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    references: tuple[Message, ...]
+    tools: dict[str, ToolSpec] | None
+    context: Context
+
+
+class ToolUseVerifier:
+    name = "tool_use"
+
+    def __init__(self) -> None:
+        # Actions come in groups: the last candidate is remembered, by identity and thus held.
+        self._last: tuple[Trajectory, int, _Prepared] | None = None
+
+    def verify(self, candidate: Candidate, action: Action) -> Verdict:
+        """Judge an action: 1 if it is the demonstration or an accepted action, else 0 and why.
+
+        Of several references the details are those of the closest, `reference` its index (0 is
+        the demonstration). A reference that cannot be judged leaves every action `undecided`
+        (category `undecidable`, reward None): it is a defect of the row, not of the policy.
+        Never raises.
+        """
+        try:
+            last = self._last
+            if last and last[0] is candidate.trajectory and last[1] == candidate.turn:
+                prepared = last[2]
+            else:
+                prepared = _prepare(candidate)
+                self._last = (candidate.trajectory, candidate.turn, prepared)
+            return unfinished(action) or _judge(prepared, action)
+        except Undecidable as reason:
+            return Verdict(
+                status=VerdictStatus.UNDECIDED,
+                reward=None,
+                category="undecidable",
+                details={"reason": excerpt(str(reason))},
+            )
+        except Exception as error:  # a defect of ours must never become a reward
+            return Verdict(
+                status=VerdictStatus.ERROR,
+                reward=None,
+                category="error",
+                details={"reason": excerpt(f"{type(error).__name__}: {error}")},
+            )
+
+
+def unfinished(action: Action) -> Verdict | None:
+    """The verdict on an action that was cut or whose tool markup cannot be read, else None."""
+    if action.finish_reason == FinishReason.LENGTH:
+        return rejection("truncated", {})
+    if action.malformed:
+        return rejection("malformed", {"reason": excerpt(action.malformed[0])})
+    return None
+
+
+def rejection(category: str, details: dict[str, JSON]) -> Verdict:
+    return Verdict(status=VerdictStatus.OK, reward=0.0, category=category, details=details)
+
+
+def acceptance(details: dict[str, JSON]) -> Verdict:
+    return Verdict(status=VerdictStatus.OK, reward=1.0, category=ACCEPTED, details=details)
+
+
+def _prepare(candidate: Candidate) -> _Prepared:
+    """All that does not depend on the action. Undecidable if a reference cannot be judged."""
+    tools = {t.name: t for t in candidate.tools} if candidate.trajectory.tools_declared else None
+    references = (candidate.demonstration, *candidate.accepted_actions)
+    for reference in references:
+        _require_judgeable(reference, tools)
+    return _Prepared(
+        references=references,
+        tools=tools,
+        context=Context(
+            state=tuple(m.content for m in candidate.messages if m.content),
+            verbs=frozenset(verb for tool in candidate.tools if (verb := verb_of(tool.name))),
+        ),
+    )
+
+
+def _judge(prepared: _Prepared, action: Action) -> Verdict:
+    closest, of = Comparison(category="", closeness=-1.0), 0
+    for index, reference in enumerate(prepared.references):
+        comparison = _compare(reference, action, prepared)
+        if comparison.category == ACCEPTED:
+            return acceptance({"reference": index})
+        if comparison.closeness > closest.closeness:
+            closest, of = comparison, index
+    return rejection(closest.category, {**closest.details, "reference": of})
+
+
+def _compare(reference: Message, action: Action, prepared: _Prepared) -> Comparison:
+    if action.tool_calls and reference.tool_calls:
+        return compare_calls(
+            reference.tool_calls, action.tool_calls, prepared.tools, prepared.context
+        )
+    if action.tool_calls:
+        return Comparison(
+            category="call_instead_of_text", details={"given": excerpt(action.tool_calls[0].name)}
+        )
+    if not reference.tool_calls:
+        return compare_texts(reference.content, action.text, prepared.context)
+    category = "text_instead_of_call" if action.text.strip() else "missing_call"
+    return Comparison(category=category, details={"expected": reference.tool_calls[0].name})
+
+
+def _require_judgeable(reference: Message, tools: dict[str, ToolSpec] | None) -> None:
+    if reference.role != Role.ASSISTANT:
+        raise Undecidable(f"the demonstration is a message of role {reference.role}")
+    if not reference.tool_calls and not reference.content.strip():
+        raise Undecidable("the demonstration is empty: it has neither text nor a call")
+    for call in reference.tool_calls:
+        if tools is not None and call.name not in tools:
+            raise Undecidable(f"the demonstration calls {call.name!r}, which no tool declares")
+        if call.arguments is not None and not isinstance(call.arguments, dict):
+            raise Undecidable(f"the demonstration's arguments of {call.name!r} are no object")
+        if defects := compare_call(call, call, tools):
+            raise Undecidable(
+                f"the demonstration's call of {call.name!r} does not equal itself at "
+                f"{defects[0].path!r}"
+            )

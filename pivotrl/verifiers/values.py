@@ -1,0 +1,175 @@
+"""Are two single values the same, given the type and the equivalences that are declared for them?
+
+Coercion is what a lenient tool would do: "5", 5 and 5.0 are one number, "true" is true, 5 is "5"
+where a string is declared. Strings are exact but for Unicode form, typographic quotes and white
+space. Every step is bounded in the size of the values. This module must never know a tool.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from pivotrl.types import JSON
+from pivotrl.verifiers.comparison import Context
+from pivotrl.verifiers.facts import date_of
+from pivotrl.verifiers.text import compare_texts
+
+RELATIVE_FLOAT_NOISE = 1e-9
+_NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,29})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_YEAR_FIRST = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}", re.ASCII)
+_PLAIN = str.maketrans("‘’‚“”„\u00a0\u202f‐‑", "'''\"\"\"  --")
+# Names that real tool files use for JSON Schema types (BFCL, Python signatures).
+_TYPES = {"dict": "object", "tuple": "array", "list": "array", "float": "number"}
+_TYPES |= {"double": "number", "int": "integer", "str": "string", "bool": "boolean", "any": ""}
+
+
+def declared_type(schema: JSON) -> str:
+    """The declared JSON type, "" when there is none."""
+    kind = schema.get("type") if isinstance(schema, dict) else None
+    kind = kind.lower() if isinstance(kind, str) else ""
+    return _TYPES.get(kind, kind)
+
+
+def conforms(schema: JSON, value: JSON) -> bool:
+    """Whether a value is, or coerces to, the declared type, and is in the enum if there is one."""
+    if not isinstance(schema, dict):
+        return True
+    if (enum := schema.get("enum")) and not any(_equal(v, value) for v in enum):
+        return False
+    kind = declared_type(schema)
+    if kind in _COERCIONS:
+        return _COERCIONS[kind](value) is not None
+    types = {dict: "object", list: "array", type(None): "null"}
+    return not kind or kind == types.get(type(value))
+
+
+def same_scalar(
+    schema: Mapping[str, JSON],
+    reference: JSON,
+    given: JSON,
+    declared: Mapping[str, JSON],
+    context: Context,
+) -> bool:
+    """Whether two values, not both objects and not both arrays, are the same."""
+    kind = "number" if declared.get("compare") == "number" else declared_type(schema)
+    strings = isinstance(reference, str) and isinstance(given, str)
+    # Without a declared type, a number or a truth value may still differ in spelling alone.
+    open_ = not kind and not strings
+    if kind in ("number", "integer") or open_:
+        wanted, got = _number(reference), _number(given)
+        if wanted is not None and got is not None:
+            return _close(wanted, got, declared.get("tolerance"))
+    if kind == "boolean" or open_:
+        truth, other = _boolean(reference), _boolean(given)
+        if truth is not None and other is not None:
+            return truth == other
+    if kind == "string" or strings:
+        left, right = _string(reference), _string(given)
+        if left is not None and right is not None:
+            return _same_string(schema, left, right, declared, context)
+    return _equal(reference, given)
+
+
+def _same_string(
+    schema: Mapping[str, JSON],
+    reference: str,
+    given: str,
+    declared: Mapping[str, JSON],
+    context: Context,
+) -> bool:
+    if reference == given:
+        return True
+    if len(given) > 4 * len(reference) + 1000:
+        return False
+    compare, format_ = declared.get("compare"), schema.get("format")
+    if compare == "text":
+        return compare_texts(reference, given, context).closeness == 1.0
+    if declared.get("casefold"):
+        reference, given = reference.casefold(), given.casefold()
+    left, right = _plain(reference), _plain(given)
+    if left == right:
+        return True
+    reading: Callable[[str], str | datetime | None]
+    if format_ == "date-time":
+        reading = _instant
+    elif compare == "date" or format_ == "date" or _both(_YEAR_FIRST, left, right):
+        reading = date_of
+    else:
+        return False
+    return reading(left) is not None and reading(left) == reading(right)
+
+
+def _number(value: JSON) -> int | float | None:
+    if isinstance(value, str):
+        if len(value) > 64 or not _NUMBER.fullmatch(value.strip()):
+            return None
+        value = float(value) if re.search(r"[.eE]", value) else int(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if isinstance(value, int) or math.isfinite(value) else None
+
+
+def _close(wanted: int | float, got: int | float, tolerance: JSON) -> bool:
+    try:
+        if isinstance(tolerance, (int, float)) and abs(wanted - got) <= tolerance:
+            return True
+        if isinstance(wanted, int) and isinstance(got, int):
+            return wanted == got
+        return wanted == got or math.isclose(wanted, got, rel_tol=RELATIVE_FLOAT_NOISE)
+    except OverflowError:
+        return False
+
+
+def _boolean(value: JSON) -> bool | None:
+    if isinstance(value, str) and len(value) <= 8:
+        return {"true": True, "false": False}.get(value.strip().lower())
+    return value if isinstance(value, bool) else None
+
+
+def _string(value: JSON) -> str | None:
+    """What a tool that declares a string would read; 5.0 reads as "5"."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and value.bit_length() > 512:
+        return None
+    return str(value) if isinstance(value, (str, int, float)) else None
+
+
+_COERCIONS: Mapping[str, Callable[[JSON], JSON]] = {
+    "number": _number,
+    "integer": _number,
+    "boolean": _boolean,
+    "string": _string,
+}
+
+
+def _plain(text: str) -> str:
+    """Unicode and white space normalised; line breaks inside are kept, since code needs them."""
+    text = unicodedata.normalize("NFC", text).translate(_PLAIN).strip()
+    if "\n" not in text and "\r" not in text:
+        return " ".join(text.split())
+    return "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        return None
+
+
+def _both(pattern: re.Pattern[str], left: str, right: str) -> bool:
+    return pattern.fullmatch(left) is not None and pattern.fullmatch(right) is not None
+
+
+def _equal(left: JSON, right: JSON) -> bool:
+    """Equality of scalars that, unlike Python's, keeps true apart from 1."""
+    if isinstance(left, (dict, list)) or isinstance(right, (dict, list)):
+        return False
+    return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)
