@@ -1,0 +1,131 @@
+"""The expert of the retail domain and the environment's own judgement of an action.
+
+`expert_actions` names all that is right at a state, `oracle` tries it out in the world. This
+module must never be used for rewards: those judge from the trajectory row alone.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from pivotrl.environments.retail_language import EXPERT_WORDINGS, PLAIN_WORDINGS
+from pivotrl.environments.retail_world import Retail, current, missing, written
+from pivotrl.types import Action, EnvironmentState, ToolCall
+
+EXPERT_ORDER = ("order", "user_id", "user", "reason", "product")
+"""The expert looks up the order before it asks who is there; the noisy policy does not."""
+OTHER_WAY = 0.15
+"""How often the demonstration takes another of the right ways, when `rng` is given."""
+
+
+def expert_actions(state: EnvironmentState, rng: random.Random | None = None) -> list[Action]:
+    """All right actions at an unfinished state, the demonstrated one first.
+
+    With `rng` the demonstration varies: another wording, sometimes another of the right ways.
+    """
+    ways = _right_ways(state)
+    if rng is None:
+        return [action for way in ways for action in way]
+    if rng.random() < OTHER_WAY:
+        rng.shuffle(ways)
+    first, *others = ways
+    chosen = rng.randrange(min(2, len(first)))  # the first two are in the expert's style
+    first = [first[chosen], *first[:chosen], *first[chosen + 1 :]]
+    return [*first, *(action for way in others for action in way)]
+
+
+def _right_ways(state: EnvironmentState) -> list[list[Action]]:
+    """Groups of equivalent actions; each group meets another need."""
+    needs = missing(state)
+    ready = [need for need in EXPERT_ORDER if need in needs and is_ready(state, need, needs)]
+    if ready:
+        return [look_up(state, need) for need in ready]
+    resolution = current(state)
+    if resolution.call is not None:
+        order_id = resolution.call.arguments["order_id"]
+        goal = written(state.task, state.task["orders"][order_id], resolution.call)
+        if state.world["orders"][order_id] != goal:
+            return [with_and_without_default(resolution.call)]
+    return [say(EXPERT_WORDINGS, resolution.tell, resolution.facts, PLAIN_WORDINGS)]
+
+
+def is_ready(state: EnvironmentState, need: str, needs: list[str]) -> bool:
+    """Whether what a look-up takes is already known."""
+    if need == "user":
+        return "user_id" not in needs
+    if need == "order":
+        request = state.task["requests"][state.world["request"]]
+        return request["order_said"] or state.world["user_seen"]
+    return True
+
+
+def look_up(state: EnvironmentState, need: str) -> list[Action]:
+    """The equivalent actions that meet one need."""
+    request = state.task["requests"][state.world["request"]]
+    match need:
+        case "user_id":
+            return say(EXPERT_WORDINGS, "ask_user", {}, PLAIN_WORDINGS)
+        case "reason":
+            return say(EXPERT_WORDINGS, "ask_reason", {}, PLAIN_WORDINGS)
+        case "user":
+            return [call_action("get_user", user_id=state.task["user"])]
+        case "order":
+            return [call_action("get_order", order_id=request["order"])]
+        case _:
+            product = state.task["orders"][request["order"]]["product"]
+            return [call_action("get_product", product=product)]
+
+
+def call_action(name: str, **arguments: str) -> Action:
+    return Action(tool_calls=(ToolCall(name=name, arguments=arguments),))
+
+
+def say(
+    style: Mapping[str, tuple[str, ...]],
+    key: str,
+    facts: Mapping[str, str],
+    *other_styles: Mapping[str, tuple[str, ...]],
+) -> list[Action]:
+    """The wordings of a statement or question, `style` first."""
+    wordings = [wording for words in (style, *other_styles) for wording in words[key]]
+    return [Action(text=wording.format(**facts)) for wording in wordings]
+
+
+def with_and_without_default(call: ToolCall) -> list[Action]:
+    """The call spelled out, then with the optional refund left out where it is the default."""
+    calls = [call]
+    if call.arguments.get("refund_to") == "original":
+        arguments = {k: v for k, v in call.arguments.items() if k != "refund_to"}
+        calls.append(ToolCall(name=call.name, arguments=arguments))
+    return [Action(tool_calls=(c,)) for c in calls]
+
+
+def oracle(state: EnvironmentState, action: Action) -> bool:
+    """Whether the expert, going on after `action`, still succeeds without an additional turn."""
+    needed = turns_to_success(state)
+    if needed is None or state.done:
+        return False
+    then = turns_to_success(Retail().step(state, action))
+    return then is not None and then + 1 <= needed
+
+
+def turns_to_success(state: EnvironmentState) -> int | None:
+    """Turns that the expert takes from a state to success; None if there is no way any more."""
+    environment, turns = Retail(), 0
+    while not state.done:
+        state = environment.step(state, expert_actions(state)[0])
+        turns += 1
+    return turns if environment.score(state) == 1.0 else None
+
+
+def expert_episode(
+    task: object, rng: random.Random | None = None
+) -> tuple[EnvironmentState, list[list[Action]]]:
+    """A finished episode of the expert and, for each of its turns, all right actions."""
+    environment, right = Retail(), []
+    state = environment.reset(task)
+    while not state.done:
+        right.append(expert_actions(state, rng))
+        state = environment.step(state, right[-1][0])
+    return state, right
