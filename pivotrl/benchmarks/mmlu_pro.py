@@ -1,0 +1,39 @@
+"""MMLU-Pro: multiple choice with up to ten options, zero-shot, "Answer: X" on the last line.
+
+Prompt as in NeMo-Gym. An unparsed output is wrong (the official script guesses at random there).
+This module must never know languages other than English, that is `mmlu_prox`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pivotrl.benchmarks.base import Benchmark, Row, Score, user_prompt
+from pivotrl.types import Message
+
+LETTERS = "ABCDEFGHIJ"
+INSTRUCTION = (
+    "Answer the following multiple choice question. The last line of your response should be in "
+    "the following format: 'Answer: A/B/C/D/E/F/G/H/I/J' (e.g. 'Answer: A')."
+)
+
+_ANSWER_LINE = re.compile(r"[Aa]nswer[*_` ]{0,4}:[*_` ]{0,4}\(?([A-J])\b")
+# The form of the official few-shot prompt, which models fall back to.
+_ANSWER_IS = re.compile(r"answer is[*_` ]{0,4}\(?([A-J])\b")
+
+
+def prompt(row: Row) -> tuple[Message, ...]:
+    options = "\n".join(
+        f"{letter}) {text}" for letter, text in zip(LETTERS, row["options"], strict=False)
+    )
+    return user_prompt(f"{INSTRUCTION}\n\n{row['question']}\n\n{options}")
+
+
+def score(row: Row, output: str) -> Score:
+    letters = _ANSWER_LINE.findall(output) or _ANSWER_IS.findall(output)
+    if not letters:
+        return Score(value=0.0, extracted=None)
+    return Score(value=float(letters[-1] == row["answer"]), extracted=letters[-1])
+
+
+BENCHMARK = Benchmark(name="mmlu_pro", prompt=prompt, score=score, max_tokens=64, repeats=1)

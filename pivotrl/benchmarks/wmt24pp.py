@@ -1,0 +1,50 @@
+"""WMT24++: translation of one segment out of English, scored by sentence chrF / 100.
+
+Prompt and reward are NeMo-Gym's; its spBLEU, xCOMET and language check need downloads and are
+not here. This module must never know where segments come from.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from pivotrl.benchmarks.base import Benchmark, Row, Score, user_prompt
+from pivotrl.types import Message, PivotRLError
+
+# NeMo-Skills' five pairs; a row of another pair names its language in `target_lang_name`.
+LANGUAGE_NAMES = {
+    "de_DE": "German (Germany)",
+    "es_MX": "Spanish (Mexico)",
+    "fr_FR": "French (France)",
+    "it_IT": "Italian (Italy)",
+    "ja_JP": "Japanese (Japan)",
+}
+
+_MAX_CHARACTERS = 20_000
+
+
+def prompt(row: Row) -> tuple[Message, ...]:
+    language = row.get("target_lang_name") or LANGUAGE_NAMES.get(row["target_language"])
+    if language is None:
+        raise PivotRLError(
+            f"wmt24pp item {row.get('id')}: no name for language {row['target_language']!r}; "
+            "add a `target_lang_name` to the row"
+        )
+    return user_prompt(
+        f"Translate the following segment into {language}, without additional explanation.\n\n"
+        f"{row['text']}"
+    )
+
+
+def score(row: Row, output: str) -> Score:
+    from sacrebleu import sentence_chrf
+
+    translation = unicodedata.normalize("NFC", output[:_MAX_CHARACTERS]).strip()
+    if not translation:
+        return Score(value=0.0, extracted=None)
+    reference = unicodedata.normalize("NFC", row["translation"])
+    value = sentence_chrf(translation, [reference]).score / 100
+    return Score(value=min(max(value, 0.0), 1.0), extracted=translation)
+
+
+BENCHMARK = Benchmark(name="wmt24pp", prompt=prompt, score=score, max_tokens=64, repeats=1)

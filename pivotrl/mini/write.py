@@ -1,0 +1,40 @@
+"""Writes the embedded default's data as ordinary files, which the ordinary readers read back.
+
+`python -m pivotrl.mini.write`: expert demonstrations of the retail domain (OpenAI-chat JSONL) and
+the items of the eight miniature benchmarks, under `PIVOTRL_HOME/mini`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+import orjson
+
+from pivotrl.environments.demonstrations import write_demonstrations
+from pivotrl.mini.skills import LEVELS, generate
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the miniature's data.")
+    folder = Path(os.environ.get("PIVOTRL_HOME", ".pivotrl")) / "mini"
+    parser.add_argument("--out", type=Path, default=folder)
+    parser.add_argument("--demonstrations", type=int, default=300, help="episodes (default 300)")
+    parser.add_argument("--items", type=int, default=500, help="of each benchmark (default 500)")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    (options.out / "benchmarks").mkdir(parents=True, exist_ok=True)
+    write_demonstrations(options.out / "retail.jsonl", options.demonstrations, options.seed)
+    for name in LEVELS:
+        rows = generate(name, options.items, options.seed, "test")
+        lines = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+        (options.out / "benchmarks" / f"{name}.jsonl").write_bytes(lines)
+    print(
+        f"{options.demonstrations} demonstrations and {len(LEVELS)} × {options.items} "
+        f"benchmark items in {options.out}"
+    )
+
+
+if __name__ == "__main__":
+    main()
