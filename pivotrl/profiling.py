@@ -1,0 +1,69 @@
+"""What a profile is: one SQL text, used by the store's views and by selection over Parquet files.
+
+A profile belongs to a candidate, a policy and a verifier version. Only verdicts whose status is
+`ok` carry a reward; the others are counted and are never a zero. This module must never know where
+the verdicts lie.
+"""
+
+from __future__ import annotations
+
+Z95 = 1.959963984540054
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+def profile_sql(verdicts: str) -> str:
+    """SELECT one profile per candidate and policy from the relation `verdicts`.
+
+    Columns: candidate_id, policy, verifier, verifier_version, samples (verdicts of any status),
+    n (of them `ok`), mean, variance (population: the mean squared distance), interval_low and
+    interval_high (Wilson's score interval of the mean at 95 %; for graded rewards it is wider than
+    needed), zero_signal (all n rewards equal). With n = 0 the last five are null.
+
+    Sums run over sorted rewards and equal rewards have variance exactly 0, so the numbers depend
+    neither on the order of rows nor on threads, and 3 of 5 is exactly the double 0.6.
+    """
+    return f"""
+SELECT
+    candidate_id,
+    policy,
+    verifier,
+    verifier_version,
+    samples,
+    n,
+    mean,
+    variance,
+    CASE WHEN n > 0 THEN
+        greatest(0.0, least(mean, (mean + {Z95**2} / (2 * n) - spread) / (1 + {Z95**2} / n)))
+    END AS interval_low,
+    CASE WHEN n > 0 THEN
+        least(1.0, greatest(mean, (mean + {Z95**2} / (2 * n) + spread) / (1 + {Z95**2} / n)))
+    END AS interval_high,
+    zero_signal
+FROM (
+    SELECT
+        *,
+        CASE WHEN n > 0
+            THEN {Z95} * sqrt(greatest(0.0, mean * (1 - mean)) / n + {Z95**2} / (4.0 * n * n))
+        END AS spread
+    FROM (
+        SELECT
+            candidate_id,
+            policy,
+            min(verifier) AS verifier,
+            min(verifier_version) AS verifier_version,
+            count(*) AS samples,
+            count(reward) AS n,
+            min(reward) = max(reward) AS zero_signal,
+            CASE WHEN min(reward) = max(reward) THEN min(reward)
+                ELSE sum(reward ORDER BY reward) / count(reward)
+            END AS mean,
+            CASE WHEN min(reward) = max(reward) THEN 0.0
+                ELSE var_pop(reward ORDER BY reward)
+            END AS variance
+        FROM (
+            SELECT * REPLACE (CASE WHEN status = 'ok' THEN reward END AS reward) FROM {verdicts}
+        )
+        GROUP BY candidate_id, policy
+    )
+)
+"""

@@ -1,0 +1,184 @@
+"""The store: Parquet shards merged into one DuckDB file, so that all of a project answers to SQL.
+
+The shards are the truth and the store can be built anew from them. Merging is idempotent and a
+key is never there twice; SQL that a user supplies runs read-only and shut off from the file system.
+This package must never know how its rows were made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from pivotrl.profiling import profile_sql
+from pivotrl.store.connection import connection, one_line
+from pivotrl.store.keys import KEYS, known
+from pivotrl.types import ConfigError, PivotRLError
+
+VERSION = 1
+WAIT_SECONDS = 600.0
+
+
+class Store:
+    """The DuckDB file at `path`; made with its schema where it is missing.
+
+    The file is open only within a call, so that others get their turn.
+    """
+
+    def __init__(self, path: Path, *, wait_seconds: float = WAIT_SECONDS) -> None:
+        self.path = path
+        self.wait_seconds = wait_seconds
+
+    def merge(self, table: str, files: Sequence[Path]) -> int:
+        """Brings the shards' rows into the table in one transaction; returns how many are new.
+
+        A row whose key is there already replaces it. A shard that was merged before and still owns
+        its rows only becomes the latest again. Raises PivotRLError; then nothing was merged.
+        """
+        known(table)
+        hashes = [(file, _sha256(file)) for file in files]
+        rows = 0
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with connection(self.path, read_only=False, wait_seconds=self.wait_seconds) as opened:
+            self._prepare(opened)
+            file = self.path
+            try:
+                opened.begin()
+                moment = opened.execute(
+                    "SELECT greatest(current_timestamp AT TIME ZONE 'UTC', max(merged_at)"
+                    " + INTERVAL 1 MICROSECOND) FROM merged_shards"
+                ).fetchall()[0][0]
+                for file, sha256 in hashes:
+                    if not _owns_its_rows(opened, table, sha256):
+                        rows += _load(opened, table, file, sha256)
+                    opened.execute(
+                        "UPDATE merged_shards SET merged_at = ?, file = ?"
+                        " WHERE table_name = ? AND sha256 = ?",
+                        [moment, str(file), table, sha256],
+                    )
+                opened.commit()
+            except duckdb.Error as error:
+                raise PivotRLError(
+                    f"{file}: cannot be merged into {table} of {self.path}: {one_line(error)}"
+                ) from None
+        return rows
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[list[str], list[tuple]]:
+        """Column names and all rows of the last statement, under a read-only, shut-off connection.
+
+        Raises ConfigError for SQL that DuckDB refuses, PivotRLError for a store that is not ours.
+        """
+        if not self.path.exists():
+            self._create()
+        with connection(self.path, read_only=True, wait_seconds=self.wait_seconds) as opened:
+            ready = self._version_of(opened) is not None
+            if ready:
+                return _fetch(opened, sql, parameters)
+        self._create()  # whoever made the file died before its schema
+        return self.query(sql, parameters)
+
+    def _create(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with connection(self.path, read_only=False, wait_seconds=self.wait_seconds) as opened:
+            self._prepare(opened)
+
+    def _prepare(self, opened: duckdb.DuckDBPyConnection) -> None:
+        """Makes the schema, all or nothing, unless it is there."""
+        if self._version_of(opened) is not None:
+            return
+        folder = resources.files(__package__)
+        schema = folder.joinpath("schema.sql").read_text(encoding="utf-8")
+        views = folder.joinpath("views.sql").read_text(encoding="utf-8")
+        try:
+            opened.begin()
+            opened.execute(schema)
+            opened.execute(views.replace("$PROFILE", profile_sql("current_verdicts")))
+            opened.execute("INSERT INTO store_version VALUES (?)", [VERSION])
+            opened.commit()
+        except duckdb.Error as error:
+            what = one_line(error)
+            raise PivotRLError(f"{self.path}: the store cannot be made: {what}") from None
+
+    def _version_of(self, opened: duckdb.DuckDBPyConnection) -> int | None:
+        """The store's schema version if we can use it, None for an empty file."""
+        tables = {
+            row[0] for row in opened.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        }
+        if not tables:
+            return None
+        if "store_version" not in tables:
+            raise PivotRLError(
+                f"{self.path}: a DuckDB file, but no store; use another PIVOTRL_HOME"
+            )
+        version: int = opened.execute("SELECT max(version) FROM store_version").fetchall()[0][0]
+        if version > VERSION:
+            raise PivotRLError(
+                f"{self.path}: written by a newer version (schema {version}, this one knows "
+                f"{VERSION}); upgrade pivotrl or use another PIVOTRL_HOME"
+            )
+        if version < VERSION:
+            raise PivotRLError(
+                f"{self.path}: has the old schema {version} (this one writes {VERSION}); move it "
+                "away, the next run builds it anew from the shards"
+            )
+        return version
+
+
+def _owns_its_rows(opened: duckdb.DuckDBPyConnection, table: str, sha256: str) -> bool:
+    """True if the shard was merged and no later shard took over one of its rows."""
+    merged = opened.execute(
+        "SELECT rows FROM merged_shards WHERE table_name = ? AND sha256 = ?", [table, sha256]
+    ).fetchall()
+    there = opened.execute(f"SELECT count(*) FROM {table} WHERE shard = ?", [sha256]).fetchall()
+    return merged == there
+
+
+def _load(opened: duckdb.DuckDBPyConnection, table: str, file: Path, sha256: str) -> int:
+    keys = ", ".join(KEYS[table])
+    found = opened.execute(
+        "SELECT column_name FROM duckdb_columns() WHERE table_name = ? AND column_name <> 'shard'",
+        [table],
+    ).fetchall()
+    columns = ", ".join(name for (name,) in found)
+    opened.execute(
+        f"DELETE FROM {table} WHERE ({keys}) IN (SELECT ({keys}) FROM read_parquet(?))",
+        [str(file)],
+    )
+    opened.execute(
+        f"INSERT INTO {table} ({columns}, shard) SELECT {columns}, ? FROM read_parquet(?)"
+        f" QUALIFY row_number() OVER (PARTITION BY {keys}) = 1",
+        [sha256, str(file)],
+    )
+    rows: int = opened.execute(
+        f"SELECT count(*) FROM {table} WHERE shard = ?", [sha256]
+    ).fetchall()[0][0]
+    opened.execute("DELETE FROM merged_shards WHERE table_name = ? AND sha256 = ?", [table, sha256])
+    opened.execute(
+        "INSERT INTO merged_shards VALUES (?, ?, ?, ?, NULL)", [table, sha256, str(file), rows]
+    )
+    return rows
+
+
+def _sha256(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise PivotRLError(f"{file}: cannot be merged: {error.strerror}; run again") from None
+
+
+def _fetch(
+    opened: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any]
+) -> tuple[list[str], list[tuple]]:
+    try:
+        result = opened.execute(sql, list(parameters)) if sql.strip() else None
+        if result is None or not result.description:
+            return [], []
+        return [column[0] for column in result.description], result.fetchall()
+    except duckdb.Error as error:
+        raise ConfigError(f"SQL: {one_line(error)}") from None

@@ -1,0 +1,272 @@
+"""The tables: one Pandera model each, checked where rows enter, and the columns that name a row.
+
+The same names and types stand in `schema.sql`, with their meaning; a test holds the two together.
+This module must never know a file or a database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandera.polars as pa
+import polars as pl
+from pandera.errors import SchemaError, SchemaErrors
+
+from pivotrl.store.keys import known
+from pivotrl.types import FinishReason, PivotRLError, RolloutStatus, Split, VerdictStatus
+
+SPLITS = [str(value) for value in Split]
+FINISH_REASONS = [str(value) for value in FinishReason]
+ROLLOUT_STATUSES = [str(value) for value in RolloutStatus]
+VERDICT_STATUSES = [str(value) for value in VerdictStatus]
+
+
+class Rows(pa.DataFrameModel):
+    class Config:
+        strict = True
+
+
+class Trajectories(Rows):
+    trajectory_id: str
+    domain: str
+    task: str = pa.Field(nullable=True)
+    reward: float = pa.Field(nullable=True)
+    turns: int = pa.Field(ge=0)
+    messages: str
+    tools: str
+    tools_declared: bool
+    accepted_actions: str
+    source_file: str
+    source_row: int = pa.Field(ge=0)
+
+
+class Candidates(Rows):
+    candidate_id: str
+    trajectory_id: str
+    turn: int = pa.Field(ge=0)
+    domain: str
+    task: str = pa.Field(nullable=True)
+    split: str = pa.Field(isin=SPLITS)
+    split_group: str
+    action_type: str = pa.Field(isin=["text", "tool_call"])
+    tool_names: pl.List = pa.Field(dtype_kwargs={"inner": pl.String})
+    demonstration: str
+
+
+class Occurrences(Rows):
+    candidate_id: str
+    trajectory_id: str
+    turn: int = pa.Field(ge=0)
+    split_group: str
+
+
+class Quarantine(Rows):
+    source_file: str
+    source_row: int = pa.Field(ge=0)
+    reason: str
+    remedy: str
+    excerpt: str
+
+
+class Policies(Rows):
+    policy: str
+    weights: str
+    tokenizer: str
+    template: str
+    sampling: str
+    path: str
+
+
+class Rollouts(Rows):
+    rollout_id: str
+    candidate_id: str
+    policy: str
+    sample_index: int = pa.Field(ge=0)
+    prompt_hash: str
+    prompt_tokens: int = pa.Field(ge=0)
+    token_ids: pl.List = pa.Field(dtype_kwargs={"inner": pl.Int64})
+    logprobs: pl.List = pa.Field(dtype_kwargs={"inner": pl.Float32})
+    text: str
+    seed: int
+    finish_reason: str = pa.Field(isin=FINISH_REASONS)
+    status: str = pa.Field(isin=ROLLOUT_STATUSES)
+
+
+class Judged(Rows):
+    """What verdicts and judgements share: a reward stands exactly where the status is ok."""
+
+    status: str = pa.Field(isin=VERDICT_STATUSES)
+    reward: float = pa.Field(nullable=True, ge=0, le=1)
+
+    @pa.dataframe_check(error="a reward stands exactly where the status is ok")
+    def reward_where_ok(cls, data: pa.PolarsData) -> pl.LazyFrame:
+        return data.lazyframe.select(pl.col("reward").is_not_null() == (pl.col("status") == "ok"))
+
+
+class Verdicts(Judged):
+    rollout_id: str
+    candidate_id: str
+    policy: str
+    verifier: str
+    verifier_version: str
+    category: str
+    details: str
+
+
+class Judgements(Judged):
+    judgement_id: str
+    rollout_id: str
+    candidate_id: str
+    judge: str
+    judge_version: str
+    category: str
+    details: str
+
+
+class Marks(Rows):
+    mark_id: str
+    candidate_id: str
+    rollout_id: str = pa.Field(nullable=True)
+    author: str
+    mark: str
+    note: str
+    made_at: pl.Datetime
+
+
+class Selections(Rows):
+    selection_id: str
+    name: str
+    policy: str
+    rule: str
+    parameters: str
+    candidates: int = pa.Field(ge=0)
+    pivots: int = pa.Field(ge=0)
+
+
+class Pivots(Rows):
+    selection_id: str
+    candidate_id: str
+    policy: str
+    n: int = pa.Field(ge=0)
+    mean: float
+    variance: float
+
+
+class TrainSteps(Rows):
+    training_id: str
+    round: int = pa.Field(ge=0)
+    step: int = pa.Field(ge=0)
+    metric: str
+    value: float = pa.Field(nullable=True)
+
+
+class TrainRollouts(Rows):
+    training_id: str
+    round: int = pa.Field(ge=0)
+    step: int = pa.Field(ge=0)
+    candidate_id: str
+    sample_index: int = pa.Field(ge=0)
+    reward: float = pa.Field(nullable=True)
+    category: str
+    advantage: float = pa.Field(nullable=True)
+    tokens: int = pa.Field(ge=0)
+    finish_reason: str = pa.Field(isin=FINISH_REASONS)
+    text: str
+
+
+class Evaluations(Rows):
+    evaluation_id: str
+    policy_weights: str
+    model: str
+    suite: str
+    kind: str = pa.Field(isin=["domain", "benchmark"])
+    decoding: str
+    miniature: bool
+    n: int = pa.Field(ge=0)
+    score: float = pa.Field(nullable=True)
+    standard_error: float = pa.Field(nullable=True)
+    unparsed: int = pa.Field(ge=0)
+    truncated: int = pa.Field(ge=0)
+
+
+class EvaluationItems(Rows):
+    evaluation_id: str
+    item_id: str
+    prompt: str
+    output: str
+    extracted: str = pa.Field(nullable=True)
+    score: float = pa.Field(nullable=True)
+
+
+class Promotions(Rows):
+    promotion_id: str
+    model: str
+    version: str
+    alias: str
+    policy_weights: str
+    training_id: str = pa.Field(nullable=True)
+    evaluation_id: str = pa.Field(nullable=True)
+    reason: str
+    promoted_at: pl.Datetime
+
+
+class Runs(Rows):
+    run_id: str
+    name: str
+    flow: str
+    config: str
+    state: str
+    started_at: pl.Datetime
+    ended_at: pl.Datetime = pa.Field(nullable=True)
+    seconds: float = pa.Field(nullable=True)
+    report: str = pa.Field(nullable=True)
+
+
+MODELS: dict[str, type[Rows]] = {
+    "trajectories": Trajectories,
+    "candidates": Candidates,
+    "occurrences": Occurrences,
+    "quarantine": Quarantine,
+    "policies": Policies,
+    "rollouts": Rollouts,
+    "verdicts": Verdicts,
+    "judgements": Judgements,
+    "marks": Marks,
+    "selections": Selections,
+    "pivots": Pivots,
+    "train_steps": TrainSteps,
+    "train_rollouts": TrainRollouts,
+    "evaluations": Evaluations,
+    "evaluation_items": EvaluationItems,
+    "promotions": Promotions,
+    "runs": Runs,
+}
+
+
+def polars_schema(table: str) -> dict[str, pl.DataType]:
+    """Column -> polars type, in the order of the model."""
+    return {name: c.dtype.type for name, c in MODELS[known(table)].to_schema().columns.items()}
+
+
+def frame_of(table: str, rows: Sequence[dict]) -> pl.DataFrame:
+    """The rows as a checked frame; a column that a row lacks is null. Raises PivotRLError."""
+    schema = polars_schema(table)
+    for number, row in enumerate(rows):
+        if not row.keys() <= schema.keys():
+            surplus = ", ".join(sorted(row.keys() - schema.keys()))
+            raise PivotRLError(f"table {table}, row {number}: no column {surplus}; see schema.sql")
+    try:
+        frame = pl.DataFrame(rows, schema=schema, strict=True)
+    except (TypeError, pl.exceptions.PolarsError) as error:
+        what = " ".join(str(error).split())[:200]
+        raise PivotRLError(f"table {table}: a value has the wrong type: {what}") from None
+    validate(table, frame)
+    return frame
+
+
+def validate(table: str, frame: pl.DataFrame) -> None:
+    """Raises PivotRLError, naming the column and an example, if the frame breaks the model."""
+    try:
+        MODELS[known(table)].validate(frame)
+    except (SchemaError, SchemaErrors) as error:
+        raise PivotRLError(f"table {table}: {' '.join(str(error).split())[:400]}") from None

@@ -1,0 +1,34 @@
+"""Shared by all tests: one Prefect server a session, and where the third-party samples lie."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before anything imports `flows`: tests never write into the checkout's own home.
+os.environ["PIVOTRL_HOME"] = tempfile.mkdtemp(prefix="pivotrl-tests-")
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[None]:
+    """A real Prefect server for tests that run flows in this process."""
+    import flows
+
+    (flows.home() / "prefect").mkdir(parents=True, exist_ok=True)
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=180):
+        yield
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The third-party samples beside the project; a test that needs them is skipped without."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("third-party samples (../shared/data) are not on this machine")
+    return folder
