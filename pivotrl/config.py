@@ -45,7 +45,8 @@ class DataConfig(Section):
         None, description="Domain of rows that name none; chooses the verifier."
     )
     min_reward: float | None = Field(
-        1.0, description="Trajectories with a known lower reward are left out and counted."
+        1.0,
+        description="Trajectories with a known lower reward are left out and counted; -inf keeps all.",
     )
     validation_share: float = Field(
         0.1, gt=0, lt=1, description="Share of split groups (tasks) held out, decided by hash."
@@ -53,7 +54,6 @@ class DataConfig(Section):
     shard_turns: Count = Field(
         256, description="Assistant turns a shard; a trajectory is never split."
     )
-    limit: Count | None = Field(None, description="Read only this many trajectories (a trial run).")
 
 
 class ModelConfig(Section):
@@ -68,6 +68,9 @@ class ProfileConfig(Section):
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     top_p: Share = Field(1.0, description="Nucleus share.")
     max_tokens: Count = Field(256, description="Longest action in tokens.")
+    share: Share = Field(
+        1.0, description="Share of candidates profiled, decided by hash; the others are unprofiled."
+    )
 
 
 class VerifyConfig(Section):
@@ -80,6 +83,9 @@ class SelectConfig(Section):
     lambda_diff: Share = Field(0.6, description="λ: a pivot's mean reward is below it.")
     minimum_valid: Share = Field(
         0.5, description="A candidate with a smaller share of valid rollouts is unprofiled."
+    )
+    rule: str | None = Field(
+        None, description="SQL condition in place of the paper's: variance > 0 AND mean < λ."
     )
 
 

@@ -1,0 +1,163 @@
+"""The `pivotrl` command: thin, quick to start, errors in one line.
+
+Exit codes: 0 done, 1 a run that could not go on, 2 a wrong configuration or command, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from flows import home
+from pivotrl.types import PivotRLError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    help="Supervised agent trajectories in, a better agent out.",
+    pretty_exceptions_enable=False,
+)
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command(
+    epilog="Examples:  [bold]pivotrl run configs/mini.toml[/]  ·  pivotrl run configs/own.toml "
+    "data.trajectories=runs.jsonl model.path=my-model  ·  pivotrl run configs/mini.toml "
+    "select.lambda_diff=0.5 --dry-run"
+)
+def run(
+    config: Annotated[Path, typer.Argument(help="One TOML an experiment; see configs/.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value, e.g. train.steps=20", metavar="KEY=VALUE")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what is cached and what would run, and why.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Run the whole line: ingest, extract, sample, verify, select, train, evaluate, register."""
+    from pivotrl.config import load_config
+
+    settings = load_config(config, overrides or [])
+    from flows.run import dry, real
+
+    if dry_run:
+        dry(settings)
+    else:
+        real(settings, command=f"pivotrl run {config} {' '.join(overrides or [])}".rstrip())
+
+
+@app.command(
+    epilog='Examples:  [bold]pivotrl sql "select * from pivot_stats limit 5"[/]  ·  '
+    'pivotrl sql "describe pivot_stats"  ·  pivotrl sql "select * from leaderboard" --json'
+)
+def sql(
+    query: Annotated[str, typer.Argument(help="Any SQL of DuckDB; it runs read-only.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
+    limit: Annotated[int, typer.Option(help="Rows shown in the table.", min=1)] = 50,
+    debug: Debug = False,
+) -> None:
+    """Ask the store: pivot_stats, domain_stats, verdict_counts, leaderboard and all tables."""
+    import orjson
+
+    from pivotrl.store import Store
+
+    columns, rows = Store(home() / "pivotrl.duckdb").query(query)
+    if as_json:
+        for row in rows:
+            line = dict(zip(columns, row, strict=True))
+            print(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+        return
+    table = Table(*columns)
+    for row in rows[:limit]:
+        table.add_row(*(_cell(value) for value in row))
+    console = Console()
+    console.print(table)
+    if len(rows) > limit:
+        console.print(f"{limit} of {len(rows):,} rows; more with --limit or all with --json")
+
+
+def _cell(value: object) -> str:
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+@app.command(epilog="Example:  [bold]pivotrl ui[/]  ·  pivotrl ui --prefect-port 4300")
+def ui(
+    prefect_port: Annotated[
+        int, typer.Option(help="Port of Prefect's pages.", min=1, max=65535)
+    ] = 4200,
+    mlflow_port: Annotated[
+        int, typer.Option(help="Port of MLflow's pages.", min=1, max=65535)
+    ] = 5000,
+    debug: Debug = False,
+) -> None:
+    """Serve the Prefect and MLflow pages of your runs on loopback, until Ctrl-C."""
+    from flows.servers import serve
+
+    serve(home(), prefect_port=prefect_port, mlflow_port=mlflow_port)
+
+
+@app.command(
+    epilog="Example:  [bold]pivotrl inspect runs.jsonl[/]  ·  "
+    "pivotrl inspect results.json --tools tools.json --json"
+)
+def inspect(
+    paths: Annotated[list[Path], typer.Argument(help="Trajectory files of any known format.")],
+    tools: Annotated[Path | None, typer.Option(help="JSON list of tools for all rows.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is in trajectory files: formats, turns, tools, and rows that cannot be used."""
+    from dataclasses import asdict
+
+    import orjson
+
+    from pivotrl.trajectories import read_tools
+    from pivotrl.trajectories.summary import summarise
+
+    summary = asdict(summarise(paths, tools=read_tools(tools) if tools else None, domain=None))
+    if as_json:
+        print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
+        return
+    table = Table("what", "how many", title="Trajectories")
+    for name, value in summary.items():
+        if isinstance(value, dict):
+            for key, count in value.items():
+                table.add_row(f"{name.replace('_', ' ')}: {key}", f"{count:,}")
+        else:
+            table.add_row(name.replace("_", " "), f"{value:,}")
+    Console().print(table)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from pivotrl import __version__
+
+    print(__version__)
+
+
+def main() -> None:
+    """Entry point: one line an error, unless --debug."""
+    try:
+        app(standalone_mode=True)
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        known = isinstance(error, PivotRLError)
+        line = str(error) if known else f"{type(error).__name__}: {error} (--debug shows where)"
+        text = Text.assemble(("error: ", "red"), " ".join(line.split()))
+        Console(stderr=True).print(text, soft_wrap=True)
+        sys.exit(error.exit_code if isinstance(error, PivotRLError) else 1)
+
+
+if __name__ == "__main__":
+    main()

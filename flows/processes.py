@@ -1,0 +1,125 @@
+"""Which process runs which flow run, so that a killed one is noticed at the next start.
+
+A run that is killed cannot say so: its flow run stays "Running", and the server that Prefect
+started for it lives on without a parent. The record that every run keeps under
+`work/processes/` while it lives tells the next start about both. This module must never know
+what a flow does; it imports Prefect only where it talks to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+
+CLOCK_TOLERANCE_SECONDS = 2.0
+"""A start time is counted from the boot time, which moves when the clock is set."""
+END_TIMEOUT_SECONDS = 10.0
+
+
+@contextmanager
+def record_run(home: Path, flow_run_id: UUID | str) -> Iterator[None]:
+    """Keep the record of this process while the flow run lives; call it inside the flow."""
+    from prefect.server.api.server import SubprocessASGIServer
+
+    server = SubprocessASGIServer().server_process  # None where PREFECT_API_URL names a server
+    record = {"pid": os.getpid(), "create_time": psutil.Process().create_time()}
+    if server is not None:
+        record |= {
+            "server_pid": server.pid,
+            "server_create_time": psutil.Process(server.pid).create_time(),
+        }
+    path = _folder(home) / f"{flow_run_id}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(record))
+    draft.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def reap(home: Path) -> list[str]:
+    """End the orphaned servers of dead runs; the flow run ids of those runs.
+
+    Call it before Prefect is used. The records stay until `mark_crashed` has done its part.
+    """
+    dead = []
+    for path in sorted(_folder(home).glob("*.json")):
+        record = json.loads(path.read_text())
+        if _alive(record["pid"], record["create_time"]):
+            continue
+        if "server_pid" in record:
+            _end(record["server_pid"], record["server_create_time"])
+        dead.append(path.stem)
+    return dead
+
+
+def mark_crashed(home: Path, flow_run_ids: Sequence[str]) -> None:
+    """Set these flow runs, and their task runs that were under way, to Crashed."""
+    if not flow_run_ids:
+        return
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterId,
+        TaskRunFilter,
+        TaskRunFilterState,
+        TaskRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import State, StateType
+    from prefect.exceptions import ObjectNotFound
+    from prefect.states import Crashed
+
+    crashed: State[None] = Crashed(message="The process was killed; the next start noticed.")
+    under_way = TaskRunFilter(
+        state=TaskRunFilterState(
+            type=TaskRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING]), name=None
+        )
+    )
+    with get_client(sync_client=True) as client:
+        for flow_run_id in flow_run_ids:
+            run_id = UUID(flow_run_id)
+            with suppress(ObjectNotFound):  # somebody deleted the run, or Prefect's database
+                state = client.read_flow_run(run_id).state
+                tasks = client.read_task_runs(
+                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id])),
+                    task_run_filter=under_way,
+                )
+                for task in tasks:
+                    client.set_task_run_state(task.id, crashed, force=True)
+                if state is None or not state.is_final():
+                    client.set_flow_run_state(run_id, crashed, force=True)
+            (_folder(home) / f"{flow_run_id}.json").unlink(missing_ok=True)
+
+
+def _folder(home: Path) -> Path:
+    return home / "work" / "processes"
+
+
+def _alive(pid: int, create_time: float) -> bool:
+    """True if that very process runs: not another one under its number, and not a zombie."""
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - create_time) < CLOCK_TOLERANCE_SECONDS
+        return same and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _end(pid: int, create_time: float) -> None:
+    """End that process, gently first. Returns when it is gone, or raises psutil.AccessDenied."""
+    for send in (psutil.Process.terminate, psutil.Process.kill):
+        deadline = time.monotonic() + END_TIMEOUT_SECONDS
+        with suppress(psutil.NoSuchProcess):
+            if _alive(pid, create_time):
+                send(psutil.Process(pid))
+        while _alive(pid, create_time) and time.monotonic() < deadline:
+            time.sleep(0.05)

@@ -1,0 +1,194 @@
+"""The main job: trajectories in, a better model registered. Reads as what happens, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+from prefect import flow
+
+from pivotrl.comparison import compare
+from pivotrl.config import Config
+from pivotrl.manifest import Manifest
+from pivotrl.policies import PolicyFiles, identify
+from pivotrl.types import JSON
+from tasks.agree import agree
+from tasks.evaluate import Suite, evaluate, suites
+from tasks.extract import extract
+from tasks.ingest import ingest
+from tasks.merge import merge
+from tasks.register import register
+from tasks.report import (
+    cost,
+    score_table,
+    scored,
+    selection_table,
+    show_scores,
+    write_report,
+)
+from tasks.sample import sample, sampling_of
+from tasks.select import select, show_selection
+from tasks.session import current
+from tasks.train import checkpoint_of, train, train_sft
+from tasks.verify import verify
+
+
+@flow(name="retrain", persist_result=False, validate_parameters=False)
+def retrain(config: Config, name: str) -> dict[str, JSON] | None:
+    """One run of the whole line; the report, or None where a dry session cannot see further."""
+    session = current()
+    base = identify(config.model.path)
+    asked = suites(config)
+
+    trajectories = ingest(config)
+    candidates = extract(config, trajectories)
+    merge("candidates", trajectories, candidates)
+
+    start, policy = config.model.path, base
+    checkpoint: Manifest | None = None
+    profiles: list[Manifest] = []
+    for number in range(config.train.rounds):
+        rollouts, verdicts = profile(config, start, policy, trajectories, candidates)
+        selection = select(config, candidates, verdicts, policy.fingerprint(sampling_of(config)))
+        merge(f"profile {number}", *rollouts, *verdicts, selection)
+        profiles += [m for m in (*rollouts, *verdicts) if m is not None]
+        if selection is None or trajectories is None or candidates is None:
+            return None
+        if not session.dry:
+            show_selection(config, selection)
+            session.console.print(
+                selection_table(selection.counts["domains"], config.select.lambda_diff)
+            )
+        if not selection.counts["kept"]:
+            break
+        checkpoint = train(config, number, start, policy, base, trajectories, candidates, selection)
+        merge(f"training {number}", checkpoint)
+        if checkpoint is None:
+            return None
+        start = checkpoint_of(session.home, checkpoint)
+        policy = identify(start)
+        if checkpoint.counts["stop_reason"] != "stale":
+            break
+
+    assert trajectories and candidates and selection  # rounds is at least 1
+    parts: dict[str, JSON] = {
+        "ingest": trajectories.counts,
+        "extract": candidates.counts,
+        "selection": selection.counts,
+    }
+    if checkpoint is None:
+        session.say(
+            "[yellow]No pivots[/]: the table shows why. Raise select.lambda_diff where turns are "
+            "too easy, sample more (profile.samples), or start from a policy that is right more "
+            "often where all are wrong. Nothing was trained."
+        )
+        parts |= {"outcome": "no pivots", "cost": cost({"profile": profiles})}
+        return None if session.dry else write_report(config, session, name, parts)
+
+    agreement = agree(config, config.model.path, base) if config.evaluate.environment else None
+    before = score(config, config.model.path, base, asked, "base", None)
+    after = score(config, start, policy, asked, "trained", checkpoint)
+    controls = sft(config, base, trajectories, candidates, asked) if config.sft.enabled else {}
+    if session.dry:
+        return None
+
+    tables = {"trained": compare(scored(session.home, before), scored(session.home, after))}
+    for label, evaluations in controls.items():
+        tables[label] = compare(scored(session.home, before), scored(session.home, evaluations))
+    for label, rows in tables.items():
+        if rows:
+            session.console.print(score_table(rows, f"Scores in points: base and {label}"))
+    if agreement is not None and agreement.counts["agreeing"] is not None:
+        session.say(
+            f"Reward against the environment's oracle: {agreement.counts['agreeing']:.1%} agree "
+            f"of {agreement.counts['n']:,} actions"
+        )
+    tags = {
+        "policy": policy.weights,
+        "base_policy": base.weights,
+        "data": trajectories.fingerprint,
+        "selection": selection.key,
+    }
+    model = register(config, name, checkpoint, selection, tables["trained"], tags)
+    parts |= {
+        "outcome": "trained",
+        "training": checkpoint.counts,
+        "agreement": agreement.counts if agreement else None,
+        "scores": {label: [asdict(row) for row in rows] for label, rows in tables.items()},
+        "model": model,
+        "cost": cost(
+            {
+                "profile": profiles,
+                "train": [checkpoint],
+                "evaluate": [m for _, m in (*before, *after)],
+            }
+        ),
+    }
+    report = write_report(config, session, name, parts)
+    show_scores(tables["trained"], report)
+    return report
+
+
+def profile(
+    config: Config,
+    model: Path,
+    policy: PolicyFiles,
+    trajectories: Manifest | None,
+    candidates: Manifest | None,
+) -> tuple[list[Manifest | None], list[Manifest | None]]:
+    """Every shard sampled, then judged; a dry session that cannot see the shards has one None."""
+    if candidates is None:
+        return [None], [None]
+    shards = [entry for entry in candidates.files if entry.table == "candidates"]
+    name = config.evaluate.environment or config.run.name
+    of = [f"{name} {number + 1}/{len(shards)}" for number in range(len(shards))]
+    rollouts = [
+        sample(config, model, policy, trajectories, candidates, shard, f"sample {label}")
+        for shard, label in zip(shards, of, strict=True)
+    ]
+    verdicts = [
+        verify(config, trajectories, candidates, made, shard, f"verify {label}")
+        for made, shard, label in zip(rollouts, shards, of, strict=True)
+    ]
+    return rollouts, verdicts
+
+
+def score(
+    config: Config,
+    model: Path,
+    policy: PolicyFiles,
+    asked: Sequence[Suite],
+    label: str,
+    after: Manifest | None,
+) -> list[tuple[Suite, Manifest]]:
+    """Each suite's evaluation of one policy, merged into the store."""
+    found = [(suite, evaluate(config, model, policy, suite, label, after)) for suite in asked]
+    merge(f"evaluation of {label}", *(manifest for _, manifest in found))
+    return [(suite, manifest) for suite, manifest in found if manifest is not None]
+
+
+def sft(
+    config: Config,
+    base: PolicyFiles,
+    trajectories: Manifest | None,
+    candidates: Manifest | None,
+    asked: Sequence[Suite],
+) -> dict[str, list[tuple[Suite, Manifest]]]:
+    """The control arm: every setting of the sweep, each scored as the others are."""
+    out = {}
+    for learning_rate in config.sft.learning_rates:
+        for epochs in config.sft.epochs:
+            made = train_sft(config, learning_rate, epochs, base, trajectories, candidates)
+            if made is None:
+                continue
+            model = checkpoint_of(current().home, made)
+            label = f"sft {learning_rate:g} x {epochs}"
+            out[label] = score(config, model, identify(model), asked, label, made)
+            merge(label, made)
+    return out
+
+
+def run_name(config: Config, moment: datetime) -> str:
+    return f"{config.run.name} {moment:%Y-%m-%d %H:%M:%S}"

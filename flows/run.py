@@ -1,0 +1,86 @@
+"""A run around the flow: dead runs tidied up, the session, what to type next, clean ends."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.panel import Panel
+
+from flows import home
+from pivotrl.config import Config
+from pivotrl.types import PivotRLError
+from tasks.session import Session, StageRecord, running
+
+
+def dry(config: Config) -> None:
+    """Prints, stage by stage, what is cached and which part of the key changed where not."""
+    from flows.retrain import retrain
+
+    console = Console()
+    session = Session(home=home(), console=console, dry=True)
+    with running(session):
+        retrain.fn(config, "dry run")
+    for record in session.records:
+        console.print(_line(record), highlight=False)
+    missing = sum(not record.cached for record in session.records)
+    console.print(f"{missing} of {len(session.records)} stages would run; later ones follow")
+
+
+def _line(record: StageRecord) -> str:
+    state = "[dim]cached[/]   " if record.cached else "[yellow]would run[/]"
+    return f"{state} {record.label:<28} {record.why}"
+
+
+def real(config: Config, command: str) -> None:
+    """Runs the flow and prints what to type next. Ctrl-C exits 130 and says how to go on."""
+    folder = home()
+    try:
+        for name in ("prefect", "results", "work"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PivotRLError(
+            f"{folder}: cannot be written: {error.strerror} (PIVOTRL_HOME)"
+        ) from None
+    from flows import processes
+    from flows.retrain import retrain, run_name
+
+    console = Console()
+    session = Session(home=folder, console=console)
+    dead = processes.reap(folder)
+    moment = datetime.now(UTC)
+    name = run_name(config, moment)
+    console.print(f"[bold]{name}[/]  [dim]{folder}[/]", highlight=False)
+    try:
+        with running(session), ExitStack() as recorded:
+            processes.mark_crashed(folder, dead)
+            story = retrain.with_options(
+                flow_run_name=name.replace("{", "("),
+                on_running=[
+                    lambda _flow, flow_run, _state: recorded.enter_context(
+                        processes.record_run(folder, flow_run.id)
+                    )
+                ],
+            )
+            report = story(config, name)
+    except KeyboardInterrupt:
+        console.print(f"\nstopped; finished stages are kept. Go on with: [bold]{command}[/]")
+        sys.exit(130)
+    cached = sum(record.cached for record in session.records)
+    seconds = (datetime.now(UTC) - moment).total_seconds()
+    console.print(
+        f"{len(session.records)} stages, {cached} cached, {seconds:,.0f} s; "
+        f"report: {folder / 'report.json'}",
+        highlight=False,
+    )
+    if report and report["outcome"] == "trained":
+        lines = [
+            ("pivotrl ui", "the run in Prefect and MLflow"),
+            ('pivotrl sql "select * from pivot_stats limit 5"', "the profile of each candidate"),
+            ('pivotrl sql "select * from leaderboard"', "the scores"),
+            (f"{command} --dry-run", "what a second run would do"),
+        ]
+        text = "\n".join(f"[bold]{line:<50}[/] {what}" for line, what in lines)
+        console.print(Panel(text, title="Type next", expand=False))

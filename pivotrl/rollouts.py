@@ -1,0 +1,145 @@
+"""Sampling a policy at candidates, and judging what it did: two stages that never mix.
+
+A rollout is immutable; a verdict names the rollout and the verifier version. A changed verifier
+judges stored rollouts again and never samples. This module must never know files or a database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pivotrl.chat import ChatFormat, parse_completion
+from pivotrl.types import (
+    JSON,
+    Candidate,
+    Engine,
+    FinishReason,
+    RolloutStatus,
+    SamplingParams,
+    Sample,
+    Verdict,
+    Verifier,
+    VerdictStatus,
+    canonical,
+    digest,
+    seed_of,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompted:
+    """A candidate with its prompt as token ids."""
+
+    candidate: Candidate
+    prompt_ids: tuple[int, ...]
+
+
+def prompts(
+    candidates: Sequence[Candidate], chat: ChatFormat, *, longest: int
+) -> tuple[list[Prompted], list[tuple[Candidate, int]]]:
+    """Each candidate's prompt, and apart from them those whose prompt is over `longest` tokens.
+
+    A prompt is never cut: a cut prompt would be another state.
+    """
+    fitting: list[Prompted] = []
+    over: list[tuple[Candidate, int]] = []
+    for candidate in candidates:
+        ids = chat.render(candidate.messages, candidate.tools)
+        if len(ids) > longest:
+            over.append((candidate, len(ids)))
+        else:
+            fitting.append(Prompted(candidate=candidate, prompt_ids=tuple(ids)))
+    return fitting, over
+
+
+def sample(
+    prompted: Sequence[Prompted],
+    engine: Engine,
+    *,
+    policy: str,
+    samples: int,
+    params: SamplingParams,
+    seed: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, JSON]]:
+    """Rows of `rollouts`: `samples` completions of the policy at each candidate.
+
+    The seed of a candidate follows from the run's seed and the candidate's id alone, so neither
+    order nor sharding changes a sample's random numbers.
+    """
+    seeds = [seed_of(seed, "profile", item.candidate.id) for item in prompted]
+    groups = engine.sample(
+        [item.prompt_ids for item in prompted], samples, params, seeds, on_progress
+    )
+    return [
+        {
+            "rollout_id": digest([item.candidate.id, policy, one.seed, index]),
+            "candidate_id": item.candidate.id,
+            "policy": policy,
+            "sample_index": index,
+            "prompt_hash": hashlib.sha256(canonical(item.prompt_ids)).hexdigest()[:16],
+            "prompt_tokens": len(item.prompt_ids),
+            "token_ids": list(one.token_ids),
+            "logprobs": list(one.logprobs),
+            "text": one.text,
+            "seed": one.seed,
+            "finish_reason": str(one.finish_reason),
+            "status": str(one.status),
+        }
+        for item, group in zip(prompted, groups, strict=True)
+        for index, one in enumerate(group)
+    ]
+
+
+def judge(candidate: Candidate, verifier: Verifier, text: str, finish: FinishReason) -> Verdict:
+    """What the verifier says of one completion."""
+    return verifier.verify(candidate, parse_completion(text, finish))
+
+
+def judge_sample(candidate: Candidate, verifier: Verifier, one: Sample) -> Verdict:
+    """As `judge`; a sample that the engine failed on has no reward."""
+    if one.status != RolloutStatus.OK:
+        return Verdict(status=VerdictStatus.ERROR, reward=None, category=str(one.status))
+    return judge(candidate, verifier, one.text, one.finish_reason)
+
+
+def verdicts(
+    rollouts: Sequence[Mapping[str, JSON]],
+    candidates: Mapping[str, Candidate],
+    verifier_of: Callable[[str], Verifier],
+    *,
+    version: str,
+    on_progress: Callable[[int], None] | None = None,
+) -> list[dict[str, JSON]]:
+    """Rows of `verdicts`, one a rollout; equal completions of a candidate are judged once."""
+    known: dict[tuple[str, str, str], Verdict] = {}
+    rows: list[dict[str, JSON]] = []
+    for rollout in rollouts:
+        candidate = candidates[rollout["candidate_id"]]
+        verifier = verifier_of(candidate.domain)
+        if rollout["status"] != RolloutStatus.OK:
+            verdict = Verdict(status=VerdictStatus.ERROR, reward=None, category=rollout["status"])
+        else:
+            asked = (candidate.id, rollout["text"], rollout["finish_reason"])
+            if asked not in known:
+                finish = FinishReason(rollout["finish_reason"])
+                known[asked] = judge(candidate, verifier, rollout["text"], finish)
+            verdict = known[asked]
+        rows.append(
+            {
+                "rollout_id": rollout["rollout_id"],
+                "candidate_id": candidate.id,
+                "policy": rollout["policy"],
+                "verifier": verifier.name,
+                "verifier_version": version,
+                "status": str(verdict.status),
+                "reward": verdict.reward,
+                "category": verdict.category,
+                "details": canonical(dict(verdict.details)).decode(),
+            }
+        )
+        if on_progress is not None:
+            on_progress(1)
+    return rows

@@ -1,0 +1,345 @@
+"""Remembers a finished run in MLflow: numbers, tables, plots, and the checkpoint as a model.
+
+Everything lies under `PIVOTRL_HOME`: the SQLite store `mlflow.db` and the files in `artifacts/`.
+A run is logged once: its content key finds it again, and a half-logged one is replaced. A
+checkpoint is a `LoggedModel` without a flavour, so that it is read with transformers and never
+unpickled. This module must never know how the numbers were made, nor a config, nor Prefect.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlparse
+from urllib.request import url2pathname
+
+from pivotrl.types import JSON, PivotRLError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+T = TypeVar("T")
+
+EXPERIMENT = "pivotrl"
+KEY_TAG = "pivotrl.key"
+MODEL_TAG = "pivotrl.model_id"
+METRICS_PER_BATCH = 1000
+PARAMETERS_PER_BATCH = 100
+
+_MESSAGE = {"type": "object", "required": ["role"], "properties": {"role": {"type": "string"}}}
+CHAT_SCHEMA: Mapping[str, JSON] = {
+    "task": "chat",
+    "input": {
+        "type": "object",
+        "required": ["messages"],
+        "properties": {
+            "messages": {"type": "array", "items": _MESSAGE},
+            "tools": {"type": "array", "items": {"type": "object"}},
+        },
+    },
+    "output": _MESSAGE,
+}
+"""What goes into the model and what comes out, as JSON Schema of OpenAI chat messages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedRun:
+    name: str
+    key: str
+    """Content key: the same key is the same run."""
+    parameters: Mapping[str, str | int | float | bool]
+    """The flattened configuration."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Data hashes, policy fingerprints."""
+    steps: Sequence[tuple[int, Mapping[str, float]]] = ()
+    """Training metrics by step, under TRL's names."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Scores; also shown on the model."""
+    tables: Mapping[str, Sequence[Mapping[str, JSON]]] = field(default_factory=dict)
+    """Rows by name. A table `scores` with `suite`, `model`, `score`, `standard_error` is plotted;
+    where a row has `miniature` true, the plot says so."""
+    checkpoint: Path | None = None
+    """Folder with safetensors, config and tokenizer; None registers no model."""
+    base_model: str = ""
+    registered_name: str = "pivotrl"
+    alias: str = "challenger"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    run_id: str
+    model_id: str | None
+    version: str | None
+    model_uri: str | None
+    """`models:/<registered name>/<version>`."""
+    created: bool
+    """False when a finished run with this key was already there."""
+
+
+def store_uri(home: Path) -> str:
+    return f"sqlite:///{home.resolve() / 'mlflow.db'}"
+
+
+def log_run(home: Path, run: TrackedRun) -> Registered:
+    """Log the run, its plots and its checkpoint; register the model and move the alias to it.
+
+    A finished run with the same key whose model files are still there is returned untouched, its
+    alias too. What a crash left half-logged under the key is deleted first.
+    """
+    client = _client(home)
+    experiment = _experiment(client, home)
+    # key: a digest, so that it needs no quoting
+    for old in client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{run.key}'"):
+        found = _registered(client, run, old)
+        if found:
+            return found
+        _delete(client, old)
+    run_id = client.create_run(
+        experiment, run_name=run.name, tags={**run.tags, KEY_TAG: run.key}
+    ).info.run_id
+    _log_parameters(client, run_id, run.parameters)
+    model_id = _log_model(client, experiment, run_id, run) if run.checkpoint else None
+    _log_metrics(client, run_id, model_id, run)
+    _log_tables(client, run_id, run.tables)
+    for file, figure in figures(run).items():
+        client.log_figure(run_id, figure, file)
+    version = _register(client, run_id, model_id, run) if model_id else None
+    client.set_terminated(run_id)
+    return Registered(
+        run_id=run_id,
+        model_id=model_id,
+        version=version,
+        model_uri=f"models:/{run.registered_name}/{version}" if version else None,
+        created=True,
+    )
+
+
+def load_path(home: Path, name: str) -> Path:
+    """The local folder of a model's files, for `AutoModelForCausalLM.from_pretrained`.
+
+    `name` is `<registered name>@<alias>`, `<registered name>/<version>` or the id of a logged
+    model, with or without `models:/` before it. Raises `PivotRLError` if there is none.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if not (home / "mlflow.db").is_file():
+        raise PivotRLError(f"{home / 'mlflow.db'}: no models yet; train one with `pivotrl run`")
+    client = _client(home)
+    wanted = name.removeprefix("models:/")
+    try:
+        if "@" in wanted:
+            location = client.get_model_version_by_alias(*wanted.rsplit("@", 1)).source
+        elif "/" in wanted:
+            location = client.get_model_version(*wanted.rsplit("/", 1)).source
+        else:
+            location = client.get_logged_model(wanted).artifact_location
+    except MlflowException as error:
+        raise PivotRLError(
+            f"{home / 'mlflow.db'}: no model {name!r}; `pivotrl ui` shows what is registered"
+        ) from error
+    path = _local_path(location)
+    if not path.is_dir():
+        raise PivotRLError(f"{path}: the files of model {name!r} are gone; run its config again")
+    return path
+
+
+def figures(run: TrackedRun) -> dict[str, Figure]:
+    """The plots of a run by file name; a plot without data is left out."""
+    plots = {"plots/reward.png": _reward_figure(run.steps)}
+    plots["plots/scores.png"] = _scores_figure(run.tables.get("scores", ()))
+    return {file: figure for file, figure in plots.items() if figure is not None}
+
+
+def _reward_figure(steps: Sequence[tuple[int, Mapping[str, float]]]) -> Figure | None:
+    from matplotlib.figure import Figure
+
+    names = [n for n in ("reward", "reward_std") if any(n in metrics for _, metrics in steps)]
+    if not names:
+        return None
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for name in names:
+        points = [(step, metrics[name]) for step, metrics in steps if name in metrics]
+        axes.plot(*zip(*points, strict=True), label=name)
+    axes.set(xlabel="step", ylabel="reward", title="Reward by training step", ylim=(0, None))
+    axes.legend()
+    return figure
+
+
+def _scores_figure(rows: Sequence[Mapping[str, JSON]]) -> Figure | None:
+    from matplotlib.figure import Figure
+
+    rows = [row for row in rows if {"suite", "model", "score"} <= row.keys()]
+    if not rows:
+        return None
+    suites = list(dict.fromkeys(row["suite"] for row in rows))
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    width = 0.8 / len(models)
+    figure = Figure(figsize=(max(7, 1.1 * len(suites)), 4), layout="constrained")
+    axes = figure.subplots()
+    for offset, model in enumerate(models):
+        own = [row for row in rows if row["model"] == model]
+        axes.bar(
+            [suites.index(row["suite"]) + (offset - (len(models) - 1) / 2) * width for row in own],
+            [row["score"] for row in own],
+            width,
+            yerr=[row.get("standard_error") or 0.0 for row in own],
+            capsize=2,
+            label=model,
+        )
+    what = "Miniature scores" if any(row.get("miniature") for row in rows) else "Scores"
+    axes.set_xticks(range(len(suites)), suites, rotation=30, ha="right")
+    axes.set(ylabel="score", title=f"{what}, ± one standard error")
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def _client(home: Path) -> MlflowClient:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):  # a new store announces every table it makes
+        logging.getLogger(name).setLevel(logging.WARNING)
+    home.mkdir(parents=True, exist_ok=True)
+    uri = store_uri(home)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _experiment(client: MlflowClient, home: Path) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found:
+        return found.experiment_id
+    location = (home.resolve() / "artifacts").as_uri()
+    return client.create_experiment(EXPERIMENT, artifact_location=location)
+
+
+def _registered(client: MlflowClient, run: TrackedRun, old: Run) -> Registered | None:
+    """What a finished run registered; None if the run, its version or its files are not whole."""
+    if old.info.status != "FINISHED":
+        return None
+    run_id = old.info.run_id
+    if run.checkpoint is None:
+        return Registered(run_id=run_id, model_id=None, version=None, model_uri=None, created=False)
+    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+        if (_local_path(version.source) / "config.json").is_file():
+            return Registered(
+                run_id=run_id,
+                model_id=version.tags[MODEL_TAG],
+                version=str(version.version),
+                model_uri=f"models:/{version.name}/{version.version}",
+                created=False,
+            )
+    return None
+
+
+def _delete(client: MlflowClient, old: Run) -> None:
+    run_id, experiment = old.info.run_id, old.info.experiment_id
+    for version in client.search_model_versions(f"run_id = '{run_id}'"):
+        client.delete_model_version(version.name, version.version)
+    for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
+        client.delete_logged_model(model.model_id)
+        shutil.rmtree(_local_path(model.artifact_location), ignore_errors=True)
+    client.delete_run(run_id)
+
+
+def _log_parameters(
+    client: MlflowClient, run_id: str, parameters: Mapping[str, str | int | float | bool]
+) -> None:
+    from mlflow.entities import Param
+
+    rows = [Param(name, str(value)) for name, value in parameters.items()]
+    for batch in _batches(rows, PARAMETERS_PER_BATCH):
+        client.log_batch(run_id, params=batch)
+
+
+def _log_metrics(client: MlflowClient, run_id: str, model_id: str | None, run: TrackedRun) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    rows = [
+        Metric(name, float(value), now, step)
+        for step, metrics in run.steps
+        for name, value in metrics.items()
+    ]
+    rows += [
+        Metric(name, float(value), now, 0, model_id=model_id, run_id=run_id)
+        for name, value in run.metrics.items()
+    ]
+    for batch in _batches(rows, METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics=batch)
+
+
+def _log_tables(
+    client: MlflowClient, run_id: str, tables: Mapping[str, Sequence[Mapping[str, JSON]]]
+) -> None:
+    for name, rows in tables.items():
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        data = {column: [row.get(column) for row in rows] for column in columns}
+        client.log_table(run_id, data, f"tables/{name}.json")
+
+
+def _log_model(client: MlflowClient, experiment: str, run_id: str, run: TrackedRun) -> str:
+    from mlflow.entities import LoggedModelOutput
+
+    tags = {**run.tags, KEY_TAG: run.key, "pivotrl.base_model": run.base_model}
+    model_id: str = client.create_logged_model(
+        experiment,
+        name=run.registered_name,
+        source_run_id=run_id,
+        tags=tags,
+        params={name: str(value) for name, value in run.parameters.items()},
+        model_type="chat",
+    ).model_id
+    client.log_model_artifacts(model_id, str(run.checkpoint))
+    with TemporaryDirectory() as folder:
+        schema = Path(folder) / "schema.json"
+        schema.write_text(json.dumps({**CHAT_SCHEMA, "tags": tags}, indent=2))
+        client.log_model_artifact(model_id, str(schema))
+    client.finalize_logged_model(model_id, "READY")
+    client.log_outputs(
+        run_id, [LoggedModelOutput(model_id, max((s for s, _ in run.steps), default=0))]
+    )
+    return model_id
+
+
+def _register(client: MlflowClient, run_id: str, model_id: str, run: TrackedRun) -> str:
+    from mlflow.exceptions import MlflowException
+
+    name = run.registered_name
+    try:
+        client.get_registered_model(name)
+    except MlflowException:
+        client.create_registered_model(name)
+    # The source is the folder: MLflow resolves `models:/<id>` through its global store, not ours.
+    version = str(
+        client.create_model_version(
+            name,
+            client.get_logged_model(model_id).artifact_location,
+            run_id=run_id,
+            tags={**run.tags, KEY_TAG: run.key, MODEL_TAG: model_id},
+            description=f"{run.name}, trained from {run.base_model}",
+        ).version
+    )
+    links = json.dumps([{"name": name, "version": version}])
+    client.set_logged_model_tags(model_id, {"mlflow.modelVersions": links})
+    client.set_registered_model_alias(name, run.alias, version)
+    return version
+
+
+def _local_path(uri: str | None) -> Path:
+    assert uri, "a model that this module registered has a location"
+    return Path(url2pathname(urlparse(uri).path))
+
+
+def _batches(rows: list[T], size: int) -> Iterator[list[T]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))

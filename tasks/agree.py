@@ -1,0 +1,118 @@
+"""How often the functional reward agrees with the live domain's own judgement of an action.
+
+Rewards judge from the row alone; the environment knows the truth. Fresh test tasks, the expert's
+turns, sampled actions of the reference policy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from pivotrl.config import Config
+from pivotrl.manifest import Manifest
+from pivotrl.policies import PolicyFiles
+from pivotrl.types import Candidate, EnvironmentState, Trajectory, action_of
+from tasks.policy import load_policy
+from tasks.sample import sampling_of
+from tasks.session import current
+from tasks.stage import Produced, Stage, Work
+
+TASKS = 100
+SAMPLES = 4
+
+
+def agree(config: Config, model: Path, policy: PolicyFiles) -> Manifest | None:
+    return _stage(
+        settings={
+            "environment": config.evaluate.environment,
+            "mode": config.verify.mode,
+            "policy": asdict(policy),
+            "sampling": asdict(sampling_of(config)),
+            "seed": config.run.seed,
+            "dtype": config.model.dtype,
+            "tasks": TASKS,
+            "samples": SAMPLES,
+        },
+        extra={"config": config, "model": model, "policy": policy},
+        label="reward against oracle",
+    )
+
+
+def _body(work: Work) -> Produced:
+    from pivotrl import rollouts, trajectories
+    from pivotrl.candidates import extract
+    from pivotrl.chat import parse_completion
+    from pivotrl.environments import live_domain
+    from pivotrl.environments.demonstrations import write_demonstrations
+    from pivotrl.evaluation import reward_agreement
+    from pivotrl.verifiers import verifier_for
+
+    config: Config = work.extra["config"]
+    domain = live_domain(work.settings["environment"])
+    file = work.folder / "expert.jsonl"
+    seed = config.run.seed
+    write_demonstrations(file, TASKS, seed, "test")
+    tasks = {task["id"]: task for task in domain.make_tasks("test", TASKS, seed)}
+    states: dict[str, EnvironmentState] = {}
+    candidates: list[Candidate] = []
+    for row in trajectories.read([file]):
+        assert isinstance(row, Trajectory) and row.task is not None
+        found = {c.turn: c for c in extract(row)}
+        state = domain.environment.reset(tasks[row.task])
+        for turn, message in enumerate(row.messages):
+            if turn in found:
+                states[found[turn].id] = state
+                candidates.append(found[turn])
+                state = domain.environment.step(state, action_of(message))
+    model = config.model
+    loaded = load_policy(
+        work.extra["model"],
+        work.extra["policy"].weights,
+        model.dtype,
+        model.device,
+        model.batch_rows,
+    )
+    params = sampling_of(config)
+    fitting, _ = rollouts.prompts(
+        candidates, loaded.chat, longest=loaded.context - params.max_tokens
+    )
+    with current().progress("reward against oracle", len(fitting), "turns") as advance:
+        rows = rollouts.sample(
+            fitting,
+            loaded.engine,
+            policy="agreement",
+            samples=SAMPLES,
+            params=params,
+            seed=seed,
+            on_progress=lambda done, _tokens: advance(done / SAMPLES),
+        )
+    known = {c.id: c for c in candidates}
+    result = reward_agreement(
+        domain.oracle,
+        verifier_for(candidates[0].domain, work.settings["mode"]).verify,
+        [
+            (
+                states[row["candidate_id"]],
+                known[row["candidate_id"]],
+                parse_completion(row["text"], row["finish_reason"]),
+            )
+            for row in rows
+        ],
+    )
+    return Produced(counts=asdict(result))
+
+
+_stage = Stage(
+    name="agree",
+    body=_body,
+    modules=(
+        "pivotrl.verifiers",
+        "pivotrl.rollouts",
+        "pivotrl.evaluation",
+        "pivotrl.engines.hf",
+        "pivotrl.environments.demonstrations",
+        "pivotrl.environments.retail",
+    ),
+    computes_with=("torch", "transformers"),
+)

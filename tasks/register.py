@@ -1,0 +1,102 @@
+"""A checkpoint to a registered model in MLflow; idempotent by the content of what it logs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import Task
+from prefect.artifacts import create_link_artifact
+from prefect.cache_policies import NO_CACHE
+
+from pivotrl.comparison import ScoreRow
+from pivotrl.config import Config, flatten
+from pivotrl.manifest import Manifest
+from pivotrl.store.shards import read_shard
+from pivotrl.types import JSON, digest
+from tasks.session import current
+from tasks.train import checkpoint_of, metrics_by_step
+
+if TYPE_CHECKING:
+    from pivotrl.tracking import Registered
+
+
+def _log(name: str, home: Path, checkpoint: Manifest, run: Mapping[str, Any]) -> Registered:
+    """Prefect draws the edge from `checkpoint`."""
+    from pivotrl.tracking import TrackedRun, log_run
+
+    return log_run(home, TrackedRun(name=name, **run))
+
+
+_register: Task[..., Registered] = Task(
+    fn=_log,
+    name="register",
+    task_run_name="register {name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+
+
+def register(
+    config: Config,
+    name: str,
+    checkpoint: Manifest,
+    selection: Manifest,
+    scores: Sequence[ScoreRow],
+    tags: Mapping[str, str],
+) -> dict[str, JSON]:
+    """`{"run_id", "version", "model_uri", "created", ...}` of the registered model."""
+    home = current().home
+    rows = [r for path in checkpoint.of_table(home, "train_steps") for r in read_shard(path)]
+    table = [
+        {
+            "suite": row.suite,
+            "model": model,
+            "score": getattr(row, model),
+            "standard_error": getattr(row, f"{model}_error"),
+            "miniature": row.miniature,
+        }
+        for row in scores
+        for model in ("base", "trained")
+    ]
+    metrics = {
+        f"{row.kind}/{row.suite}/{what}": getattr(row, what)
+        for row in scores
+        for what in ("base", "trained", "difference")
+    }
+    parameters = {key: _parameter(value) for key, value in flatten(config).items()}
+    registered = _register(
+        name=name,
+        home=home,
+        checkpoint=checkpoint,
+        run={
+            "key": digest([checkpoint.key, [asdict(row) for row in scores], parameters]),
+            "parameters": parameters,
+            "tags": dict(tags),
+            "steps": metrics_by_step(rows),
+            "metrics": {_metric_name(n): v for n, v in metrics.items()},
+            "tables": {"selection": selection.counts["domains"], "scores": table},
+            "checkpoint": checkpoint_of(home, checkpoint),
+            "base_model": str(config.model.path),
+            "registered_name": config.register_.model,
+            "alias": config.register_.alias,
+        },
+    )
+    create_link_artifact(
+        key="model",
+        link=f"http://127.0.0.1:5000/#/models/{config.register_.model}/versions/{registered.version}",
+        link_text=str(registered.model_uri),
+        description="The registered model, in MLflow's pages (`pivotrl ui`).",
+    )
+    return asdict(registered)
+
+
+def _parameter(value: JSON) -> str | int | float | bool:
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _metric_name(name: str) -> str:
+    """MLflow's metric names take letters, digits and `_-. /`."""
+    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)

@@ -1,0 +1,130 @@
+"""What a run did: `report.json`, the terminal's tables, and the scores as an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from rich.table import Table
+
+from pivotrl.comparison import Scored, ScoreRow, ood_change
+from pivotrl.config import Config, flatten
+from pivotrl.evaluation import EvaluationItem
+from pivotrl.manifest import Manifest
+from pivotrl.store.shards import read_shard
+from pivotrl.types import JSON, FinishReason
+from tasks.evaluate import Suite
+from tasks.session import Session
+
+
+def scored(home: Path, evaluations: Sequence[tuple[Suite, Manifest]]) -> dict[str, Scored]:
+    """The stored items of each suite, as the comparison wants them."""
+    out = {}
+    for suite, manifest in evaluations:
+        rows = [r for f in manifest.of_table(home, "evaluation_items") for r in read_shard(f)]
+        items = [
+            EvaluationItem(
+                item_id=row["item_id"],
+                prompt="",
+                output="",
+                extracted=row["extracted"],
+                score=row["score"],
+                finish_reason=FinishReason.STOP,
+            )
+            for row in rows
+        ]
+        miniature = bool(manifest.counts["miniature"])
+        out[suite.label] = Scored(kind=suite.kind, miniature=miniature, items=items)
+    return out
+
+
+def write_report(
+    config: Config, session: Session, name: str, parts: Mapping[str, JSON]
+) -> dict[str, JSON]:
+    """Writes `reports/<name>.json` and `report.json` under the home; returns what it wrote."""
+    report: dict[str, Any] = {
+        "name": name,
+        "config": flatten(config),
+        "stages": [asdict(record) for record in session.records],
+        **parts,
+    }
+    text = orjson.dumps(report, option=orjson.OPT_INDENT_2)
+    folder = session.home / "reports"
+    folder.mkdir(exist_ok=True)
+    for path in (
+        folder / f"{name.replace(' ', '_').replace(':', '')}.json",
+        session.home / "report.json",
+    ):
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_bytes(text)
+        unfinished.replace(path)
+    return report
+
+
+def cost(manifests: Mapping[str, Sequence[Manifest]]) -> dict[str, JSON]:
+    """Rollouts, tokens and seconds by stage, as they were when each stage ran."""
+    out: dict[str, JSON] = {}
+    for stage, found in manifests.items():
+        row: dict[str, float] = {"seconds": round(sum(m.seconds for m in found), 1)}
+        for name in ("rollouts", "prompt_tokens", "completion_tokens"):
+            if any(name in m.counts for m in found):
+                row[name] = sum(m.counts.get(name, 0) for m in found)
+        out[stage] = row
+    return out
+
+
+def selection_table(domains: Sequence[Mapping[str, JSON]], lambda_diff: float) -> Table:
+    table = Table(title=f"Candidates by profile (pivot: σ² > 0 and mean < {lambda_diff:g})")
+    table.add_column("")
+    for row in domains:
+        table.add_column(row["domain"], justify="right")
+    for name in domains[0] if domains else ():
+        if name != "domain" and (name == "kept" or any(row[name] for row in domains)):
+            style = "bold green" if name == "kept" else None
+            cells = [f"{row[name]:,}  {row[name] / row['candidates']:6.1%}" for row in domains]
+            table.add_row(name.replace("_", " "), *cells, style=style)
+    return table
+
+
+def score_table(rows: Sequence[ScoreRow], title: str) -> Table:
+    table = Table(title=title)
+    for name in ("suite", "n", "base", "trained", "change", "p (Holm)"):
+        table.add_column(name, justify="left" if name == "suite" else "right")
+    for row in rows:
+        colour = "green" if row.difference > 0 else "red"
+        clear = f"[{colour}]" if row.p < 0.05 else ""
+        table.add_row(
+            row.suite + (" (miniature)" if row.miniature else ""),
+            f"{row.n:,}",
+            f"{row.base:.1f} ± {row.base_error:.1f}",
+            f"{row.trained:.1f} ± {row.trained_error:.1f}",
+            f"{clear}{row.difference:+.1f} ± {row.difference_error:.1f}",
+            f"{row.p:.3f}",
+        )
+    change = ood_change(rows)
+    if change is not None:
+        table.add_section()
+        table.add_row("mean of the benchmarks", "", "", "", f"{change:+.2f}", "")
+    return table
+
+
+def show_scores(rows: Sequence[ScoreRow], report: Mapping[str, JSON]) -> None:
+    """The scores and a summary as artifacts of the flow run."""
+    create_table_artifact(
+        key="scores",
+        table=[asdict(row) for row in rows],
+        description="Base and trained policy in points, same decoding; paired differences.",
+    )
+    stages = "\n".join(
+        f"| {r['label']} | {'cached' if r['cached'] else 'ran'} | {r['seconds']:.1f} |"
+        for r in report["stages"]
+    )
+    create_markdown_artifact(
+        key="report",
+        markdown=f"# {report['name']}\n\n| stage | | seconds |\n|---|---|---|\n{stages}\n",
+        description="What each stage did.",
+    )

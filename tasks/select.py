@@ -1,0 +1,93 @@
+"""Verdicts to pivots: the selection rule as SQL over the verdict shards, with a table of counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect.artifacts import create_table_artifact
+
+from pivotrl.config import Config
+from pivotrl.manifest import Manifest
+from pivotrl.store.shards import write_shard
+from pivotrl.types import JSON, canonical
+from tasks.stage import Produced, Stage, Work
+
+
+def select(
+    config: Config, candidates: Manifest | None, verdicts: Sequence[Manifest | None], policy: str
+) -> Manifest | None:
+    return _stage(
+        settings=config.select.model_dump(mode="json")
+        | {"samples": config.profile.samples, "policy": policy, "name": config.run.name},
+        inputs={"candidates": candidates}
+        | {f"verdicts {number}": manifest for number, manifest in enumerate(verdicts)},
+    )
+
+
+def show_selection(config: Config, selection: Manifest) -> None:
+    """The selection as an artifact of the flow run; always made, cached or not."""
+    create_table_artifact(
+        key="selection",
+        table=selection.counts["domains"],
+        description=f"Candidates by what the profile says of them; a pivot has σ² > 0 and a mean "
+        f"reward below λ = {config.select.lambda_diff:g}.",
+    )
+
+
+def _body(work: Work) -> Produced:
+    from pivotrl.selection import select as select_pivots
+
+    settings = work.settings
+    verdict_files = [
+        path
+        for name in work.inputs
+        if name != "candidates"
+        for path in work.files(name, "verdicts")
+    ]
+    found = select_pivots(
+        verdict_files,
+        work.files("candidates", "candidates"),
+        lambda_diff=settings["lambda_diff"],
+        rule=settings["rule"],
+        minimum_samples=max(1, round(settings["minimum_valid"] * settings["samples"])),
+    )
+    selection_id = work.folder.name
+    write_shard(
+        work.out / "pivots.parquet",
+        "pivots",
+        [{"selection_id": selection_id} | row for row in found.pivots],
+    )
+    totals: dict[str, JSON] = {
+        name: sum(row[name] for row in found.domains)
+        for name in (found.domains[0] if found.domains else {})
+        if name != "domain"
+    }
+    write_shard(
+        work.out / "selections.parquet",
+        "selections",
+        [
+            {
+                "selection_id": selection_id,
+                "name": settings["name"],
+                "policy": settings["policy"],
+                "rule": found.rule,
+                "parameters": canonical(dict(settings)).decode(),
+                "candidates": totals.get("candidates", 0),
+                "pivots": len(found.pivots),
+            }
+        ],
+    )
+    return Produced(
+        files=[
+            ("pivots.parquet", "pivots", len(found.pivots), None),
+            ("selections.parquet", "selections", 1, None),
+        ],
+        counts=totals | {"domains": found.domains},
+    )
+
+
+_stage = Stage(
+    name="select",
+    body=_body,
+    modules=("pivotrl.selection", "pivotrl.profiling", "pivotrl.store.shards"),
+)

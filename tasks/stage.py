@@ -1,0 +1,236 @@
+"""The one mechanism behind every stage: key, cache, resume, publication.
+
+key     = the stage's settings + the content of its inputs + the digest of the code it names
+          (+ versions of the libraries that compute). Nothing in `flows/` or `tasks/` counts.
+hit     = a manifest under that key whose files are all there and have their hashes.
+work    = `work/<key>/`, kept when a run dies; the next run finds its checkpoint there.
+publish = one rename of the finished folder to `shards/<stage>/<key>/` (`checkpoints/` for models).
+
+Prefect holds the same manifest as the task's persisted result under the same key, so that its
+pages show what was cached; the folder decides, since a result outlives its files.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from prefect import Task
+from prefect.logging import get_run_logger
+
+from pivotrl.manifest import (
+    SCHEMA,
+    FileEntry,
+    Manifest,
+    changed_parts,
+    code_digest,
+    file_hash,
+    versions,
+)
+from pivotrl.types import JSON, PivotRLError, digest
+from tasks.session import StageRecord, current, stopwatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What the body of a stage is given."""
+
+    home: Path
+    folder: Path
+    """`work/<key>/`: scratch that survives a kill."""
+    settings: Mapping[str, JSON]
+    inputs: Mapping[str, Manifest]
+    extra: Mapping[str, Any]
+    """What the body needs and the key must not see: paths, the label."""
+
+    @property
+    def out(self) -> Path:
+        """The folder that is published."""
+        return self.folder / "out"
+
+    def files(self, name: str, table: str) -> list[Path]:
+        return self.inputs[name].of_table(self.home, table)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Produced:
+    """What the body of a stage leaves: files under `work.out`, and counts."""
+
+    files: Sequence[tuple[str, str | None, int, str | None]] = ()
+    """(name under `out`, table, rows, content digest or None for the file's hash)."""
+    counts: Mapping[str, JSON] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A cached stage. Call it with settings and inputs; it answers with a manifest.
+
+    In a dry session a stage that would run answers None and says why.
+    """
+
+    name: str
+    body: Callable[[Work], Produced]
+    modules: tuple[str, ...]
+    """The `pivotrl` modules whose code decides the result."""
+    computes_with: tuple[str, ...] = ()
+    """Distributions whose versions are part of the key."""
+    shelf: str = "shards"
+    retries: int = 0
+
+    def __call__(
+        self,
+        *,
+        settings: Mapping[str, JSON],
+        inputs: Mapping[str, Manifest | None] | None = None,
+        extra: Mapping[str, Any] | None = None,
+        label: str = "",
+    ) -> Manifest | None:
+        session = current()
+        label = label or self.name
+        given = {name: m for name, m in (inputs or {}).items() if m is not None}
+        if len(given) < len(inputs or {}):
+            session.records.append(
+                StageRecord(
+                    stage=self.name,
+                    label=label,
+                    key="",
+                    cached=False,
+                    seconds=0.0,
+                    why="a stage before it runs",
+                )
+            )
+            return None
+        parts: dict[str, JSON] = {
+            "settings": dict(settings),
+            "inputs": {name: m.fingerprint for name, m in given.items()},
+            "code": code_digest(self.modules),
+            "versions": versions(self.computes_with),
+            "schema": SCHEMA,
+        }
+        key = digest([self.name, parts])
+        folder = session.home / self.shelf / self.name / key
+        manifest = published(folder, session.home)
+        why = "" if manifest else self._why(session.home, label, parts)
+        record = StageRecord(
+            stage=self.name,
+            label=label,
+            key=key,
+            cached=manifest is not None,
+            seconds=0.0,
+            why=why,
+        )
+        session.records.append(record)
+        if session.dry:
+            return manifest
+        work = Work(
+            home=session.home,
+            folder=session.home / "work" / key,
+            settings=settings,
+            inputs=given,
+            extra=extra or {},
+        )
+
+        def execute(key: str, inputs: dict[str, Manifest]) -> Manifest:
+            """Prefect draws the edges of its graph from `inputs`."""
+            return self._run(key, work, parts, folder)
+
+        run: Task[..., Manifest] = Task(
+            fn=execute,
+            name=self.name,
+            task_run_name=label.replace("{", "(").replace("}", ")"),
+            cache_key_fn=lambda _context, parameters: parameters["key"],
+            persist_result=True,
+            result_serializer="json",
+            refresh_cache=manifest is None,
+            retries=self.retries,
+            retry_delay_seconds=[2.0 * 3**i for i in range(self.retries)],
+            retry_condition_fn=lambda _task, _run, state: (
+                not isinstance(state.result(raise_on_failure=False), PivotRLError)
+            ),
+        )
+        with stopwatch() as elapsed:
+            result = run(key=key, inputs=given)
+            record.seconds = elapsed()
+        self._tell(record, result)
+        return result
+
+    def _run(self, key: str, work: Work, parts: dict[str, JSON], folder: Path) -> Manifest:
+        work.folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(work.folder.with_suffix(".lock")):
+            done = published(folder, work.home)
+            if done is not None:
+                return done
+            shutil.rmtree(work.out, ignore_errors=True)
+            work.out.mkdir(parents=True)
+            with stopwatch() as elapsed:
+                produced = self.body(work)
+                seconds = elapsed()
+            entries = []
+            for name, table, rows, content in produced.files:
+                sha256 = file_hash(work.out / name)
+                path = (folder / name).relative_to(work.home)
+                entries.append(
+                    FileEntry(
+                        path=str(path),
+                        table=table,
+                        sha256=sha256,
+                        rows=rows,
+                        content=content or sha256,
+                    )
+                )
+            manifest = Manifest(
+                kind=self.name,
+                key=key,
+                parts=parts,
+                files=tuple(entries),
+                counts=dict(produced.counts),
+                seconds=round(seconds, 3),
+            )
+            (work.out / "manifest.json").write_text(manifest.model_dump_json(indent=1))
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            work.out.replace(folder)
+            shutil.rmtree(work.folder, ignore_errors=True)
+        get_run_logger().info("%s: %s", self.name, manifest.counts)
+        # Prefect draws edges by identity: a manifest read back shares no string with another.
+        return _read(folder / "manifest.json") or manifest
+
+    def _why(self, home: Path, label: str, parts: Mapping[str, JSON]) -> str:
+        """Which parts of the key differ from the nearest earlier manifest of this stage."""
+        earlier = [
+            m
+            for path in (home / self.shelf / self.name).glob("*/manifest.json")
+            if (m := _read(path)) is not None
+        ]
+        if not earlier:
+            return "never ran"
+        nearest = min((changed_parts(m.parts, parts) for m in earlier), key=len)
+        return "changed: " + ", ".join(nearest) if nearest else "its files are gone or damaged"
+
+    def _tell(self, record: StageRecord, manifest: Manifest) -> None:
+        mark = "[dim]•[/]" if record.cached else "[green]✓[/]"
+        took = "cached" if record.cached else f"{manifest.seconds:,.1f} s"
+        rows = ", ".join(
+            f"{value:,} {name.replace('_', ' ')}"
+            for name, value in manifest.counts.items()
+            if isinstance(value, int) and value and not isinstance(value, bool)
+        )
+        current().say(f"{mark} {record.label:<28} [dim]{took:>9}[/]  {rows}")
+
+
+def published(folder: Path, home: Path) -> Manifest | None:
+    """The manifest of a published folder, or None if it is missing, unreadable or not whole."""
+    manifest = _read(folder / "manifest.json")
+    return manifest if manifest is not None and manifest.whole(home) else None
+
+
+def _read(path: Path) -> Manifest | None:
+    try:
+        return Manifest.model_validate(json.loads(path.read_bytes()))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,284 @@
+"""Pivots to a checkpoint: one round of GRPO; and the control, SFT on the same trajectories."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pivotrl.config import Config
+from pivotrl.manifest import Manifest
+from pivotrl.policies import PolicyFiles
+from pivotrl.store.shards import read_shard, write_shard
+from pivotrl.types import Candidate, PivotRLError, Sample, Split, Verdict, digest
+from tasks.sample import read_candidates
+from tasks.session import current
+from tasks.stage import Produced, Stage, Work
+
+if TYPE_CHECKING:
+    from pivotrl.training import RoundResult, StepRecord
+
+TOKENIZER_GLOBS = ("tokenizer*", "chat_template*", "special_tokens*", "vocab*", "merges*")
+
+
+def train(
+    config: Config,
+    round_number: int,
+    start: Path,
+    policy: PolicyFiles,
+    reference: PolicyFiles,
+    trajectories: Manifest | None,
+    candidates: Manifest | None,
+    selection: Manifest | None,
+) -> Manifest | None:
+    """One round from the policy in `start`; KL is to the policy in `config.model.path`."""
+    settings = config.train.model_dump(mode="json", exclude={"rounds"})
+    return _grpo(
+        settings={
+            "train": settings,
+            "verify": config.verify.model_dump(mode="json"),
+            "policy": asdict(policy),
+            "reference": asdict(reference) if config.train.kl_beta else None,
+            "round": round_number,
+            "seed": config.run.seed,
+            "dtype": config.model.dtype,
+        },
+        inputs={"selection": selection, "candidates": candidates},
+        extra={"config": config, "start": start, "trajectories": trajectories},
+        label=f"train round {round_number}",
+    )
+
+
+def train_sft(
+    config: Config,
+    learning_rate: float,
+    epochs: int,
+    policy: PolicyFiles,
+    trajectories: Manifest | None,
+    candidates: Manifest | None,
+) -> Manifest | None:
+    """The control: completion-only cross entropy on every demonstrated turn of the train split."""
+    return _sft(
+        settings={
+            "learning_rate": learning_rate,
+            "epochs": epochs,
+            "batch_size": config.sft.batch_size,
+            "micro_batch_tokens": config.train.micro_batch_tokens,
+            "policy": asdict(policy),
+            "seed": config.run.seed,
+            "dtype": config.model.dtype,
+        },
+        inputs={"candidates": candidates},
+        extra={"config": config, "trajectories": trajectories},
+        label=f"sft {learning_rate:g} x {epochs}",
+    )
+
+
+def checkpoint_of(home: Path, manifest: Manifest) -> Path:
+    """The Hugging Face folder that a training stage published."""
+    return next((home / f.path).parent for f in manifest.files if f.path.endswith("config.json"))
+
+
+def _grpo_body(work: Work) -> Produced:
+    from pivotrl import rollouts
+    from pivotrl.chat import ChatFormat
+    from pivotrl.engines.hf import HFEngine, load_model
+    from pivotrl.training import TrainPivot, TrainSettings, train_round
+    from pivotrl.verifiers import verifier_for
+
+    config: Config = work.extra["config"]
+    start: Path = work.extra["start"]
+    chat = ChatFormat.load(start)
+    model = load_model(start, device=config.model.device)
+    engine = HFEngine(
+        model,
+        stop_ids=chat.stop_ids,
+        pad_id=chat.pad_id,
+        decode=chat.decode,
+        max_batch_rows=config.model.batch_rows,
+        device=config.model.device,
+    )
+    settings = TrainSettings(
+        **{k: v for k, v in work.settings["train"].items() if k != "validation_pivots"},
+        seed=config.run.seed,
+        dtype=config.model.dtype,
+    )
+    everyone = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
+    kept = {r["candidate_id"] for f in work.files("selection", "pivots") for r in read_shard(f)}
+    held_out = sorted(
+        (c for c in everyone if c.split == Split.VALIDATION),
+        key=lambda c: digest(["validate", c.id]),
+    )[: config.train.validation_pivots]
+    longest = model.config.max_position_embeddings - settings.max_tokens
+
+    def pivots(candidates: Iterable[Candidate]) -> list[TrainPivot]:
+        fitting, _ = rollouts.prompts(list(candidates), chat, longest=longest)
+        return [
+            TrainPivot(
+                candidate_id=item.candidate.id,
+                prompt_ids=item.prompt_ids,
+                domain=item.candidate.domain,
+            )
+            for item in fitting
+        ]
+
+    known = {c.id: c for c in everyone}
+
+    def reward(candidate_id: str, one: Sample) -> Verdict:
+        candidate = known[candidate_id]
+        verifier = verifier_for(candidate.domain, work.settings["verify"]["mode"])
+        return rollouts.judge_sample(candidate, verifier, one)
+
+    with current().progress(f"train {settings.steps} steps", settings.steps, "steps") as advance:
+        result = train_round(
+            model=model,
+            reference=(
+                load_model(config.model.path, device=config.model.device)
+                if settings.kl_beta
+                else None
+            ),
+            engine=engine,
+            pivots=pivots(c for c in everyone if c.id in kept),
+            validation=pivots(held_out),
+            reward=reward,
+            settings=settings,
+            workdir=work.folder / "round",
+            on_step=lambda record: advance(1) if record.step else None,
+        )
+    return _published(work, start, result, work.settings["round"])
+
+
+def _sft_body(work: Work) -> Produced:
+    from pivotrl import rollouts
+    from pivotrl.chat import ChatFormat, TemplateError
+    from pivotrl.engines.hf import load_model
+    from pivotrl.training import Demonstration, SftSettings, sft_round
+
+    config: Config = work.extra["config"]
+    start = config.model.path
+    chat = ChatFormat.load(start)
+    model = load_model(start, device=config.model.device)
+    everyone = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
+    learners = [c for c in everyone if c.split == Split.TRAIN]
+    fitting, _ = rollouts.prompts(learners, chat, longest=model.config.max_position_embeddings)
+    demonstrations = []
+    for item in fitting:
+        c = item.candidate
+        try:
+            completion = chat.completion(c.messages, c.tools, c.demonstration)
+        except TemplateError:
+            continue
+        if len(item.prompt_ids) + len(completion) <= model.config.max_position_embeddings:
+            demonstrations.append(
+                Demonstration(
+                    candidate_id=c.id,
+                    prompt_ids=item.prompt_ids,
+                    completion_ids=tuple(completion),
+                )
+            )
+    settings = SftSettings(
+        epochs=work.settings["epochs"],
+        rows_per_step=work.settings["batch_size"],
+        learning_rate=work.settings["learning_rate"],
+        micro_batch_tokens=work.settings["micro_batch_tokens"],
+        checkpoint_every=50,
+        seed=config.run.seed,
+        dtype=config.model.dtype,
+    )
+    if not demonstrations:
+        raise PivotRLError("sft: no demonstration fits the model's context; take a longer one")
+    steps = -(-settings.epochs * len(demonstrations) // settings.rows_per_step)
+    with current().progress("sft", steps, "steps") as advance:
+        result = sft_round(
+            model=model,
+            demonstrations=demonstrations,
+            settings=settings,
+            workdir=work.folder / "round",
+            on_step=lambda _record: advance(1),
+        )
+    return _published(work, start, result, 0)
+
+
+def _published(work: Work, start: Path, result: RoundResult, round_number: int) -> Produced:
+    from pivotrl.training import read_records
+
+    files: list[tuple[str, str | None, int, str | None]] = []
+    tokenizer = [file for glob in TOKENIZER_GLOBS for file in sorted(start.glob(glob))]
+    for file in [*sorted(result.checkpoint.iterdir()), *tokenizer]:
+        if file.is_file() and file.name not in {name for name, *_ in files}:
+            shutil.copyfile(file, work.out / file.name)
+            files.append((file.name, None, 0, None))
+    records = list(read_records(result.records))
+    training_id = work.folder.name
+    steps = _step_rows(records, training_id, round_number)
+    acted = _rollout_rows(records, training_id, round_number)
+    for table, rows in (("train_steps", steps), ("train_rollouts", acted)):
+        write_shard(work.out / f"{table}.parquet", table, rows)
+        files.append((f"{table}.parquet", table, len(rows), None))
+    trained = [r for r in records if r.step]
+    return Produced(
+        files=files,
+        counts={
+            "steps": result.steps,
+            "best_step": result.best_step,
+            "rollouts": len(acted),
+            "completion_tokens": sum(row["tokens"] for row in acted),
+            "stop_reason": str(result.stop_reason),
+            "validation": [[step, score] for step, score in result.validation],
+            "warnings": sorted({w for r in trained for w in r.warnings}),
+        },
+    )
+
+
+def _step_rows(
+    records: Sequence[StepRecord], training_id: str, number: int
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "training_id": training_id,
+            "round": number,
+            "step": record.step,
+            "metric": metric,
+            "value": float(value),
+        }
+        for record in records
+        for metric, value in record.metrics.items()
+    ]
+
+
+def _rollout_rows(
+    records: Sequence[StepRecord], training_id: str, number: int
+) -> list[dict[str, Any]]:
+    return [
+        {"training_id": training_id, "round": number, "step": record.step} | asdict(rollout)
+        for record in records
+        for rollout in record.rollouts
+    ]
+
+
+def metrics_by_step(rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, dict[str, float]]]:
+    """Rows of `train_steps` as MLflow wants them."""
+    steps: dict[int, dict[str, float]] = {}
+    for row in rows:
+        if row["value"] is not None:
+            steps.setdefault(row["step"], {})[row["metric"]] = row["value"]
+    return sorted(steps.items())
+
+
+_COMPUTES = ("torch", "transformers")
+_grpo = Stage(
+    name="train",
+    body=_grpo_body,
+    modules=("pivotrl.training", "pivotrl.rollouts", "pivotrl.engines.hf", "pivotrl.verifiers"),
+    computes_with=_COMPUTES,
+    shelf="checkpoints",
+)
+_sft = Stage(
+    name="sft",
+    body=_sft_body,
+    modules=("pivotrl.training.sft", "pivotrl.rollouts", "pivotrl.engines.hf"),
+    computes_with=_COMPUTES,
+    shelf="checkpoints",
+)

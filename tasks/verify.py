@@ -1,0 +1,67 @@
+"""Rollouts to verdicts: the verifier of each candidate's domain judges every action."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pivotrl.config import Config
+from pivotrl.manifest import FileEntry, Manifest, code_digest
+from pivotrl.store.shards import read_shard, write_shard
+from tasks.sample import read_candidates
+from tasks.session import current
+from tasks.stage import Produced, Stage, Work
+
+MODULES = ("pivotrl.verifiers", "pivotrl.chat.parsing")
+"""Code that decides a verdict; its digest is the verifier version."""
+
+
+def verify(
+    config: Config,
+    trajectories: Manifest | None,
+    candidates: Manifest | None,
+    rollouts: Manifest | None,
+    shard: FileEntry,
+    label: str,
+) -> Manifest | None:
+    return _stage(
+        settings={"mode": config.verify.mode},
+        inputs={
+            "rollouts": rollouts,
+            "candidates": candidates.only(shard) if candidates else None,
+        },
+        extra={"trajectories": trajectories, "label": label},
+        label=label,
+    )
+
+
+def _body(work: Work) -> Produced:
+    from pivotrl import rollouts
+    from pivotrl.verifiers import verifier_for
+
+    mode = work.settings["mode"]
+    candidates = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
+    sampled = [row for path in work.files("rollouts", "rollouts") for row in read_shard(path)]
+    with current().progress(work.extra["label"], len(sampled), "rollouts") as advance:
+        rows = rollouts.verdicts(
+            sampled,
+            {c.id: c for c in candidates},
+            partial(verifier_for, mode=mode),
+            version=code_digest(MODULES),
+            on_progress=advance,
+        )
+    write_shard(work.out / "verdicts.parquet", "verdicts", rows)
+    return Produced(
+        files=[("verdicts.parquet", "verdicts", len(rows), None)],
+        counts={
+            "verdicts": len(rows),
+            "accepted": sum(row["reward"] == 1.0 for row in rows),
+            "without_reward": sum(row["reward"] is None for row in rows),
+        },
+    )
+
+
+_stage = Stage(
+    name="verify",
+    body=_body,
+    modules=(*MODULES, "pivotrl.rollouts", "pivotrl.store.shards"),
+)

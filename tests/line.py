@@ -1,0 +1,105 @@
+"""Helpers of the tests that run the whole line: the real command, in a subprocess, small."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SMALL = (
+    "data.shard_turns=100",
+    "profile.samples=4",
+    "train.steps=6",
+    "train.pivots_per_step=4",
+    "train.group_size=4",
+    "train.validate_every=3",
+    "train.validation_pivots=8",
+    "train.validation_samples=2",
+    "train.checkpoint_every=2",
+    "evaluate.tasks=12",
+    "evaluate.items=12",
+)
+
+
+def environment(home: Path) -> dict[str, str]:
+    return os.environ | {"PIVOTRL_HOME": str(home), "COLUMNS": "160"}
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "flows.cli", *arguments]
+
+
+def small(data: Path) -> list[str]:
+    """Arguments of a small run of the embedded default on data written to `data`."""
+    return [
+        "run",
+        str(ROOT / "configs/mini.toml"),
+        f"data.trajectories={data / 'retail.jsonl'}",
+        f"evaluate.benchmark_items={data / 'benchmarks'}",
+        *SMALL,
+    ]
+
+
+def pivotrl(
+    home: Path, *arguments: str, folder: Path = ROOT, expect: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command; the test fails with its output unless it exits with `expect`."""
+    done = subprocess.run(
+        command(*arguments),
+        env=environment(home) | {"PYTHONPATH": str(folder)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def pivotrl_until(
+    home: Path, arguments: list[str], reached: Callable[[], bool], end: signal.Signals
+) -> tuple[int, str]:
+    """Starts the command, sends `end` to its process group once `reached`; exit code and output."""
+    process = subprocess.Popen(
+        command(*arguments),
+        env=environment(home),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 600
+    while not reached():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "never came so far"
+        time.sleep(0.02)
+    os.killpg(process.pid, end)
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def report(home: Path) -> Mapping:
+    return json.loads((home / "report.json").read_text())
+
+
+def contents(home: Path, *stages: str) -> dict[str, list]:
+    """Every published file's hash, by stage and key: what a run made."""
+    out = {}
+    for shelf in ("shards", "checkpoints"):
+        for path in sorted(home.glob(f"{shelf}/*/*/manifest.json")):
+            stage = path.parts[-3]
+            if stage in stages:
+                made = json.loads(path.read_text())
+                out[f"{stage}/{path.parts[-2]}"] = [
+                    (Path(f["path"]).name, f["sha256"])
+                    for f in made["files"]
+                    if f["table"] != "train_steps"  # holds wall-clock seconds
+                ]
+    return out

@@ -1,0 +1,259 @@
+"""The whole line, for real: the command in subprocesses on the shipped base model.
+
+One run is shared; the tests look at what it left, run it again, change things, kill it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from line import ROOT, contents, environment, pivotrl, pivotrl_until, report, small
+
+pytestmark = pytest.mark.slow
+SUITES = 10
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature's data, small."""
+    folder = tmp_path_factory.mktemp("mini")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pivotrl.mini.write", "--out", str(folder)),
+            *("--demonstrations", "60", "--items", "20"),
+        ],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """A home after one run."""
+    folder = tmp_path_factory.mktemp("home")
+    before = pivotrl(folder, "sql", "select * from pivot_stats limit 5")
+    assert "candidate_id" in before.stdout  # the store answers before any run
+    done = pivotrl(folder, *small(data))
+    for noise in ("Traceback", "Warning", "WARNING", "ERROR"):
+        assert noise not in done.stdout + done.stderr
+    assert "Type next" in done.stdout
+    return folder
+
+
+def rows(home: Path, query: str) -> list[dict]:
+    lines = pivotrl(home, "sql", query, "--json").stdout.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_the_report_adds_up(home: Path) -> None:
+    made = report(home)
+    assert made["outcome"] == "trained"
+    counts = made["selection"]
+    classes = {k: v for k, v in counts.items() if isinstance(v, int) and k != "candidates"}
+    assert sum(classes.values()) == counts["candidates"] == made["extract"]["candidates"]
+    assert counts["kept"] > 0
+    scores = made["scores"]["trained"]
+    assert len(scores) == SUITES
+    for row in scores:
+        assert 0 <= row["base"] <= 100
+        assert row["difference"] == pytest.approx(row["trained"] - row["base"])
+        assert row["miniature"]
+    assert made["cost"]["profile"]["rollouts"] == 4 * counts["candidates"]
+    assert made["agreement"]["n"] > 0
+
+
+def test_the_store_holds_what_the_report_says(home: Path) -> None:
+    made = report(home)
+    stats = rows(home, "select * from pivot_stats")
+    assert len(stats) == made["selection"]["candidates"]
+    assert {row["n"] for row in stats} == {4}
+    assert sum(row["selected"] for row in stats) == made["selection"]["kept"]
+    for row in stats:
+        p = row["mean"]
+        assert row["variance"] == pytest.approx(p * (1 - p))
+        if row["selected"]:
+            assert row["variance"] > 0
+            assert row["mean"] < 0.6
+            assert row["split"] == "train"
+    (acted,) = rows(home, "select count(*) n, count(distinct step) steps from train_rollouts")
+    assert acted == {"n": 6 * 4 * 4, "steps": 6}
+    assert len(rows(home, "select * from evaluations")) == 2 * SUITES
+
+
+def test_the_registered_model_loads_and_is_the_checkpoint(home: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from pivotrl.tracking import load_path
+
+    path = load_path(home, "pivotrl-mini@challenger")
+    model = AutoModelForCausalLM.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    assert tokenizer.chat_template
+    (checkpoint,) = (home / "checkpoints/train").glob("*/model.safetensors")
+    stored = load_file(checkpoint)
+    own = model.state_dict()
+    assert all(torch.equal(own[name].float(), value.float()) for name, value in stored.items())
+
+
+def test_an_unchanged_second_run_is_all_cached_and_makes_no_second_model(
+    home: Path, data: Path
+) -> None:
+    before = report(home)
+    pivotrl(home, *small(data))
+    made = report(home)
+    assert all(stage["cached"] for stage in made["stages"])
+    assert made["model"]["created"] is False
+    assert made["model"]["version"] == before["model"]["version"]
+    assert made["scores"] == before["scores"]
+
+
+def would_run(home: Path, data: Path, *overrides: str, folder: Path = ROOT) -> dict[str, str]:
+    """Stage -> why, of the stages that a dry run says are not cached."""
+    done = pivotrl(home, *small(data), *overrides, "--dry-run", folder=folder)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("would run")]
+    return {line.split()[2]: line for line in lines}
+
+
+def test_another_lambda_selects_again_and_samples_nothing(home: Path, data: Path) -> None:
+    found = would_run(home, data, "select.lambda_diff=0.3")
+    assert "settings.lambda_diff" in found["select"]
+    assert not {"ingest", "extract", "sample", "verify"} & found.keys()
+
+
+def test_editing_a_verifier_judges_again_and_samples_nothing(
+    home: Path, data: Path, tmp_path: Path
+) -> None:
+    for name in ("flows", "tasks", "pivotrl", "configs"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    assert would_run(home, data, folder=tmp_path) == {}
+    verifier = tmp_path / "pivotrl/verifiers/text.py"
+    text = verifier.read_text()
+    verifier.write_text("# a comment\n" + text)
+    flow = tmp_path / "flows/retrain.py"
+    flow.write_text(flow.read_text() + "\n_UNUSED = 1\n")
+    assert would_run(home, data, folder=tmp_path) == {}
+    verifier.write_text(text + "\n_EDITED = 1\n")
+    found = would_run(home, data, folder=tmp_path)
+    assert "code" in found["verify"]
+    assert "sample" not in found
+    assert "extract" not in found
+
+
+def test_killed_while_sampling_and_while_training_it_ends_as_if_never_killed(
+    home: Path, data: Path, tmp_path: Path
+) -> None:
+    killed = tmp_path / "killed"
+
+    def one_shard_sampled() -> bool:
+        return any(killed.glob("shards/sample/*/manifest.json"))
+
+    def training_has_a_checkpoint() -> bool:
+        return any(p.is_dir() for p in killed.glob("work/*/round/*"))
+
+    for reached in (one_shard_sampled, training_has_a_checkpoint):
+        code, output = pivotrl_until(killed, small(data), reached, signal.SIGKILL)
+        assert code == -signal.SIGKILL, output
+        assert not any(killed.glob("checkpoints/train/*"))
+    done = pivotrl(killed, *small(data))
+    assert "cached" in done.stdout
+    stages = ("ingest", "extract", "sample", "verify", "select", "train", "evaluate")
+    assert contents(killed, *stages) == contents(home, *stages)
+    assert report(killed)["scores"] == report(home)["scores"]
+
+
+def test_control_c_ends_cleanly_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
+    code, output = pivotrl_until(
+        tmp_path, small(data), lambda: any(tmp_path.glob("shards/extract/*")), signal.SIGINT
+    )
+    assert code == 130, output
+    assert "Go on with" in output
+    assert "Traceback" not in output
+
+
+BAD = {
+    "no such file": (["data.trajectories=none.jsonl"], 2, "no such file"),
+    "empty file": (["data.trajectories={tmp}/empty.jsonl"], 2, "empty"),
+    "wrong format": (["data.trajectories={tmp}/wrong.jsonl"], 1, "known formats"),
+    "broken JSON": (["data.trajectories={tmp}/broken.jsonl"], 1, "row 1"),
+    "no model": (["model.path={tmp}/nothing"], 2, "no such model folder"),
+    "no tokenizer": (["model.path={tmp}/bare"], 2, "tokenizer"),
+    "no template": (["model.path={tmp}/mute"], 2, "chat template"),
+    "no GPU": (["model.device=cuda"], 2, "cpu"),
+    "unknown key": (["train.step=3"], 2, "did you mean 'steps'"),
+    "unknown benchmark": (['evaluate.benchmarks=["aime26"]'], 2, "aime26"),
+    "unknown environment": (["evaluate.environment=wetail"], 2, "wetail"),
+    "context": (["profile.max_tokens=4000"], 1, "max_tokens"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_gets_one_line_with_the_remedy(name: str, data: Path, tmp_path: Path) -> None:
+    overrides, code, words = BAD[name]
+    (tmp_path / "empty.jsonl").write_text("")
+    (tmp_path / "wrong.jsonl").write_text('{"text": "no messages"}\n')
+    (tmp_path / "broken.jsonl").write_text('{"messages": [\n')
+    model = ROOT / "pivotrl/mini/model"
+    for folder, left_out in (("bare", "tokenizer"), ("mute", "chat_template")):
+        (tmp_path / folder).mkdir()
+        for file in model.iterdir():
+            if not file.name.startswith(left_out):
+                shutil.copy(file, tmp_path / folder)
+    filled = [o.replace("{tmp}", str(tmp_path)) for o in overrides]
+    done = pivotrl(tmp_path / "home", *small(data), *filled, expect=code)
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not list((tmp_path / "home").glob("shards/sample/*"))
+
+
+def test_a_home_that_cannot_be_written_is_said(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = pivotrl(tmp_path / "file" / "home", *small(data), expect=1)
+    assert "PIVOTRL_HOME" in done.stderr
+
+
+def test_real_trajectories_and_a_foreign_model(shared: Path, tmp_path: Path) -> None:
+    from tiny_model import make_tiny_model
+
+    model = make_tiny_model(tmp_path / "model")
+    tau = shared / "tau-bench"
+    done = pivotrl(
+        tmp_path / "home",
+        *("run", "configs/own.toml", f"data.trajectories={tau / 'gpt-4o-airline.json'}"),
+        *(f"data.tools={tau / 'tools_airline.json'}", "data.min_reward=-inf"),
+        *(f"model.path={model}", "model.device=cpu", "model.dtype=float32"),
+        *("profile.share=0.004", "profile.samples=2", "profile.max_tokens=8"),
+    )
+    assert "No pivots" in done.stdout
+    made = report(tmp_path / "home")
+    assert made["outcome"] == "no pivots"
+    assert made["ingest"]["trajectories"] == 200
+    assert made["extract"]["candidates"] + made["extract"]["duplicates"] == 2454
+    assert made["extract"]["tool_calls"] == 1164
+    profiled = made["cost"]["profile"]["rollouts"]
+    assert profiled == 2 * made["selection"]["all_wrong"] > 0
+
+
+def test_help_is_quick_to_read_and_has_examples(tmp_path: Path) -> None:
+    for name in ("run", "sql", "ui", "inspect"):
+        done = pivotrl(tmp_path, name, "--help")
+        assert "Example" in done.stdout
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    code = "import sys, flows.cli; print(sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, text=True
+    )
+    for heavy in ("torch", "transformers", "prefect", "mlflow", "duckdb", "polars", "vllm"):
+        assert f"'{heavy}'" not in done.stdout

@@ -1,0 +1,127 @@
+"""A real flow in a real process, killed with kill -9, and what the next start finds."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from flows.processes import reap, record_run
+
+RUN = """
+import sys, time
+import flows
+flows.home().mkdir(parents=True, exist_ok=True)
+from prefect import flow, task
+from prefect.runtime import flow_run
+from flows.processes import record_run
+
+@task
+def wait():
+    print("waiting", flush=True)
+    time.sleep(600)
+
+@flow(name="retrain")
+def retrain():
+    with record_run(flows.home(), flow_run.id):
+        wait()
+
+retrain()
+"""
+NEXT_START = """
+import json, sys
+import flows
+from flows.processes import mark_crashed, reap
+
+dead = reap(flows.home())
+assert "prefect" not in sys.modules
+mark_crashed(flows.home(), dead)
+
+from prefect.client.orchestration import get_client
+with get_client(sync_client=True) as client:
+    states = [r.state.name for r in client.read_flow_runs() + client.read_task_runs()]
+print(json.dumps({"dead": dead, "states": states}))
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def environment(home: Path) -> dict[str, str]:
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    return own | {"PIVOTRL_HOME": str(home)}
+
+
+def test_a_killed_run_is_crashed_at_the_next_start_and_its_server_gone(home: Path) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-c", RUN], env=environment(home), stdout=subprocess.PIPE, text=True
+    )
+    server = None
+    try:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "waiting\n"
+        (path,) = (home / "work" / "processes").glob("*.json")
+        record = json.loads(path.read_text())
+        server = psutil.Process(record["server_pid"])
+        assert "uvicorn" in server.cmdline()
+        assert reap(home) == []  # alive: nothing is touched
+        port = server.cmdline()[server.cmdline().index("--port") + 1]
+        runs = f"http://127.0.0.1:{port}/api/task_runs/filter"
+        while not httpx.post(runs, json={}).json():  # task runs travel as events, a moment later
+            time.sleep(0.2)
+        run.kill()
+        run.wait()
+        assert server.is_running()
+
+        found = subprocess.run(
+            [sys.executable, "-c", NEXT_START],
+            env=environment(home),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
+    finally:
+        run.kill()
+        if server is not None and server.is_running():
+            alive = server.status() != psutil.STATUS_ZOMBIE
+            server.kill()
+        else:
+            alive = False
+    assert not alive
+    assert json.loads(found.stdout.splitlines()[-1]) == {
+        "dead": [path.stem],
+        "states": ["Crashed", "Crashed"],
+    }
+    assert not path.exists()
+
+
+def test_a_clean_end_leaves_no_record(home: Path) -> None:
+    with record_run(home, "00000000-0000-0000-0000-000000000000"):
+        (path,) = (home / "work" / "processes").glob("*.json")
+        assert json.loads(path.read_text())["pid"] == os.getpid()
+    assert not path.exists()
+    assert reap(home) == []
+
+
+def test_another_process_under_the_recorded_number_is_left_alone(home: Path) -> None:
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        record = {"pid": bystander.pid, "create_time": 1.0}
+        record |= {"server_pid": bystander.pid, "server_create_time": 1.0}
+        folder = home / "work" / "processes"
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps(record))
+
+        assert reap(home) == ["run"]
+        assert bystander.poll() is None
+    finally:
+        bystander.send_signal(signal.SIGKILL)
+        bystander.wait()

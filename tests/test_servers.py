@@ -1,0 +1,152 @@
+"""`serve` for real, over a home where a Prefect flow and an MLflow run were logged."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.screenshots import CHROMIUM, HOST, ask, free_port, screenshot
+from flows.servers import running
+from pivotrl.tracking import TrackedRun, log_run
+from pivotrl.types import ConfigError
+
+needs_chromium = pytest.mark.skipif(
+    not CHROMIUM.exists() and os.environ.get("CI") != "true",
+    reason="chromium is not installed (infra/apt.txt)",
+)
+FLOW = """
+import flows
+flows.home().mkdir(parents=True)
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+
+@task(task_run_name="sample retail 1/1")
+def sample():
+    return 1
+
+@task(task_run_name="select")
+def select(rollouts):
+    create_table_artifact(key="selection", table=[{"rule": "kept", "candidates": 12}])
+
+@flow(name="retrain", flow_run_name="mini 2026-01-01")
+def retrain():
+    select(sample())
+
+retrain()
+"""
+SERVE = """
+import sys
+from pathlib import Path
+from flows.servers import serve
+serve(Path(sys.argv[1]), prefect_port=int(sys.argv[2]), mlflow_port=int(sys.argv[3]))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    process: subprocess.Popen[str]
+    panel: str
+    prefect: str
+    mlflow: str
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    home = tmp_path_factory.mktemp("servers") / "home"
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    environment = own | {"PIVOTRL_HOME": str(home)}
+    subprocess.run([sys.executable, "-c", FLOW], env=environment, check=True)
+    log_run(
+        home,
+        TrackedRun(
+            name="mini 2026-01-01", key="00ff", parameters={"seed": 0}, steps=[(1, {"reward": 0.5})]
+        ),
+    )
+    prefect, mlflow = free_port(), free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(home), str(prefect), str(mlflow)],
+        env=environment | {"COLUMNS": "200"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    panel = ""
+    assert process.stdout is not None
+    while "Ctrl-C" not in panel:
+        line = process.stdout.readline()
+        assert line, f"serve ended with {process.wait()}"
+        panel += line
+    yield Served(
+        process=process,
+        panel=panel,
+        prefect=f"http://{HOST}:{prefect}",
+        mlflow=f"http://{HOST}:{mlflow}",
+    )
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+
+
+def flow_run(served: Served) -> dict:
+    (run,) = ask(f"{served.prefect}/api/flow_runs/filter", {})
+    return run
+
+
+def test_both_servers_answer_with_what_was_logged(served: Served) -> None:
+    assert served.prefect in served.panel
+    assert served.mlflow in served.panel
+    assert flow_run(served)["name"] == "mini 2026-01-01"
+    tasks = ask(f"{served.prefect}/api/task_runs/filter", {})
+    assert {task["name"] for task in tasks} == {"sample retail 1/1", "select"}
+    (artifact,) = ask(f"{served.prefect}/api/artifacts/filter", {})
+    assert artifact["key"] == "selection"
+    settings = ask(f"{served.prefect}/ui-settings")
+    assert settings["api_url"] == f"{served.prefect}/api"
+    found = ask(f"{served.mlflow}/api/2.0/mlflow/runs/search", {"experiment_ids": ["1"]})
+    assert found["runs"][0]["info"]["run_name"] == "mini 2026-01-01"
+
+
+@needs_chromium
+def test_the_pages_show_the_run_in_a_browser(served: Served, tmp_path: Path) -> None:
+    page = f"{served.prefect}/runs/flow-run/{flow_run(served)['id']}"
+    picture = tmp_path / "run.png"
+    text = screenshot(page, picture, "sample retail 1/1", click="Task Runs")
+    assert "select" in text
+    assert "mini 2026-01-01" in text
+    assert picture.stat().st_size > 10_000
+
+    page = f"{served.mlflow}/#/experiments/1/runs"
+    text = screenshot(page, tmp_path / "runs.png", "mini 2026-01-01")
+    assert "1 matching run" in text
+
+
+def test_a_taken_port_names_its_holder_and_the_option(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        holder = rf"port {port} is taken by .+ \(pid {os.getpid()}\)"
+        for option, ports in (
+            ("--mlflow-port", (free_port(), port)),
+            ("--prefect-port", (port, free_port())),
+        ):
+            with pytest.raises(ConfigError, match=rf"{holder}; .* {option}"):
+                with running(tmp_path, *ports):
+                    pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_ends_both(served: Served) -> None:
+    servers = psutil.Process(served.process.pid).children(recursive=True)
+    assert len(servers) == 3  # Prefect, MLflow and its one worker: no more
+    served.process.send_signal(signal.SIGINT)
+    assert served.process.wait(60) == 0
+    assert served.process.stdout is not None
+    assert "Both servers ended" in served.process.stdout.read()
+    assert psutil.wait_procs(servers, timeout=5)[1] == []

@@ -1,0 +1,95 @@
+"""Stages: cached by content, recomputed when damaged, published whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from pivotrl.manifest import Manifest
+from pivotrl.types import PivotRLError
+from tasks.session import Session, running
+from tasks.stage import Produced, Stage, Work
+
+runs: list[str] = []
+
+
+def body(work: Work) -> Produced:
+    runs.append(work.extra.get("label", "stage"))
+    (work.out / "value.txt").write_text(str(work.settings["value"]))
+    return Produced(files=[("value.txt", None, 1, None)], counts={"value": work.settings["value"]})
+
+
+def failing(work: Work) -> Produced:
+    (work.out / "half.txt").write_text("half")
+    raise PivotRLError("the disk is full")
+
+
+STAGE = Stage(name="double", body=body, modules=("pivotrl.types",))
+
+
+@pytest.fixture
+def session(tmp_path: Path, prefect_server: None) -> Iterator[Session]:
+    runs.clear()
+    with running(Session(home=tmp_path, console=Console(file=StringIO()))) as opened:
+        yield opened
+
+
+def run(value: int, source: Manifest | None = None) -> Manifest:
+    made = STAGE(settings={"value": value}, inputs={"source": source} if source else {})
+    assert made is not None
+    return made
+
+
+def test_the_same_settings_run_once_and_others_again(session: Session) -> None:
+    first, second, third = run(1), run(1), run(2)
+    assert len(runs) == 2
+    assert first == second != third
+    assert [record.cached for record in session.records] == [False, True, False]
+    assert session.records[2].why == "changed: settings.value"
+
+
+def test_an_input_with_other_content_runs_again(session: Session) -> None:
+    run(1, run(2))
+    run(1, run(3))
+    assert len(runs) == 4
+    assert session.records[-1].why == "changed: inputs.source"
+
+
+def test_a_damaged_or_missing_file_is_made_anew(session: Session) -> None:
+    made = run(1)
+    file = session.home / made.files[0].path
+    file.write_text("damaged")
+    run(1)
+    assert file.read_text() == "1"
+    file.unlink()
+    run(1)
+    assert file.read_text() == "1"
+    assert len(runs) == 3
+    assert "gone or damaged" in session.records[-1].why
+
+
+def test_a_failed_stage_publishes_nothing_and_is_not_retried_for_ever(session: Session) -> None:
+    stage = Stage(name="fails", body=failing, modules=("pivotrl.types",), retries=2)
+    with pytest.raises(PivotRLError, match="disk is full"):
+        stage(settings={})
+    assert not (session.home / "shards" / "fails").exists()
+
+
+def test_a_dry_session_runs_nothing_and_says_what_would_run(session: Session) -> None:
+    made = run(1)
+    session.dry = True
+    session.records.clear()
+    assert STAGE(settings={"value": 1}) == made
+    missing = STAGE(settings={"value": 5})
+    assert missing is None
+    assert STAGE(settings={"value": 6}, inputs={"source": missing}) is None
+    assert [r.why for r in session.records] == [
+        "",
+        "changed: settings.value",
+        "a stage before it runs",
+    ]
+    assert len(runs) == 1
