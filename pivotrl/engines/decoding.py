@@ -1,0 +1,261 @@
+"""One sampling call: prefill prompt by prompt, decode all rows in step, refill finished rows.
+
+Made for one call and thrown away with its keys and values, so that new weights can never meet old
+states. It must never know candidates, verifiers or chat templates.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from pivotrl.engines.drawing import draw, uniforms_of
+from pivotrl.engines.shared_prompt import ATTENTION, Layers, SharedPromptStore
+from pivotrl.types import FinishReason, RolloutStatus, Sample, SamplingParams, seed_of
+
+COMPACT_BELOW = 0.75
+"""Share of living rows below which the batch is shrunk, once no prompt waits any more."""
+
+MAX_PROMPTS = 2
+"""Prompts in flight, as a multiple of those that fill the batch: bounds the work and memory that
+prompts with few rows left take up."""
+
+CPU_BYTES_FOR_KEYS = 2 * 2**30
+"""Long prompts or completions make the batch smaller than asked once their keys would take more."""
+
+MIN_SHARES = 8
+"""A prompt's samples start together, in shares of at most 1/8 of the batch: rows wait less."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Row:
+    """One sample in the making."""
+
+    prompt: int
+    sample: int
+    seed: int
+    slot: int
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+class Prefill:
+    """Keys, values and last logits of one prompt after another, reusing the prefix they share."""
+
+    def __init__(self, model: Any, device: torch.device) -> None:
+        self._model = model
+        self._device = device
+        self._cache: Any = DynamicCache()
+        self._prompt: Sequence[int] = ()
+
+    def __call__(self, prompt: Sequence[int]) -> tuple[Layers, Tensor]:
+        """Layers of `prompt`, valid until the next call, and the logits [1, vocabulary] after."""
+        shared = min(shared_prefix(self._prompt, prompt), len(prompt) - 1)
+        if surplus := len(self._prompt) - shared:
+            self._cache.crop(-surplus)
+        ids = torch.tensor([prompt[shared:]], device=self._device)
+        positions = torch.arange(shared, len(prompt), device=self._device)[None]
+        output = self._model(
+            input_ids=ids,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        self._prompt = prompt
+        return [(layer.keys, layer.values) for layer in self._cache.layers], output.logits[:, -1]
+
+
+class Decoding:
+    """The rows in flight of one call of `HFEngine.sample`."""
+
+    def __init__(
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        params: SamplingParams,
+        seeds: Sequence[int],
+        *,
+        stop_ids: frozenset[int],
+        pad_id: int,
+        decode: Callable[[Sequence[int]], str],
+        max_rows: int,
+        device: torch.device,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self._model, self._prompts, self._params, self._seeds = model, prompts, params, seeds
+        self._stop_ids, self._pad_id, self._decode = stop_ids, pad_id, decode
+        self._device, self._on_progress = device, on_progress
+        # In this order a prompt shares its longest prefix with the one before it.
+        keys = [np.asarray(prompt, dtype=">u4").tobytes() for prompt in prompts]
+        order = sorted(range(len(prompts)), key=keys.__getitem__)
+        share = min(n, max(max_rows // MIN_SHARES, 1))
+        self._jobs = deque(
+            (prompt, range(first, min(first + share, n)))
+            for prompt in order
+            for first in range(0, n, share)
+        )
+        self._samples: list[list[Sample | None]] = [[None] * n for _ in prompts]
+        self._prefill = Prefill(model, device)
+        lengths = [len(prompt) for prompt in prompts]
+        common = min(shared_prefix(prompts[order[0]], prompts[order[-1]]), min(lengths) - 1)
+        layers, _ = self._prefill(prompts[order[0]])
+        width = max(lengths) - common
+        affordable = _memory_for_keys(device) // (
+            _bytes_a_token(layers) * (width + share * params.max_tokens)
+        )
+        batch = max(min(max_rows // share, len(self._jobs), affordable), 1)
+        rows = batch * share
+        self._slots = max(min(MAX_PROMPTS * batch, rows, len(self._jobs), affordable), 1)
+        self._store = SharedPromptStore(
+            [
+                (keys[:, :, :common].clone(), values[:, :, :common].clone())
+                for keys, values in layers
+            ],
+            rows=rows,
+            slots=self._slots,
+            width=width,
+        )
+        self._rows: list[_Row | None] = [None] * rows
+        self._last = torch.full((rows,), pad_id, device=device)
+        self._prompt_tokens = torch.zeros(rows, dtype=torch.long, device=device)
+        drawn = 0 if params.temperature == 0 else params.max_tokens
+        self._uniforms = torch.zeros(rows, max(drawn, 1), dtype=torch.float64, device=device)
+
+    def run(self) -> list[list[Sample]]:
+        """All samples, in the caller's order."""
+        while self._jobs or any(self._rows):
+            self._admit()
+            if any(self._rows):
+                self._compact()
+                self._step()
+        return [[s for s in samples if s is not None] for samples in self._samples]
+
+    def _admit(self) -> None:
+        """Starts waiting prompts while all of their samples find a free row."""
+        free = [index for index, row in enumerate(self._rows) if row is None]
+        used = {row.slot for row in self._rows if row is not None}
+        while self._jobs and len(free) >= len(self._jobs[0][1]) and len(used) < self._slots:
+            prompt, samples = self._jobs.popleft()
+            taken, free = free[: len(samples)], free[len(samples) :]
+            layers, logits = self._prefill(self._prompts[prompt])
+            slot = next(slot for slot in range(self._slots) if slot not in used)
+            rows = torch.tensor(taken, device=self._device)
+            self._store.add_prompt(slot, layers)
+            self._store.add_rows(rows, slot)
+            self._prompt_tokens[rows] = len(self._prompts[prompt])
+            for index, sample in zip(taken, samples, strict=True):
+                seed = seed_of(self._seeds[prompt], sample)
+                self._rows[index] = _Row(prompt=prompt, sample=sample, seed=seed, slot=slot)
+                if self._params.temperature > 0:
+                    uniforms = torch.from_numpy(uniforms_of(seed, self._params.max_tokens))
+                    self._uniforms[index] = uniforms
+            self._draw(rows, logits.expand(len(taken), -1))
+            finished = [index for index in taken if self._rows[index] is None]
+            free += finished
+            if len(finished) < len(taken):
+                used.add(slot)
+
+    def _compact(self) -> None:
+        living = [index for index, row in enumerate(self._rows) if row is not None]
+        if self._jobs or len(living) > COMPACT_BELOW * len(self._rows):
+            return
+        rows = torch.tensor(living, device=self._device)
+        self._store.keep_rows(rows)
+        self._rows = [self._rows[index] for index in living]
+        self._last, self._prompt_tokens = self._last[rows], self._prompt_tokens[rows]
+        self._uniforms = self._uniforms[rows]
+
+    def _step(self) -> None:
+        living = [index for index, row in enumerate(self._rows) if row is not None]
+        rows = torch.tensor(living, device=self._device)
+        self._store.begin_step(rows)
+        with _attending(self._model):
+            output = self._model(
+                input_ids=self._last[:, None],
+                position_ids=(self._prompt_tokens + self._store.lengths)[:, None],
+                past_key_values=self._store,
+                use_cache=True,
+                shared_prompt_store=self._store,
+            )
+        self._store.end_step(rows)
+        self._draw(rows, output.logits[rows, -1])
+
+    def _draw(self, rows: Tensor, logits: Tensor) -> None:
+        """Draws the next token of `rows` and retires those that end with it."""
+        greedy = self._params.temperature == 0
+        column = torch.zeros_like(rows) if greedy else self._store.lengths[rows]
+        ids, logprobs = draw(logits, self._uniforms[rows, column], self._params)
+        self._last[rows] = ids
+        for index, token_id, logprob in zip(
+            rows.tolist(), ids.tolist(), logprobs.tolist(), strict=True
+        ):
+            row = self._rows[index]
+            assert row is not None
+            if logprob != logprob:  # NaN: the weights are broken, not the policy wrong
+                self._retire(index, row, FinishReason.LENGTH, RolloutStatus.ENGINE_ERROR)
+                continue
+            row.token_ids.append(token_id)
+            row.logprobs.append(logprob)
+            if token_id in self._stop_ids:
+                self._retire(index, row, FinishReason.STOP, RolloutStatus.OK)
+            elif len(row.token_ids) == self._params.max_tokens:
+                self._retire(index, row, FinishReason.LENGTH, RolloutStatus.OK)
+
+    def _retire(
+        self, index: int, row: _Row, finish_reason: FinishReason, status: RolloutStatus
+    ) -> None:
+        text_ids = row.token_ids[:-1] if finish_reason == FinishReason.STOP else row.token_ids
+        samples = self._samples[row.prompt]
+        samples[row.sample] = Sample(
+            token_ids=tuple(row.token_ids),
+            logprobs=tuple(row.logprobs),
+            text=self._decode(text_ids),
+            finish_reason=finish_reason,
+            seed=row.seed,
+            status=status,
+        )
+        self._rows[index] = None
+        self._last[index] = self._pad_id
+        if self._on_progress is not None and all(samples):
+            self._on_progress(len(samples), sum(len(s.token_ids) for s in samples if s is not None))
+
+
+def shared_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many tokens both begin with."""
+    length = min(len(first), len(second))
+    differs = np.asarray(first[:length]) != np.asarray(second[:length])
+    return int(differs.argmax()) if differs.any() else length
+
+
+def _bytes_a_token(layers: Layers) -> int:
+    return sum(
+        item.element_size() * item.shape[1] * item.shape[3] for pair in layers for item in pair
+    )
+
+
+def _memory_for_keys(device: torch.device) -> int:
+    """Bytes, from what the device has and not from what is free: calls must be reproducible."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory // 3)
+    return CPU_BYTES_FOR_KEYS
+
+
+@contextmanager
+def _attending(model: Any) -> Iterator[None]:
+    """The model with the shared-prompt attention; its own is back afterwards."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = ATTENTION
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
