@@ -149,7 +149,7 @@ def profile(
         for shard, label in zip(shards, of, strict=True)
     ]
     verdicts = [
-        verify(config, trajectories, candidates, made, shard, f"verify {label}")
+        verify(config, model, policy, trajectories, candidates, made, shard, f"verify {label}")
         for made, shard, label in zip(rollouts, shards, of, strict=True)
     ]
     return rollouts, verdicts

@@ -10,22 +10,26 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pivotrl.chat import ChatFormat, parse_completion
+from pivotrl.chat import ChatFormat
 from pivotrl.types import (
     JSON,
+    Action,
     Candidate,
     Engine,
     FinishReason,
     RolloutStatus,
-    SamplingParams,
     Sample,
+    SamplingParams,
     Verdict,
-    Verifier,
     VerdictStatus,
+    Verifier,
     canonical,
     digest,
     seed_of,
 )
+
+Parse = Callable[[str, FinishReason], Action]
+"""A chat format's reading of a completion: `ChatFormat.parse`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,22 +97,18 @@ def sample(
     ]
 
 
-def judge(candidate: Candidate, verifier: Verifier, text: str, finish: FinishReason) -> Verdict:
-    """What the verifier says of one completion."""
-    return verifier.verify(candidate, parse_completion(text, finish))
-
-
-def judge_sample(candidate: Candidate, verifier: Verifier, one: Sample) -> Verdict:
-    """As `judge`; a sample that the engine failed on has no reward."""
+def judge(candidate: Candidate, verifier: Verifier, parse: Parse, one: Sample) -> Verdict:
+    """What the verifier says of one sample; one that the engine failed on has no reward."""
     if one.status != RolloutStatus.OK:
         return Verdict(status=VerdictStatus.ERROR, reward=None, category=str(one.status))
-    return judge(candidate, verifier, one.text, one.finish_reason)
+    return verifier.verify(candidate, parse(one.text, one.finish_reason))
 
 
 def verdicts(
     rollouts: Sequence[Mapping[str, JSON]],
     candidates: Mapping[str, Candidate],
     verifier_of: Callable[[str], Verifier],
+    parse: Parse,
     *,
     version: str,
     on_progress: Callable[[int], None] | None = None,
@@ -119,14 +119,10 @@ def verdicts(
     for rollout in rollouts:
         candidate = candidates[rollout["candidate_id"]]
         verifier = verifier_of(candidate.domain)
-        if rollout["status"] != RolloutStatus.OK:
-            verdict = Verdict(status=VerdictStatus.ERROR, reward=None, category=rollout["status"])
-        else:
-            asked = (candidate.id, rollout["text"], rollout["finish_reason"])
-            if asked not in known:
-                finish = FinishReason(rollout["finish_reason"])
-                known[asked] = judge(candidate, verifier, rollout["text"], finish)
-            verdict = known[asked]
+        asked = (candidate.id, rollout["text"], rollout["finish_reason"] + rollout["status"])
+        if asked not in known:
+            known[asked] = judge(candidate, verifier, parse, _sample_of(rollout))
+        verdict = known[asked]
         rows.append(
             {
                 "rollout_id": rollout["rollout_id"],
@@ -143,3 +139,14 @@ def verdicts(
         if on_progress is not None:
             on_progress(1)
     return rows
+
+
+def _sample_of(row: Mapping[str, JSON]) -> Sample:
+    return Sample(
+        token_ids=tuple(row["token_ids"]),
+        logprobs=tuple(row["logprobs"]),
+        text=row["text"],
+        finish_reason=FinishReason(row["finish_reason"]),
+        seed=row["seed"],
+        status=RolloutStatus(row["status"]),
+    )

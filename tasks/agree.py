@@ -42,7 +42,6 @@ def agree(config: Config, model: Path, policy: PolicyFiles) -> Manifest | None:
 def _body(work: Work) -> Produced:
     from pivotrl import rollouts, trajectories
     from pivotrl.candidates import extract
-    from pivotrl.chat import parse_completion
     from pivotrl.environments import live_domain
     from pivotrl.environments.demonstrations import write_demonstrations
     from pivotrl.evaluation import reward_agreement
@@ -95,7 +94,7 @@ def _body(work: Work) -> Produced:
             (
                 states[row["candidate_id"]],
                 known[row["candidate_id"]],
-                parse_completion(row["text"], row["finish_reason"]),
+                loaded.chat.parse(row["text"], row["finish_reason"]),
             )
             for row in rows
         ],

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pivotrl.types import ConfigError
+
+if TYPE_CHECKING:
+    from pivotrl.chat import ChatFormat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     model: Any
-    chat: Any
+    chat: ChatFormat
     engine: Any
     context: int
     """Longest sequence, in tokens."""
@@ -22,10 +25,9 @@ class Policy:
 @lru_cache(maxsize=1)
 def load_policy(path: Path, weights: str, dtype: str, device: str, batch_rows: int) -> Policy:
     """`weights` is the hash of the files, so that a changed folder is loaded again."""
-    from pivotrl.chat import ChatFormat
     from pivotrl.engines.hf import HFEngine, load_model
 
-    chat = ChatFormat.load(path)
+    chat = load_chat(path, weights)
     model = load_model(path, dtype=dtype, device=device)
     engine = HFEngine(
         model,
@@ -39,3 +41,11 @@ def load_policy(path: Path, weights: str, dtype: str, device: str, batch_rows: i
     if context is None:
         raise ConfigError(f"{path}: config.json names no max_position_embeddings; add it")
     return Policy(model=model, chat=chat, engine=engine, context=context)
+
+
+@lru_cache(maxsize=1)
+def load_chat(path: Path, version: str) -> ChatFormat:
+    """`version` is a hash of the folder's files, so that a changed folder is loaded again."""
+    from pivotrl.chat import ChatFormat
+
+    return ChatFormat.load(path)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from pivotrl.config import Config
 from pivotrl.manifest import FileEntry, Manifest, code_digest
+from pivotrl.policies import PolicyFiles
 from pivotrl.store.shards import read_shard, write_shard
+from tasks.policy import load_chat
 from tasks.sample import read_candidates
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
-MODULES = ("pivotrl.verifiers", "pivotrl.chat.parsing")
+MODULES = ("pivotrl.verifiers", "pivotrl.chat")
 """Code that decides a verdict; its digest is the verifier version."""
 
 
 def verify(
     config: Config,
+    model: Path,
+    policy: PolicyFiles,
     trajectories: Manifest | None,
     candidates: Manifest | None,
     rollouts: Manifest | None,
@@ -29,7 +34,7 @@ def verify(
             "rollouts": rollouts,
             "candidates": candidates.only(shard) if candidates else None,
         },
-        extra={"trajectories": trajectories, "label": label},
+        extra={"model": model, "policy": policy, "trajectories": trajectories, "label": label},
         label=label,
     )
 
@@ -46,6 +51,7 @@ def _body(work: Work) -> Produced:
             sampled,
             {c.id: c for c in candidates},
             partial(verifier_for, mode=mode),
+            load_chat(work.extra["model"], work.extra["policy"].weights).parse,
             version=code_digest(MODULES),
             on_progress=advance,
         )

@@ -58,14 +58,14 @@ def summarise(
                 calls.update(call.name for call in message.tool_calls)
     return Summary(
         rows=formats.total(),
-        formats=formats,
+        formats=dict(formats.most_common()),
         trajectories=trajectories,
-        bad_rows=bad_rows,
+        bad_rows=dict(bad_rows.most_common()),
         rewarded=rewarded,
         solved=solved,
         undeclared=undeclared,
         turns=text_turns + tool_call_turns,
         text_turns=text_turns,
         tool_call_turns=tool_call_turns,
-        tools=calls,
+        tools=dict(calls.most_common()),
     )
