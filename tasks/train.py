@@ -155,6 +155,7 @@ def _sft_body(work: Work) -> Produced:
     from pivotrl.chat import ChatFormat, TemplateError
     from pivotrl.engines.hf import load_model
     from pivotrl.training import Demonstration, SftSettings, sft_round
+    from pivotrl.training.sft import fold
 
     config: Config = work.extra["config"]
     start = config.model.path
@@ -189,7 +190,7 @@ def _sft_body(work: Work) -> Produced:
     )
     if not demonstrations:
         raise PivotRLError("sft: no demonstration fits the model's context; take a longer one")
-    steps = -(-settings.epochs * len(demonstrations) // settings.rows_per_step)
+    steps = -(-settings.epochs * len(fold(demonstrations)) // settings.rows_per_step)
     with current().progress("sft", steps, "steps") as advance:
         result = sft_round(
             model=model,

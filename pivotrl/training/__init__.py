@@ -1,0 +1,35 @@
+"""Training: GRPO on single turns and its supervised control arm, on any Hugging Face causal model.
+
+Takes dataclasses and a reward callable; imports with torch, transformers, numpy and orjson alone.
+It must never know a configuration file, a store, a chat template or a verifier.
+"""
+
+from pivotrl.training.checkpoint import read_records
+from pivotrl.training.grpo import train_round
+from pivotrl.training.records import (
+    Demonstration,
+    Reward,
+    RoundResult,
+    SftSettings,
+    StepRecord,
+    StopReason,
+    TrainPivot,
+    TrainRollout,
+    TrainSettings,
+)
+from pivotrl.training.sft import sft_round
+
+__all__ = [
+    "Demonstration",
+    "Reward",
+    "RoundResult",
+    "SftSettings",
+    "StepRecord",
+    "StopReason",
+    "TrainPivot",
+    "TrainRollout",
+    "TrainSettings",
+    "read_records",
+    "sft_round",
+    "train_round",
+]

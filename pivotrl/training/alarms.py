@@ -1,0 +1,66 @@
+"""What ends a round or deserves a warning, judged from the metrics of its steps alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pivotrl.types import PivotRLError
+
+Metrics = Mapping[str, float]
+
+PATIENCE = 5
+"""Steps in a row before a bad sign ends the round."""
+WINDOW = 5
+"""Steps in the moving mean of the group's reward std."""
+DRIFT_WARNING = 0.02
+DRIFT_LIMIT = 0.2
+"""Mean |log-probability of the sampler - of the trainer| a token, in nats."""
+
+
+def warnings(history: Sequence[Metrics]) -> tuple[str, ...]:
+    """Bad signs of the last step of `history`, which holds every training step so far."""
+    last = history[-1]
+    out = []
+    if last["completions/clipped_ratio"] == 1:
+        out.append("every completion was cut at the length limit")
+    if last["reward"] == 0:
+        out.append("no sample earned a reward")
+    elif last["frac_reward_zero_std"] == 1:
+        out.append("no group had a signal")
+    if last.get("sampling/sampling_logp_difference/mean", 0.0) > DRIFT_WARNING:
+        out.append("sampler and trainer disagree about log-probabilities")
+    return tuple(out)
+
+
+def raise_alarm(history: Sequence[Metrics], step: int) -> None:
+    """Raises PivotRLError where going on would only burn time; `history` as in `warnings`."""
+    # Cut completions that still differ in reward teach something; those that do not never will.
+    cut = [
+        row["completions/clipped_ratio"] == row["frac_reward_zero_std"] == 1
+        for row in history[-PATIENCE:]
+    ]
+    if len(cut) == PATIENCE and all(cut):
+        raise PivotRLError(
+            f"step {step}: for {PATIENCE} steps every completion was cut at the length limit and "
+            "no group had a signal; raise max_tokens, or check that the model's end-of-turn token "
+            "is a stop token"
+        )
+    if len(history) == PATIENCE and all(row["reward"] == 0 for row in history):
+        raise PivotRLError(
+            f"step {step}: no sample earned a reward since the start; look at the verdict "
+            "categories of the rollouts and at the profile that chose these pivots"
+        )
+    difference = history[-1].get("sampling/sampling_logp_difference/mean", 0.0)
+    if difference > DRIFT_LIMIT:
+        raise PivotRLError(
+            f"step {step}: sampler and trainer differ by {difference:.3f} nats a token (limit "
+            f"{DRIFT_LIMIT}); check that the engine took the new weights and uses one precision"
+        )
+
+
+def is_stale(history: Sequence[Metrics], share: float) -> bool:
+    """Whether the moving mean of `group_reward_std` fell under `share` of its first value."""
+    spreads = [row["group_reward_std"] for row in history]
+    if len(spreads) < 2 * WINDOW:
+        return False
+    return sum(spreads[-WINDOW:]) < share * sum(spreads[:WINDOW])

@@ -1,0 +1,202 @@
+"""The work folder of a round: checkpoints to resume from, records of steps, policies to keep.
+
+    checkpoint-000020/   state.safetensors (weights, optimiser moments), progress.json
+    policy-000010/       a Hugging Face folder, the best policy so far
+    steps.jsonl          one StepRecord a line
+
+A folder is written under another name, flushed to disk and renamed, so what carries a final name
+is whole; killed at any instant, the round goes on from its last checkpoint and repeats the rest
+exactly. No pickle. This module must never know an algorithm.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers.utils import logging as transformers_logging
+
+from pivotrl.training.records import RoundResult, StepRecord, StopReason, TrainRollout
+from pivotrl.types import PivotRLError
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+PARTIAL = ".partial"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a round is: everything that weights and optimiser do not say."""
+
+    step: int = 0
+    best_step: int = 0
+    validation: tuple[tuple[int, float], ...] = ()
+    stop_reason: StopReason | None = None
+
+
+class WorkFolder:
+    def __init__(self, path: Path, fingerprint: str) -> None:
+        """`fingerprint` names settings and data: a folder never goes on with others."""
+        self.path = path
+        self.fingerprint = fingerprint
+        self.records = path / "steps.jsonl"
+        path.mkdir(parents=True, exist_ok=True)
+        for unfinished in path.glob(f"*{PARTIAL}"):
+            _remove(unfinished)
+
+    def resume(self, model: Any, optimizer: torch.optim.Optimizer) -> Progress:
+        """The last checkpoint's progress, with its weights and moments loaded; else the start's.
+
+        Later records are cut off. Raises PivotRLError if the folder belongs to another round.
+        """
+        folders = sorted(self.path.glob("checkpoint-*"))
+        progress = self._load(folders[-1], model, optimizer) if folders else Progress()
+        kept = [
+            line
+            for line in (self.records.read_bytes().splitlines() if self.records.exists() else [])
+            if folders and (number := _step_of(line)) is not None and number <= progress.step
+        ]
+        with _replaced(self.records) as file:
+            file.write_bytes(b"".join(line + b"\n" for line in kept))
+        return progress
+
+    def _load(self, folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> Progress:
+        row = orjson.loads((folder / "progress.json").read_bytes())
+        if row.pop("fingerprint") != self.fingerprint:
+            raise PivotRLError(
+                f"{folder}: belongs to a round with other settings or data; remove {self.path} "
+                "or choose another work folder"
+            )
+        state = load_file(folder / "state.safetensors")
+        moments = row.pop("optimizer_steps")
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(state[name])
+                if name in moments:
+                    optimizer.state[parameter] = {
+                        "step": torch.tensor(moments[name], dtype=torch.float32)
+                    } | {kind: state[f"{kind}/{name}"].to(parameter.device) for kind in MOMENTS}
+        reason = row.pop("stop_reason")
+        return Progress(
+            step=row["step"],
+            best_step=row["best_step"],
+            validation=tuple((step, score) for step, score in row["validation"]),
+            stop_reason=StopReason(reason) if reason else None,
+        )
+
+    def save(self, model: Any, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+        """Writes a checkpoint, then removes older ones and policies that are no longer best."""
+        tensors: dict[str, torch.Tensor] = {}
+        optimizer_steps: dict[str, float] = {}
+        for name, parameter in model.named_parameters():
+            tensors[name] = parameter.detach().contiguous()
+            if state := optimizer.state.get(parameter):
+                optimizer_steps[name] = float(state["step"])
+                tensors |= {f"{kind}/{name}": state[kind].contiguous() for kind in MOMENTS}
+        row = asdict(progress) | {
+            "fingerprint": self.fingerprint,
+            "optimizer_steps": optimizer_steps,
+        }
+        target = self.path / f"checkpoint-{progress.step:06d}"
+        with _replaced(target) as folder:
+            folder.mkdir()
+            save_file(tensors, folder / "state.safetensors")
+            (folder / "progress.json").write_bytes(orjson.dumps(row))
+        keep = {target, self.policy(progress.best_step)}
+        for old in [*self.path.glob("checkpoint-*"), *self.path.glob("policy-*")]:
+            if old not in keep:
+                shutil.rmtree(old)
+
+    def policy(self, step: int) -> Path:
+        return self.path / f"policy-{step:06d}"
+
+    def save_policy(self, model: Any, step: int) -> None:
+        """The weights as a Hugging Face folder; the tokenizer is the caller's to add."""
+        bars = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()
+        try:
+            with _replaced(self.policy(step)) as folder:
+                model.save_pretrained(folder)
+        finally:
+            if bars:
+                transformers_logging.enable_progress_bar()
+
+    def append(self, record: StepRecord) -> None:
+        with self.records.open("ab") as file:
+            file.write(orjson.dumps(record) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def result(self, progress: Progress) -> RoundResult:
+        """What a finished round hands back."""
+        assert progress.stop_reason is not None
+        return RoundResult(
+            checkpoint=self.policy(progress.best_step),
+            stop_reason=progress.stop_reason,
+            steps=progress.step,
+            best_step=progress.best_step,
+            validation=progress.validation,
+            records=self.records,
+        )
+
+
+def read_records(path: Path) -> Iterator[StepRecord]:
+    """The records in `steps.jsonl`, in the order of their steps."""
+    with path.open("rb") as file:
+        for line in file:
+            row = orjson.loads(line)
+            yield StepRecord(
+                step=row["step"],
+                metrics=row["metrics"],
+                rollouts=tuple(TrainRollout(**rollout) for rollout in row["rollouts"]),
+                warnings=tuple(row["warnings"]),
+            )
+
+
+def _step_of(line: bytes) -> int | None:
+    try:
+        return int(orjson.loads(line)["step"])
+    except orjson.JSONDecodeError:
+        return None  # the line that was being written when the process was killed
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """A name to write a file or folder under; it takes `path`'s place once it is on the disk."""
+    partial = path.with_name(path.name + PARTIAL)
+    try:
+        yield partial
+        _flush([*partial.rglob("*"), partial])
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(partial, path)
+        _flush([path.parent])
+    except (OSError, SafetensorError) as error:
+        _remove(partial)
+        raise PivotRLError(
+            f"{path}: cannot be written ({error}); free some space and run again"
+        ) from None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush(paths: Sequence[Path]) -> None:
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

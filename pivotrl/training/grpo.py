@@ -1,0 +1,143 @@
+"""GRPO on single turns, the whole algorithm in one place (PivotRL, arXiv 2603.21383, section 3).
+
+    repeat: pick B pivots · sample G actions at each · verify · advantage within the group
+            loss = sum over tokens of [-min(w A, clip(w) A) + beta KL(pi || pi_0)] / tokens
+            one AdamW step (or a few)
+
+What differs from the paper's formula: the mean is over all completion tokens of the step
+(token-level, as in every public recipe), and samples without a reward are dropped. With one
+update a batch, pi_old is the current policy itself, computed by the trainer and not by the
+sampler; their disagreement is measured, and corrected by truncated importance sampling.
+It must never know candidates, verifiers, configurations or stores.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pivotrl.training import alarms
+from pivotrl.training.checkpoint import Progress, WorkFolder, read_records
+from pivotrl.training.improvement import improve, packing_for
+from pivotrl.training.metrics import group_metrics
+from pivotrl.training.optimizer import adamw
+from pivotrl.training.plan import plan
+from pivotrl.training.records import (
+    Reward,
+    RoundResult,
+    StepRecord,
+    StopReason,
+    TrainPivot,
+    TrainSettings,
+)
+from pivotrl.training.sampling import rollouts_of, sample_groups, validation_reward
+from pivotrl.types import Engine, PivotRLError, digest
+
+
+def train_round(
+    *,
+    model: Any,
+    reference: Any | None,
+    engine: Engine,
+    pivots: Sequence[TrainPivot],
+    validation: Sequence[TrainPivot],
+    reward: Reward,
+    settings: TrainSettings,
+    workdir: Path,
+    on_step: Callable[[StepRecord], None],
+) -> RoundResult:
+    """Trains `model` in place and returns where its best policy lies.
+
+    `model`: a Hugging Face causal model with float32 (or float64) weights, in the state that the
+    pivots were profiled under; `engine` samples from it (the very same module, or a copy that
+    takes its weights). `reference`: the frozen pi_0, None exactly if kl_beta is 0.
+    If `workdir` holds a checkpoint of this round, it goes on from there, bit for bit on a CPU;
+    `on_step` then hears of later steps only, `result.records` has all. The model ends with the
+    last weights, `result.checkpoint` holds the best. Raises PivotRLError.
+    """
+    _check(model, reference, pivots, settings)
+    model.eval()  # no dropout: the loss must be about the policy that sampled
+    packing = packing_for(model, settings.micro_batch_tokens)
+    optimizer = adamw(model, settings.weight_decay)
+    content = [asdict(settings), [asdict(p) for p in pivots], [asdict(p) for p in validation]]
+    work = WorkFolder(workdir, digest(content))
+    progress = work.resume(model, optimizer)
+    history = [row.metrics for row in read_records(work.records) if row.step > 0]
+    engine.load_weights(model.state_dict())
+    schedule = plan(len(pivots), settings.pivots_per_step, settings.steps, settings.seed)
+
+    def validate(progress: Progress) -> tuple[Progress, dict[str, float]]:
+        started = time.perf_counter()
+        score = validation_reward(engine, validation, reward, settings)
+        if not progress.validation or score > max(value for _, value in progress.validation):
+            work.save_policy(model, progress.step)
+            progress = replace(progress, best_step=progress.step)
+        progress = replace(progress, validation=(*progress.validation, (progress.step, score)))
+        seconds = time.perf_counter() - started
+        return progress, {"validation/reward": score, "seconds/validate": seconds}
+
+    if progress.step == 0 and validation:
+        progress, metrics = validate(progress)
+        work.append(record := StepRecord(step=0, metrics=metrics))
+        on_step(record)
+
+    while progress.stop_reason is None:
+        step = progress.step + 1
+        started = time.perf_counter()
+        met = [pivots[i] for i in schedule[step - 1]]
+        groups = sample_groups(engine, met, reward, settings, step)
+        sampled = time.perf_counter()
+        metrics = group_metrics(groups)
+        metrics["num_tokens"] += history[-1]["num_tokens"] if history else 0
+        metrics |= improve(model, reference, optimizer, groups, packing, settings, step)
+        engine.load_weights(model.state_dict())
+        metrics["seconds/sample"] = sampled - started
+        metrics["seconds/train"] = time.perf_counter() - sampled
+        history.append(metrics)
+
+        progress = replace(progress, step=step)
+        if step == settings.steps:
+            progress = replace(progress, stop_reason=StopReason.COMPLETED)
+        elif alarms.is_stale(history, settings.stale_share):
+            progress = replace(progress, stop_reason=StopReason.STALE)
+        if validation and (progress.stop_reason or _due(step, settings.validate_every)):
+            progress, more = validate(progress)
+            metrics |= more
+        record = StepRecord(
+            step=step,
+            metrics=metrics,
+            rollouts=rollouts_of(groups),
+            warnings=alarms.warnings(history),
+        )
+        work.append(record)
+        on_step(record)
+        alarms.raise_alarm(history, step)
+        if progress.stop_reason and not validation:
+            work.save_policy(model, step)
+            progress = replace(progress, best_step=step)
+        if progress.stop_reason or _due(step, settings.checkpoint_every):
+            work.save(model, optimizer, progress)
+    return work.result(progress)
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _check(
+    model: Any, reference: Any | None, pivots: Sequence[TrainPivot], settings: TrainSettings
+) -> None:
+    if not pivots:
+        raise PivotRLError("training: there is no pivot; select some with a wider rule")
+    if (reference is None) != (settings.kl_beta == 0):
+        raise PivotRLError("training: kl_beta and a reference policy come together or not at all")
+    if any(p.dtype not in (torch.float32, torch.float64) for p in model.parameters()):
+        raise PivotRLError(
+            "training: the weights must be float32 (dtype 'bfloat16' computes in autocast); load "
+            "the model with dtype float32"
+        )

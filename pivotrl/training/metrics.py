@@ -1,0 +1,60 @@
+"""What a step's groups show before any update, by TRL's names where TRL has the metric."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+
+from pivotrl.training.advantages import has_signal, spread
+from pivotrl.training.records import Group
+
+
+def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """What sampling showed, before any update; `num_tokens` of this step alone.
+
+    `reward_std` is TRL's (sample std over the whole batch), `group_reward_std` the mean of the
+    groups' population stds, which is the signal that GRPO learns from. `sampling/entropy` is the
+    mean of -log-prob over all sampled tokens: `entropy` covers forwarded groups only.
+    """
+    by_group = [[v.reward for v in g.verdicts if v.reward is not None] for g in groups]
+    rewards = [reward for row in by_group for reward in row]
+    samples = [
+        s
+        for g in groups
+        for s, v in zip(g.samples, g.verdicts, strict=True)
+        if v.reward is not None
+    ]
+    lengths = [len(sample.token_ids) for sample in samples]
+    flat = sum(not has_signal(row) for row in by_group)
+    metrics = {
+        "reward": math.fsum(rewards) / len(rewards),
+        "reward_std": spread(rewards, freedom=1),
+        "group_reward_std": statistics.fmean(spread(row) for row in by_group),
+        "frac_reward_zero_std": flat / len(groups),
+        "zero_signal": float(flat),
+        "dropped": float(sum(len(g.samples) for g in groups) - len(rewards)),
+        "completions/mean_length": statistics.fmean(lengths),
+        "completions/min_length": float(min(lengths)),
+        "completions/max_length": float(max(lengths)),
+        "completions/clipped_ratio": statistics.fmean(
+            sample.finish_reason == "length" for sample in samples
+        ),
+        "sampling/entropy": -math.fsum(p for s in samples for p in s.logprobs)
+        / max(1, sum(lengths)),
+        "num_tokens": float(
+            sum(len(g.pivot.prompt_ids) + len(s.token_ids) for g in groups for s in g.samples)
+        ),
+    }
+    for domain in sorted({group.pivot.domain for group in groups}):
+        own = [
+            r
+            for g, row in zip(groups, by_group, strict=True)
+            if g.pivot.domain == domain
+            for r in row
+        ]
+        if own:
+            metrics[f"rewards/{domain}/mean"] = math.fsum(own) / len(own)
+    categories = Counter(verdict.category for group in groups for verdict in group.verdicts)
+    return metrics | {f"verdict/{name}": float(n) for name, n in sorted(categories.items())}

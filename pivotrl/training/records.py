@@ -1,0 +1,167 @@
+"""What goes into a round of training and what comes out: plain data, importable without torch.
+
+It must never know a model, an engine or a configuration file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pivotrl.types import PivotRLError, Sample, Verdict
+
+Reward = Callable[[str, Sample], Verdict]
+"""(candidate id, sample) -> verdict; called once a sample, in a fixed order."""
+
+Advantage = Literal["population", "sample", "leave_one_out", "no_std"]
+Dtype = Literal["float32", "bfloat16"]
+
+
+class StopReason(StrEnum):
+    COMPLETED = "completed"
+    STALE = "stale"
+    """The reward's spread within groups collapsed: profile anew before training on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """One round of GRPO on single turns. Every field enters the fingerprint of a work folder."""
+
+    steps: int
+    pivots_per_step: int
+    group_size: int
+    learning_rate: float
+    max_tokens: int
+    """Longest completion, in tokens."""
+    micro_batch_tokens: int
+    """Tokens forwarded at once, padding included; changes memory and speed, not the loss. On a
+    CPU one or two prompts with their completions are fastest."""
+    warmup_steps: int = 0
+    """Linear; the learning rate is constant afterwards."""
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    kl_beta: float = 0.0
+    advantage: Advantage = "population"
+    advantage_epsilon: float = 1e-4
+    temperature: float = 1.0
+    importance_cap: float = 2.0
+    """Upper bound of the per-token weight that corrects sampler against trainer (TRL's)."""
+    updates_per_batch: int = 1
+    validate_every: int = 0
+    """Steps between validations; 0 validates before the first and after the last step only."""
+    validation_samples: int = 1
+    checkpoint_every: int = 0
+    """Steps between checkpoints; 0 writes the last one only."""
+    stale_share: float = 1 / 3
+    """The round ends when the moving mean of the group's reward std falls under this share of
+    its first value; 0 never ends it."""
+    seed: int = 0
+    dtype: Dtype = "float32"
+    """`bfloat16` computes in autocast; weights and optimiser state stay float32."""
+
+    def __post_init__(self) -> None:
+        smallest: dict[str, float] = {
+            "steps": 1,
+            "pivots_per_step": 1,
+            "group_size": 2,
+            "max_tokens": 1,
+            "micro_batch_tokens": 1,
+            "updates_per_batch": 1,
+            "validation_samples": 1,
+            "warmup_steps": 0,
+            "kl_beta": 0,
+        }
+        for name, bound in smallest.items():
+            if getattr(self, name) < bound:
+                raise PivotRLError(
+                    f"training: {name} is {getattr(self, name)}; it must be at least {bound}"
+                )
+        if self.temperature <= 0:
+            raise PivotRLError("training: temperature is 0; exploration needs one above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SftSettings:
+    """Supervised fine-tuning on the same demonstrations: the control arm."""
+
+    epochs: int
+    rows_per_step: int
+    """Rows as `sft.fold` makes them: usually a trajectory each."""
+    learning_rate: float
+    micro_batch_tokens: int
+    warmup_steps: int = 0
+    """Linear; then the learning rate falls linearly to 0 at the last step."""
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    checkpoint_every: int = 0
+    seed: int = 0
+    dtype: Dtype = "float32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainPivot:
+    candidate_id: str
+    prompt_ids: tuple[int, ...]
+    domain: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstration:
+    candidate_id: str
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    """The demonstrated turn, end-of-turn token included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The G actions sampled at one pivot, aligned: sample, verdict, advantage."""
+
+    pivot: TrainPivot
+    samples: tuple[Sample, ...]
+    verdicts: tuple[Verdict, ...]
+    advantages: tuple[float | None, ...]
+    """None where there is no reward: such a sample is dropped, never counted as 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRollout:
+    candidate_id: str
+    sample_index: int
+    reward: float | None
+    category: str
+    advantage: float | None
+    tokens: int
+    finish_reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """What one optimiser step did. Step 0 holds the validation before training, nothing else."""
+
+    step: int
+    metrics: dict[str, float]
+    """By TRL's names where TRL has the metric; `seconds/...` are wall-clock."""
+    rollouts: tuple[TrainRollout, ...] = ()
+    warnings: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundResult:
+    checkpoint: Path
+    """A Hugging Face folder (config and safetensors, no tokenizer): the best policy by
+    validation where there is one, else the last."""
+    stop_reason: StopReason
+    steps: int
+    best_step: int
+    """The step that `checkpoint` is of; 0 is the policy that the round started from."""
+    validation: tuple[tuple[int, float], ...]
+    """(step, mean reward)."""
+    records: Path
+    """Every `StepRecord` of the round, resumed parts included: `read_records(result.records)`."""

@@ -1,0 +1,146 @@
+"""From pivots to groups: sample through the engine, ask for rewards, compute advantages.
+
+A failure of the machinery is retried with other seeds and then dropped; it never becomes a
+reward. This module must never know weights or gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pivotrl.training.advantages import advantages
+from pivotrl.training.plan import sampling_seed, validation_seed
+from pivotrl.training.records import Group, Reward, TrainPivot, TrainRollout, TrainSettings
+from pivotrl.types import (
+    Engine,
+    PivotRLError,
+    RolloutStatus,
+    Sample,
+    SamplingParams,
+    Verdict,
+    VerdictStatus,
+)
+
+ATTEMPTS = 2
+
+
+def sample_groups(
+    engine: Engine,
+    pivots: Sequence[TrainPivot],
+    reward: Reward,
+    settings: TrainSettings,
+    step: int,
+) -> list[Group]:
+    """One group a pivot, in order. Raises PivotRLError if not one sample has a reward."""
+    samples = _sample(
+        engine,
+        pivots,
+        settings.group_size,
+        settings,
+        lambda pivot, attempt: sampling_seed(settings.seed, step, attempt, pivot.candidate_id),
+    )
+    groups = []
+    for pivot, row in zip(pivots, samples, strict=True):
+        verdicts = tuple(_verdict(reward, pivot, sample) for sample in row)
+        rewards = [verdict.reward for verdict in verdicts]
+        groups.append(
+            Group(
+                pivot=pivot,
+                samples=tuple(row),
+                verdicts=verdicts,
+                advantages=advantages(rewards, settings.advantage, settings.advantage_epsilon),
+            )
+        )
+    if all(a is None for group in groups for a in group.advantages):
+        seen = sorted({v.category for group in groups for v in group.verdicts})
+        raise PivotRLError(
+            f"step {step}: no sample has a reward (verdicts: {', '.join(seen)}); repair the "
+            "verifier or the engine and run again, the round goes on from its checkpoint"
+        )
+    return groups
+
+
+def validation_reward(
+    engine: Engine, pivots: Sequence[TrainPivot], reward: Reward, settings: TrainSettings
+) -> float:
+    """Mean reward at the validation pivots, with the seeds of every other validation."""
+    samples = _sample(
+        engine,
+        pivots,
+        settings.validation_samples,
+        settings,
+        lambda pivot, attempt: validation_seed(settings.seed + attempt, pivot.candidate_id),
+    )
+    rewards = [
+        value
+        for pivot, row in zip(pivots, samples, strict=True)
+        for sample in row
+        if (value := _verdict(reward, pivot, sample).reward) is not None
+    ]
+    if not rewards:
+        raise PivotRLError(
+            "validation: no sample has a reward; repair the verifier or the engine and run again"
+        )
+    return sum(rewards) / len(rewards)
+
+
+def rollouts_of(groups: Sequence[Group]) -> tuple[TrainRollout, ...]:
+    """The rows that a step leaves for the store."""
+    return tuple(
+        TrainRollout(
+            candidate_id=group.pivot.candidate_id,
+            sample_index=index,
+            reward=verdict.reward,
+            category=verdict.category,
+            advantage=advantage,
+            tokens=len(sample.token_ids),
+            finish_reason=str(sample.finish_reason),
+            text=sample.text,
+        )
+        for group in groups
+        for index, (sample, verdict, advantage) in enumerate(
+            zip(group.samples, group.verdicts, group.advantages, strict=True)
+        )
+    )
+
+
+def _sample(
+    engine: Engine,
+    pivots: Sequence[TrainPivot],
+    count: int,
+    settings: TrainSettings,
+    seed: Callable[[TrainPivot, int], int],
+) -> list[list[Sample]]:
+    params = SamplingParams(max_tokens=settings.max_tokens, temperature=settings.temperature)
+    rows: list[list[Sample]] = [[] for _ in pivots]
+    for attempt in range(ATTEMPTS):
+        lacking = [i for i, row in enumerate(rows) if not row or any(map(_failed, row))]
+        if not lacking:
+            break
+        drawn = engine.sample(
+            [pivots[i].prompt_ids for i in lacking],
+            count,
+            params,
+            [seed(pivots[i], attempt) for i in lacking],
+        )
+        for i, fresh in zip(lacking, drawn, strict=True):
+            before = rows[i] or fresh
+            rows[i] = [new if _failed(old) else old for old, new in zip(before, fresh, strict=True)]
+    for row in rows:
+        for sample in row:
+            if not _failed(sample) and len(sample.logprobs) != len(sample.token_ids):
+                raise PivotRLError(
+                    "the engine returns samples without token ids or log-probabilities; it can "
+                    "profile but not train: choose the in-process engine"
+                )
+    return rows
+
+
+def _failed(sample: Sample) -> bool:
+    return sample.status is not RolloutStatus.OK
+
+
+def _verdict(reward: Reward, pivot: TrainPivot, sample: Sample) -> Verdict:
+    if _failed(sample):
+        return Verdict(status=VerdictStatus.ERROR, reward=None, category=str(sample.status))
+    return reward(pivot.candidate_id, sample)

@@ -1,0 +1,428 @@
+"""Whole rounds on tiny models: learning, Theorem 3.1, resume after kill -9, alarms, SFT."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_models import (
+    REWARDED,
+    STOP,
+    engine_of,
+    no_record,
+    one_thread,
+    random_model,
+    reward_token,
+    some_pivots,
+    train_settings,
+)
+from transformers import AutoModelForCausalLM
+
+from pivotrl.training import (
+    Demonstration,
+    RoundResult,
+    SftSettings,
+    StepRecord,
+    StopReason,
+    TrainSettings,
+    read_records,
+    sft_round,
+    train_round,
+)
+from pivotrl.training.checkpoint import WorkFolder
+from pivotrl.training.improvement import improve, packing_for
+from pivotrl.training.logprobs import log_probs
+from pivotrl.training.optimizer import adamw
+from pivotrl.training.packing import pack_shared
+from pivotrl.training.sampling import sample_groups
+from pivotrl.training.sft import fold
+from pivotrl.types import PivotRLError, RolloutStatus, Sample, Verdict, VerdictStatus
+
+__all__ = ["one_thread"]
+TESTS = Path(__file__).parent
+
+
+def run(
+    workdir: Path,
+    settings: TrainSettings,
+    *,
+    validation: int = 0,
+    on_step: Any = no_record,
+    reward: Any = reward_token,
+    model: Any = None,
+) -> tuple[Any, RoundResult]:
+    model = model or random_model()
+    result = train_round(
+        model=model,
+        reference=copy.deepcopy(model) if settings.kl_beta else None,
+        engine=engine_of(model),
+        pivots=some_pivots(7),
+        validation=some_pivots(validation, seed=1),
+        reward=reward,
+        settings=settings,
+        workdir=workdir,
+        on_step=on_step,
+    )
+    return model, result
+
+
+def lasting(records: Path) -> list[StepRecord]:
+    """The records without what is measured by the clock."""
+    return [
+        replace(
+            record,
+            metrics={k: v for k, v in record.metrics.items() if not k.startswith("seconds/")},
+        )
+        for record in read_records(records)
+    ]
+
+
+def test_a_tiny_model_learns_the_rewarded_token(tmp_path: Path) -> None:
+    settings = train_settings(
+        steps=30, group_size=16, learning_rate=1e-2, validate_every=10, validation_samples=8
+    )
+    _, result = run(tmp_path, settings, validation=6)
+    scores = dict(result.validation)
+    assert set(scores) >= {0, 10}
+    assert scores[0] < 0.3
+    assert scores[result.best_step] == max(scores.values()) > 0.9
+    loaded = AutoModelForCausalLM.from_pretrained(result.checkpoint)
+    logits = loaded(input_ids=torch.tensor([some_pivots(1, seed=9)[0].prompt_ids])).logits
+    assert int(logits[0, -1].argmax()) == REWARDED
+
+
+def test_records_carry_trl_names_and_rollouts(tmp_path: Path) -> None:
+    heard: list[StepRecord] = []
+    settings = train_settings(kl_beta=0.05, updates_per_batch=2, warmup_steps=2)
+    _, result = run(tmp_path, settings, validation=2, on_step=heard.append)
+    assert result.stop_reason is StopReason.COMPLETED
+    assert [r.step for r in heard] == [0, 1, 2, 3, 4]
+    assert list(read_records(result.records)) == heard
+    first, last = heard[1], heard[-1]
+    assert set(first.metrics) >= {
+        *("loss", "reward", "reward_std", "frac_reward_zero_std", "kl", "entropy", "grad_norm"),
+        *("clip_ratio/low_mean", "clip_ratio/high_mean", "learning_rate", "num_tokens"),
+        *("completions/mean_length", "completions/clipped_ratio", "rewards/retail/mean"),
+        *("sampling/importance_sampling_ratio/mean", "seconds/sample", "seconds/train"),
+        *("zero_signal", "group_reward_std"),
+    }
+    assert first.metrics["learning_rate"] == settings.learning_rate / 2
+    assert last.metrics["num_tokens"] > 3 * first.metrics["num_tokens"]
+    assert abs(first.metrics["sampling/importance_sampling_ratio/mean"] - 1) < 1e-4
+    assert len(first.rollouts) == 3 * 6
+    verdicts = sum(v for k, v in first.metrics.items() if k.startswith("verdict/"))
+    assert verdicts == 18
+    assert {r.sample_index for r in first.rollouts} == set(range(6))
+
+
+def test_equal_rewards_leave_every_gradient_exactly_zero() -> None:
+    """Theorem 3.1, and the same groups forwarded by force give exactly zero too."""
+    model = random_model()
+    settings = train_settings()
+
+    def always(candidate_id: str, sample: Sample) -> Verdict:
+        return Verdict(status=VerdictStatus.OK, reward=1.0, category="accepted")
+
+    groups = sample_groups(engine_of(model), some_pivots(3), always, settings, 1)
+    before = copy.deepcopy(model.state_dict())
+    packing = packing_for(model, settings.micro_batch_tokens)
+    optimizer = adamw(model, 0.1)
+    metrics = improve(model, None, optimizer, groups, packing, settings, 1)
+    assert metrics["loss"] == metrics["grad_norm"] == 0.0
+    # A reference equal to the policy forces the forward pass; its own gradient is zero here too.
+    forced = replace(settings, kl_beta=1e-9)
+    reference = copy.deepcopy(model)
+    metrics = improve(model, reference, adamw(model, 0), groups, packing, forced, 1)
+    assert metrics["grad_norm"] < 1e-12
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items() if "norm" in k)
+
+
+def test_gradient_does_not_depend_on_micro_batches_or_packing() -> None:
+    settings = train_settings(kl_beta=0.1, group_size=8, max_tokens=6)
+    reference = random_model(seed=1).double()
+    groups = sample_groups(engine_of(random_model()), some_pivots(4), reward_token, settings, 1)
+    changed = []
+    for limit in (1, 40, 10**6):
+        model = random_model().double()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        cut = replace(settings, micro_batch_tokens=limit, max_grad_norm=1e9)
+        packing = packing_for(model, limit)
+        improve(model, reference, optimizer, groups, packing, cut, 1)
+        changed.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    start = torch.cat([p.detach().flatten() for p in random_model().double().parameters()])
+    size = torch.dist(changed[0], start)
+    assert size > 0
+    assert all(torch.dist(changed[0], other) <= 1e-6 * size for other in changed[1:])
+
+
+def test_two_threads_give_the_same_bits_every_time() -> None:
+    torch.set_num_threads(2)
+    model = random_model(vocabulary=512, hidden=128, layers=1)
+    ids = torch.arange(4 * 8 * 40).remainder(500).reshape(4, 8, 40).tolist()
+    packs = [
+        pack
+        for group in ids
+        for pack in pack_shared(list(range(200)), list(enumerate(group)), 10**6)
+    ]
+
+    def gradient() -> torch.Tensor:
+        model.zero_grad()
+        found, _ = log_probs(model, packs)
+        found.sum().backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    first = gradient()
+    assert all(torch.equal(first, gradient()) for _ in range(4))
+
+
+def test_a_failed_sample_is_retried_then_dropped() -> None:
+    model = random_model()
+    inner = engine_of(model)
+    calls: list[int] = []
+
+    class Failing:
+        def sample(self, prompts: Sequence[Sequence[int]], n: int, *rest: Any) -> Any:
+            calls.append(len(prompts))
+            groups = inner.sample(prompts, n, *rest)
+            failed = replace(groups[0][0], status=RolloutStatus.ENGINE_ERROR)
+            return [[failed, *groups[0][1:]], *groups[1:]]
+
+        def load_weights(self, state: Any) -> None:
+            inner.load_weights(state)
+
+    groups = sample_groups(Failing(), some_pivots(3), reward_token, train_settings(), 1)
+    assert calls == [3, 1]
+    assert groups[0].verdicts[0].reward is None
+    assert groups[0].verdicts[0].category == "engine_error"
+    assert groups[0].advantages[0] is None
+    assert all(a is not None for a in groups[0].advantages[1:])
+
+
+def test_no_reward_at_all_ends_the_round(tmp_path: Path) -> None:
+    def undecided(candidate_id: str, sample: Sample) -> Verdict:
+        return Verdict(status=VerdictStatus.UNDECIDED, reward=None, category="judge_missing")
+
+    with pytest.raises(PivotRLError, match="judge_missing"):
+        run(tmp_path, train_settings(), reward=undecided)
+
+
+def test_a_gradient_that_is_not_finite_ends_the_round(tmp_path: Path) -> None:
+    model = random_model()
+
+    def spoil(candidate_id: str, sample: Sample) -> Verdict:
+        model.model.norm.weight.data.fill_(float("nan"))
+        return reward_token(candidate_id, sample)
+
+    with pytest.raises(PivotRLError, match="not finite"):
+        run(tmp_path, train_settings(kl_beta=0.1), reward=spoil, model=model)
+
+
+def test_a_policy_that_was_changed_behind_the_engine_sets_off_the_alarm(tmp_path: Path) -> None:
+    model = random_model()
+    stale = engine_of(copy.deepcopy(model))
+    stale.load_weights = lambda state: None  # type: ignore[method-assign]
+    with pytest.raises(PivotRLError, match="nats"):
+        train_round(
+            model=model,
+            reference=None,
+            engine=stale,
+            pivots=some_pivots(7),
+            validation=[],
+            reward=reward_token,
+            settings=train_settings(steps=20, learning_rate=3e-2, group_size=16),
+            workdir=tmp_path,
+            on_step=no_record,
+        )
+
+
+def test_bad_calls_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(PivotRLError, match="group_size"):
+        train_settings(group_size=1)
+    with pytest.raises(PivotRLError, match="float32"):
+        run(tmp_path, train_settings(), model=random_model().to(torch.bfloat16))
+    run(tmp_path, train_settings(steps=1))
+    with pytest.raises(PivotRLError, match="other settings"):
+        run(tmp_path, train_settings(steps=2))
+
+
+def test_bfloat16_trains(tmp_path: Path) -> None:
+    model, result = run(tmp_path, train_settings(dtype="bfloat16", kl_beta=0.05))
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    drift = [
+        r.metrics["sampling/sampling_logp_difference/mean"] for r in read_records(result.records)
+    ]
+    assert max(drift) < 0.05
+
+
+def test_a_finished_round_answers_again_without_work(tmp_path: Path) -> None:
+    heard: list[StepRecord] = []
+    model, result = run(tmp_path, train_settings(), validation=2)
+    again, repeated = run(tmp_path, train_settings(), validation=2, on_step=heard.append)
+    assert repeated == result
+    assert heard == []
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
+
+
+RESUMABLE = {"steps": 12, "validate_every": 3, "checkpoint_every": 2, "kl_beta": 0.05}
+
+
+def test_killed_anywhere_it_ends_with_the_same_bits(tmp_path: Path) -> None:
+    model, whole = run(tmp_path / "whole", train_settings(**RESUMABLE), validation=3)
+    work = tmp_path / "killed"
+    for wanted in ("checkpoint-000002", "checkpoint-000006"):
+        kill_when_there(work, work / wanted)
+    assert len(list(work.glob("checkpoint-*"))) >= 1
+    with (work / "steps.jsonl").open("ab") as file:
+        file.write(b'{"step":99,"metr')
+    heard: list[StepRecord] = []
+    resumed, result = run(work, train_settings(**RESUMABLE), validation=3, on_step=heard.append)
+    assert 0 < len(heard) < 12
+    assert replace(result, checkpoint=whole.checkpoint, records=whole.records) == whole
+    assert lasting(result.records) == lasting(whole.records)
+    for a, b in zip(model.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+    for name in ("model.safetensors", "config.json"):
+        assert (whole.checkpoint / name).read_bytes() == (result.checkpoint / name).read_bytes()
+    assert sorted(p.name for p in work.iterdir()) == sorted(
+        p.name for p in (tmp_path / "whole").iterdir()
+    )
+
+
+def kill_when_there(work: Path, sign: Path) -> None:
+    """Runs the round in a process of its own and kills it once `sign` (or a later one) exists."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(TESTS)!r})\n"
+        "import time, torch; torch.set_num_threads(1)\n"
+        "from pathlib import Path\n"
+        "from test_training_round import run, RESUMABLE, train_settings\n"
+        f"run(Path({str(work)!r}), train_settings(**RESUMABLE), validation=3,\n"
+        "    on_step=lambda record: time.sleep(0.05))\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=TESTS.parent)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(p.name >= sign.name and p.suffix == "" for p in work.glob("checkpoint-*")):
+            break
+        time.sleep(0.01)
+    assert process.poll() is None, "the round ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_nothing_half_written_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = random_model()
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(model), "save_pretrained", full)
+    with pytest.raises(PivotRLError, match="No space left"):
+        run(tmp_path, train_settings(steps=1), model=model)
+    assert not list(tmp_path.glob("policy-*"))
+    (tmp_path / "checkpoint-000009.partial").mkdir()
+    (tmp_path / "steps.jsonl.partial").write_bytes(b"x")
+    WorkFolder(tmp_path, "x")
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def demonstrations() -> list[Demonstration]:
+    turns = []
+    for number in range(6):
+        history = [2, 10 + number, 3]
+        for turn in range(3):
+            answer = [REWARDED + turn, 20 + number, STOP]
+            turns.append(
+                Demonstration(
+                    candidate_id=f"{number}-{turn}",
+                    prompt_ids=tuple(history),
+                    completion_ids=tuple(answer),
+                )
+            )
+            history = [*history, *answer, 4, 5]
+    return turns
+
+
+def test_fold_puts_a_trajectory_into_one_row() -> None:
+    rows = fold(demonstrations())
+    assert len(rows) == 6
+    learned = [t for t in rows[2].branches[0].targets if t >= 0]
+    assert learned == [7, 22, 1, 8, 22, 1, 9, 22, 1]
+    apart = fold(
+        [replace(d, prompt_ids=(9, *d.prompt_ids, i)) for i, d in enumerate(demonstrations())]
+    )
+    assert len(apart) == 18
+
+
+def test_sft_learns_the_demonstrations_and_resumes(tmp_path: Path) -> None:
+    settings = SftSettings(
+        epochs=30, rows_per_step=2, learning_rate=1e-2, micro_batch_tokens=60, checkpoint_every=7
+    )
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(record: StepRecord) -> None:
+        if record.step == 40:
+            raise Interrupted
+
+    def learn(work: Path, on_step: Any = no_record) -> tuple[Any, RoundResult]:
+        model = random_model()
+        result = sft_round(
+            model=model,
+            demonstrations=demonstrations(),
+            settings=settings,
+            workdir=work,
+            on_step=on_step,
+        )
+        return model, result
+
+    model, whole = learn(tmp_path / "whole")
+    losses = [record.metrics["loss"] for record in read_records(whole.records)]
+    assert len(losses) == 90
+    assert losses[-1] < 0.1 < 1 < losses[0]
+    with pytest.raises(Interrupted):
+        learn(tmp_path / "cut", interrupt)
+    resumed, result = learn(tmp_path / "cut")
+    assert lasting(result.records) == lasting(whole.records)
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), resumed.parameters(), strict=True)
+    )
+
+
+def test_training_imports_with_torch_and_transformers_alone() -> None:
+    blocked = ["pydantic", "polars", "pandera", "duckdb", "rich", "typer", "prefect", "mlflow"]
+    code = (
+        "import sys\n"
+        f"blocked = {blocked!r}\n"
+        "sys.modules.update(dict.fromkeys(blocked))\n"
+        "import pivotrl.training, pivotrl.engines.hf\n"
+        "ours = {n.split('.')[1] for n in sys.modules if n.startswith('pivotrl.')}\n"
+        "print(sorted(ours - {'training', 'engines', 'types'}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=TESTS.parent, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_pickle_in_a_work_folder(tmp_path: Path) -> None:
+    run(tmp_path, train_settings(steps=2, checkpoint_every=1))
+    names = {re.sub(r"\d", "", p.name) for p in tmp_path.rglob("*") if p.is_file()}
+    allowed = {"state.safetensors", "progress.json", "steps.jsonl", "model.safetensors"}
+    assert names <= allowed | {"config.json", "generation_config.json"}
+    shutil.rmtree(tmp_path)
