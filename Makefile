@@ -28,7 +28,7 @@ demo: setup
 	@$(BIN)/pivotrl run configs/mini.toml
 
 test: setup
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup
 	@$(BIN)/ruff check .
@@ -40,7 +40,9 @@ ui: setup
 	@$(BIN)/pivotrl ui
 
 base-model: setup
-	@$(BIN)/python -m pivotrl.mini.base_model --out pivotrl/mini/model
+	@rm -rf build/base-model
+	@$(BIN)/python -m pivotrl.mini.base_model --out build/base-model
+	@echo "to ship it: copy build/base-model over pivotrl/mini/model"
 
 clean:
 	rm -rf .pivotrl build *.egg-info

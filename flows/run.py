@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.panel import Panel
 
 from flows import home
 from pivotrl.config import Config
@@ -82,5 +81,6 @@ def real(config: Config, command: str) -> None:
             ('pivotrl sql "select * from leaderboard"', "the scores"),
             (f"{command} --dry-run", "what a second run would do"),
         ]
-        text = "\n".join(f"[bold]{line:<50}[/] {what}" for line, what in lines)
-        console.print(Panel(text, title="Type next", expand=False))
+        console.print("Type next:")
+        for line, what in lines:
+            console.print(f"  [bold]{line}[/]  [dim]# {what}[/]", highlight=False, soft_wrap=True)

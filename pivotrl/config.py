@@ -46,7 +46,7 @@ class DataConfig(Section):
     )
     min_reward: float | None = Field(
         1.0,
-        description="Trajectories with a known lower reward are left out and counted; -inf keeps all.",
+        description="Trajectories with a known lower reward are left out, counted; -inf keeps all.",
     )
     validation_share: float = Field(
         0.1, gt=0, lt=1, description="Share of split groups (tasks) held out, decided by hash."

@@ -91,14 +91,15 @@ def selection_table(domains: Sequence[Mapping[str, JSON]], lambda_diff: float) -
 
 
 def score_table(rows: Sequence[ScoreRow], title: str) -> Table:
-    table = Table(title=title)
+    miniature = bool(rows) and all(row.miniature for row in rows)
+    table = Table(title=title + (" (miniature)" if miniature else ""))
     for name in ("suite", "n", "base", "trained", "change", "p (Holm)"):
         table.add_column(name, justify="left" if name == "suite" else "right")
     for row in rows:
         colour = "green" if row.difference > 0 else "red"
         clear = f"[{colour}]" if row.p < 0.05 else ""
         table.add_row(
-            row.suite + (" (miniature)" if row.miniature else ""),
+            row.suite + (" (miniature)" if row.miniature and not miniature else ""),
             f"{row.n:,}",
             f"{row.base:.1f} ± {row.base_error:.1f}",
             f"{row.trained:.1f} ± {row.trained_error:.1f}",
@@ -108,7 +109,7 @@ def score_table(rows: Sequence[ScoreRow], title: str) -> Table:
     change = ood_change(rows)
     if change is not None:
         table.add_section()
-        table.add_row("mean of the benchmarks", "", "", "", f"{change:+.2f}", "")
+        table.add_row("benchmarks, mean", "", "", "", f"{change:+.2f}", "")
     return table
 
 

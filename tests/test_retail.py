@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pivotrl.candidates import extract
+from pivotrl.environments.demonstrations import write_demonstrations
 from pivotrl.environments.retail import (
     POLICY,
     SINGLE_TOKENS,
@@ -31,7 +32,6 @@ from pivotrl.environments.retail import (
 from pivotrl.environments.retail_language import ORDERS
 from pivotrl.environments.retail_tasks import KINDS, resolve
 from pivotrl.environments.retail_world import max_turns
-from pivotrl.environments.demonstrations import write_demonstrations
 from pivotrl.trajectories import read
 from pivotrl.types import (
     JSON,

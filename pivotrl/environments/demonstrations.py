@@ -1,8 +1,8 @@
-"""Writes expert episodes of the miniature retail domain as ordinary OpenAI-chat JSONL.
+"""Writes expert episodes of the live retail domain as ordinary OpenAI-chat JSONL.
 
-`python -m pivotrl.environments.demonstrations OUT.jsonl --n 300 --seed 0`. Each row says, turn by turn,
-what else would be right (`accepted_actions`). Nothing downstream may know that the rows are
-miniature; this module must never know how they are read or judged.
+`python -m pivotrl.environments.demonstrations OUT.jsonl --n 300 --seed 0`. Each row says, turn by
+turn, what else would be right (`accepted_actions`). This module must never know how the rows are
+read or judged.
 """
 
 from __future__ import annotations

@@ -1,0 +1,161 @@
+"""`make base-model`: makes the miniature's base model from nothing, with what it is made of.
+
+`python -m pivotrl.mini.base_model --out DIR` writes corpus -> tokenizer -> pretrained weights as a
+Hugging Face folder with `hashes.json`. This module must never know how the model is used later.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pivotrl.types import JSON, ConfigError
+
+VOCABULARY = 1536
+TOKENIZER_DOCUMENTS = 4000
+ARCHITECTURE: dict[str, JSON] = {
+    "hidden_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "intermediate_size": 384,
+    "tie_word_embeddings": True,
+    "rope_theta": 10_000.0,
+}
+WEIGHTS_FILE = "model.safetensors"
+
+
+def build(out: Path, *, documents: int, seed: int, threads: int) -> dict[str, JSON]:
+    """Train and write the model folder `out`, which must not exist; returns `hashes.json`."""
+    if out.exists():
+        raise ConfigError(f"{out} exists; give --out a new folder")
+    import torch
+    from transformers.utils import logging as transformers_logging
+
+    from pivotrl.mini.corpus import SINGLE_TOKENS, encode, make_documents, render, text_hash
+    from pivotrl.mini.pretraining import PretrainingSettings, pretrain
+    from pivotrl.mini.tokenizer import train_tokenizer
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    start = time.monotonic()
+    rows = make_documents(documents, seed)
+    texts = render(rows)
+    data_sha256 = text_hash(texts)
+    tokenizer = train_tokenizer(texts[:TOKENIZER_DOCUMENTS], SINGLE_TOKENS, VOCABULARY)
+    corpus = encode([row.name for row in rows], texts, tokenizer)
+    tokens = sum(len(document.ids) for document in corpus.documents)
+    print(f"corpus: {documents} documents, {tokens} tokens, sha256 {data_sha256}", flush=True)
+    model = new_model(len(tokenizer), tokenizer)
+    print(f"model: {sum(p.numel() for p in model.parameters())} parameters, {threads} threads")
+    with TrainingProgress(tokens) as progress:
+        pretrain(model, corpus, PretrainingSettings(), seed, progress.on_step)
+    transformers_logging.disable_progress_bar()
+    unfinished = out.with_name(out.name + ".unfinished")
+    model.save_pretrained(unfinished)
+    tokenizer.save_pretrained(unfinished)
+    made = {
+        "command": "python -m pivotrl.mini.base_model "
+        f"--out DIR --documents {documents} --seed {seed} --threads {threads}",
+        "seed": seed,
+        "threads": threads,
+        "documents": documents,
+        "tokens": tokens,
+        "seconds": round(time.monotonic() - start),
+        "torch": torch.__version__,
+        "data_sha256": data_sha256,
+        "files": {file.name: sha256(file) for file in sorted(unfinished.iterdir())},
+    }
+    (unfinished / "hashes.json").write_bytes(orjson.dumps(made, option=orjson.OPT_INDENT_2) + b"\n")
+    unfinished.rename(out)
+    return made
+
+
+def new_model(vocabulary: int, tokenizer: Any) -> Any:
+    """A Qwen3 model with random weights in fp32; seed torch before."""
+    from transformers import GenerationConfig, Qwen3Config, Qwen3ForCausalLM
+
+    from pivotrl.mini.tokenizer import CONTEXT
+
+    ids = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    model = Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=vocabulary,
+            max_position_embeddings=CONTEXT,
+            bos_token_id=None,
+            **ids,
+            **ARCHITECTURE,
+        )
+    )
+    model.generation_config = GenerationConfig(**ids)
+    return model
+
+
+def sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+class TrainingProgress:
+    """A bar with tokens, rate and time left; a line now and then where output is no terminal."""
+
+    def __init__(self, tokens: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._total, self._done, self._start = tokens, 0, time.monotonic()
+        self._printed = self._start
+        self._console = Console()
+        self._bar = Progress(
+            TextColumn("pretraining"),
+            BarColumn(),
+            TextColumn("{task.percentage:.0f}% {task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=tokens, state="")
+
+    def __enter__(self) -> TrainingProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def on_step(self, step: int, tokens: int, loss: float) -> None:
+        self._done += tokens
+        now = time.monotonic()
+        rate = self._done / max(now - self._start, 1e-9)
+        state = f"step {step + 1}, loss {loss:.3f}, {rate:.0f} tokens/s"
+        self._bar.update(self._task, completed=self._done, state=state)
+        if not self._console.is_terminal and now - self._printed > 20:
+            self._printed = now
+            left = (self._total - self._done) / rate
+            print(f"{self._done / self._total:.0%} {state}, {left:.0f} s left", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Pretrain the miniature's base model.")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser.add_argument("--documents", type=int, default=70_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    # Read when torch is loaded: threads that do not spin, memory in huge pages (20 % faster).
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    made = build(
+        options.out, documents=options.documents, seed=options.seed, threads=options.threads
+    )
+    print(f"{options.out}: weights sha256 {made['files'][WEIGHTS_FILE]}, {made['seconds']} s")
+
+
+if __name__ == "__main__":
+    main()

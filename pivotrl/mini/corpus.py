@@ -1,0 +1,158 @@
+"""What the base model is pretrained on: eight skills and episodes of a noisy retail agent.
+
+Every document is rendered with the real chat template. The policy text and the tools, which all
+episodes share, are one common prefix. This module must never know a model or an optimiser.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pivotrl.environments.retail import POLICY, TOOLS, noisy_episode
+from pivotrl.environments.retail import SINGLE_TOKENS as RETAIL_TOKENS
+from pivotrl.mini import skills
+from pivotrl.mini.tokenizer import TEMPLATE, TURN_END, TURN_START
+from pivotrl.types import Message, Role, message_to_json, seed_of, tool_to_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+SINGLE_TOKENS: tuple[str, ...] = tuple(dict.fromkeys((*RETAIL_TOKENS, *skills.SINGLE_TOKENS)))
+RECALL_WORDS = (*SINGLE_TOKENS, *"0123456789ABCDEFGHIJabkmnxyz")
+WEIGHTS: dict[str, float] = {
+    "retail": 3.5,
+    "ifbench": 1,
+    "aime25": 1,
+    "math500": 1,
+    "livecodebench": 1,
+    "scicode": 1,
+    "mmlu_pro": 1,
+    "mmlu_prox": 1,
+    "wmt24pp": 1,
+}
+"""Relative frequency of documents."""
+RECALL_START = 0.15
+RECALL_SHARE = 0.6
+"""The first documents are mostly recall of pairs: it makes the model learn to copy, early."""
+AGENT_SKILL = 0.0
+"""How much surer the noisy agent is than by its own defaults, from 0 to 1."""
+LONG_SHARE = 0.08
+"""Share of episodes with 3 to 5 requests, so that long conversations are in range."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    name: str
+    """A key of `WEIGHTS`, or `recall`."""
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """A document as the model sees it."""
+
+    has_prefix: bool
+    """It continues the corpus's common prefix, which is left out here."""
+    ids: NDArray[np.int64]
+    """[tokens]"""
+    is_target: NDArray[np.bool_]
+    """[tokens] Whether the assistant wrote the token (end of turn included)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    prefix: NDArray[np.int64]
+    """[tokens] What every episode begins with: policy and tools."""
+    documents: list[Tokens]
+
+
+def make_documents(n: int, seed: int) -> list[Document]:
+    """`n` documents in random order; a pure function of its arguments."""
+    rng = random.Random(seed_of("pretraining", seed))
+    names = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=n)
+    rows = {
+        name: iter(skills.generate(name, names.count(name), seed_of(seed, name), "train"))
+        for name in WEIGHTS.keys() - {"retail"}
+    }
+    documents = []
+    for i, name in enumerate(names):
+        if i < RECALL_START * n and rng.random() < RECALL_SHARE:
+            documents.append(_recall(rng))
+        elif name == "retail":
+            horizon = rng.randint(3, 5) if rng.random() < LONG_SHARE else None
+            messages = noisy_episode(rng, AGENT_SKILL, horizon).messages
+            documents.append(Document(name=name, messages=messages))
+        else:
+            messages = skills.conversation(name, next(rows[name]))
+            documents.append(Document(name=name, messages=messages))
+    return documents
+
+
+def _recall(rng: random.Random) -> Document:
+    """Random pairs of words, which the assistant says again in another order."""
+    words = rng.sample(RECALL_WORDS, 2 * rng.randint(2, 8))
+    pairs = [f"{a} {b}" for a, b in zip(words[::2], words[1::2], strict=True)]
+    question = Message(role=Role.USER, content="\n".join(pairs))
+    rng.shuffle(pairs)
+    answer = Message(role=Role.ASSISTANT, content="\n".join(pairs))
+    return Document(name="recall", messages=(question, answer))
+
+
+def render(documents: Iterable[Document]) -> list[str]:
+    """Each document's text, by the chat template."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    template = TEMPLATE.read_text()
+    tools: list[Any] = [tool_to_json(tool) for tool in TOOLS]
+    return [
+        render_jinja_template(
+            [[message_to_json(message) for message in document.messages]],
+            tools=tools if document.name == "retail" else None,
+            chat_template=template,
+        )[0][0]
+        for document in documents
+    ]
+
+
+def text_hash(texts: Iterable[str]) -> str:
+    """The SHA-256 of rendered documents."""
+    hasher = hashlib.sha256()
+    for text in texts:
+        hasher.update(text.encode() + b"\0")
+    return hasher.hexdigest()
+
+
+def encode(names: Sequence[str], texts: list[str], tokenizer: PreTrainedTokenizerFast) -> Corpus:
+    """Rendered documents as token ids; `names` are theirs."""
+    start = Document(name="retail", messages=(Message(role=Role.SYSTEM, content=POLICY),))
+    prefix = np.array(tokenizer(render([start])[0])["input_ids"])
+    opening = np.array(tokenizer(f"{TURN_START}assistant\n")["input_ids"])
+    (end,) = tokenizer(TURN_END)["input_ids"]
+    documents = []
+    for name, row in zip(names, tokenizer(texts)["input_ids"], strict=True):
+        ids = np.array(row)
+        if name == "retail":
+            if not np.array_equal(ids[: len(prefix)], prefix):
+                raise ValueError("an episode does not begin with policy and tools")
+            ids = ids[len(prefix) :]
+        documents.append(
+            Tokens(has_prefix=name == "retail", ids=ids, is_target=_written(ids, opening, end))
+        )
+    return Corpus(prefix=prefix, documents=documents)
+
+
+def _written(ids: NDArray[np.int64], opening: NDArray[np.int64], end: int) -> NDArray[np.bool_]:
+    """Marks the tokens between an assistant's opening and the end of its turn, end included."""
+    written = np.zeros(len(ids), dtype=bool)
+    windows = np.lib.stride_tricks.sliding_window_view(ids, len(opening))
+    ends = np.flatnonzero(ids == end)
+    for start in np.flatnonzero((windows == opening).all(1)) + len(opening):
+        written[start : ends[np.searchsorted(ends, start)] + 1] = True
+    return written
