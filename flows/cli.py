@@ -75,13 +75,29 @@ def sql(
             line = dict(zip(columns, row, strict=True))
             print(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
         return
-    table = Table(*columns)
-    for row in rows[:limit]:
-        table.add_row(*(_cell(value) for value in row))
     console = Console()
-    console.print(table)
+    for table in _tables(columns, rows[:limit], console.width):
+        console.print(table)
     if len(rows) > limit:
         console.print(f"{limit} of {len(rows):,} rows; more with --limit or all with --json")
+
+
+def _tables(columns: list[str], rows: list[tuple], width: int) -> list[Table]:
+    """One table, or, where its columns would not fit, tables that stand on their side."""
+    if 12 * len(columns) <= width or not rows:
+        table = Table(*columns)
+        for row in rows:
+            table.add_row(*(_cell(value) for value in row))
+        return [table]
+    at_once = max(1, (width - 24) // 20)
+    tables = []
+    for start in range(0, len(rows), at_once):
+        some = rows[start : start + at_once]
+        table = Table("", *(str(start + number + 1) for number in range(len(some))))
+        for name, values in zip(columns, zip(*some, strict=True), strict=True):
+            table.add_row(name, *(_cell(value) for value in values))
+        tables.append(table)
+    return tables
 
 
 def _cell(value: object) -> str:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID
 
 import psutil
@@ -21,6 +24,18 @@ import psutil
 CLOCK_TOLERANCE_SECONDS = 2.0
 """A start time is counted from the boot time, which moves when the clock is set."""
 END_TIMEOUT_SECONDS = 10.0
+
+
+def shield_server() -> None:
+    """Gives Prefect's ephemeral server a process group of its own, before it is started.
+
+    Ctrl-C reaches the whole group of a terminal; the server must outlive it by the moment in which
+    the run says how it ended.
+    """
+    from prefect.server.api import server
+
+    own_group = partial(subprocess.Popen, process_group=0)
+    vars(server)["subprocess"] = SimpleNamespace(**vars(subprocess) | {"Popen": own_group})
 
 
 @contextmanager

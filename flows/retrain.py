@@ -13,9 +13,10 @@ from pivotrl.comparison import compare
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles, identify
-from pivotrl.types import JSON
+from pivotrl.suites import Suite, suites
+from pivotrl.types import JSON, PivotRLError
 from tasks.agree import agree
-from tasks.evaluate import Suite, evaluate, suites
+from tasks.evaluate import evaluate
 from tasks.extract import extract
 from tasks.ingest import ingest
 from tasks.merge import merge
@@ -152,6 +153,13 @@ def profile(
         verify(config, model, policy, trajectories, candidates, made, shard, f"verify {label}")
         for made, shard, label in zip(rollouts, shards, of, strict=True)
     ]
+    made = [manifest for manifest in rollouts if manifest is not None]
+    over = sum(manifest.counts["prompts_too_long"] for manifest in made)
+    if over and not any(manifest.counts["rollouts"] for manifest in made):
+        raise PivotRLError(
+            f"all {over} prompts are longer than the model's context less profile.max_tokens = "
+            f"{config.profile.max_tokens}; lower it or take a model with a longer context"
+        )
     return rollouts, verdicts
 
 

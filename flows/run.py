@@ -10,14 +10,32 @@ from rich.console import Console
 
 from flows import home
 from pivotrl.config import Config
-from pivotrl.types import PivotRLError
+from pivotrl.types import ConfigError, PivotRLError
 from tasks.session import Session, StageRecord, running
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for what can be told before anything starts: files, model, names."""
+    from pivotrl.environments import live_domain
+    from pivotrl.policies import identify
+    from pivotrl.suites import suites
+
+    for file in (*config.data.trajectories, config.data.tools):
+        if file is not None and not file.is_file():
+            raise ConfigError(f"{file}: no such file (data.trajectories, data.tools)")
+        if file is not None and not file.stat().st_size:
+            raise ConfigError(f"{file}: the file is empty; name one with rows")
+    identify(config.model.path)
+    if config.evaluate.environment is not None:
+        live_domain(config.evaluate.environment)
+    suites(config)
 
 
 def dry(config: Config) -> None:
     """Prints, stage by stage, what is cached and which part of the key changed where not."""
     from flows.retrain import retrain
 
+    check(config)
     console = Console()
     session = Session(home=home(), console=console, dry=True)
     with running(session):
@@ -35,6 +53,7 @@ def _line(record: StageRecord) -> str:
 
 def real(config: Config, command: str) -> None:
     """Runs the flow and prints what to type next. Ctrl-C exits 130 and says how to go on."""
+    check(config)
     folder = home()
     try:
         for name in ("prefect", "results", "work"):
@@ -49,6 +68,7 @@ def real(config: Config, command: str) -> None:
     console = Console()
     session = Session(home=folder, console=console)
     dead = processes.reap(folder)
+    processes.shield_server()
     moment = datetime.now(UTC)
     name = run_name(config, moment)
     console.print(f"[bold]{name}[/]  [dim]{folder}[/]", highlight=False)

@@ -209,10 +209,11 @@ def run_episodes(
     params: SamplingParams,
     seed: int,
     max_prompt_tokens: int,
-    on_progress: Progress | None = None,
+    on_finished: Callable[[int], None] | None = None,
 ) -> list[Episode]:
     """One episode a task, in the tasks' order; all that are live take their turns together.
 
+    `on_finished` hears how many episodes ended since the last call.
     The seed of a turn depends on `seed`, the task and the turn's number alone. A prompt over
     `max_prompt_tokens` ends its episode with score 0. Raises `PivotRLError` when the engine failed
     on a turn.
@@ -224,6 +225,7 @@ def run_episodes(
     }
     episodes: dict[int, Episode] = {}
     while live:
+        before = len(live)
         for index, episode in list(live.items()):
             if episode.state.done:
                 score = environment.score(episode.state)
@@ -232,12 +234,14 @@ def run_episodes(
             episode.prompt = chat.render(episode.state.messages, environment.tools)
             if len(episode.prompt) > max_prompt_tokens:
                 episodes[index] = live.pop(index).finish(EpisodeEnd.PROMPT_TOO_LONG, 0.0)
+        if on_finished is not None:
+            on_finished(before - len(live))
         samples = _sample(
             engine,
             [episode.prompt for episode in live.values()],
             params,
             [seed_of(seed, episode.task_id, episode.turns) for episode in live.values()],
-            on_progress,
+            None,
         )
         for episode, sample in zip(live.values(), samples, strict=True):
             action = chat.parse(sample.text, sample.finish_reason)

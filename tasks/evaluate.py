@@ -2,58 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest, file_hash
 from pivotrl.policies import PolicyFiles
 from pivotrl.store.shards import write_shard
-from pivotrl.types import JSON, ConfigError, SamplingParams, canonical, seed_of
+from pivotrl.suites import Suite, items_file
+from pivotrl.types import JSON, SamplingParams, canonical, seed_of
 from tasks.policy import load_policy
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suite:
-    """What is scored in one task."""
-
-    name: str
-    kind: str
-    temperature: float = 0.0
-
-    @property
-    def label(self) -> str:
-        decoding = f"T={self.temperature:g}" if self.temperature else "greedy"
-        return self.name if self.kind == "benchmark" else f"{self.name} {decoding}"
-
-
-def suites(config: Config) -> list[Suite]:
-    """The live domain, sampled and greedy, then the benchmarks. Raises ConfigError."""
-    evaluate = config.evaluate
-    out = []
-    if evaluate.environment:
-        out += [Suite(name=evaluate.environment, kind="domain", temperature=t) for t in (1.0, 0.0)]
-    if evaluate.benchmarks:
-        from pivotrl.benchmarks import BENCHMARKS
-
-        for name in evaluate.benchmarks:
-            if name not in BENCHMARKS:
-                known = ", ".join(BENCHMARKS)
-                raise ConfigError(f"evaluate.benchmarks: no benchmark {name!r}; known: {known}")
-            if not (items_file(config, name)).is_file():
-                raise ConfigError(
-                    f"{items_file(config, name)}: no items for {name} "
-                    "(evaluate.benchmark_items is the folder with one <benchmark>.jsonl each)"
-                )
-            out.append(Suite(name=name, kind="benchmark"))
-    return out
-
-
-def items_file(config: Config, name: str) -> Path:
-    return (config.evaluate.benchmark_items or Path()) / f"{name}.jsonl"
 
 
 def evaluate(
@@ -112,18 +72,19 @@ def _body(work: Work) -> Produced:
     if suite.kind == "domain":
         domain = live_domain(suite.name)
         tasks = domain.make_tasks("test", config.evaluate.tasks, config.run.seed)
-        run = partial(
-            evaluation.run_episodes,
-            loaded.engine,
-            loaded.chat,
-            domain.environment,
-            tasks,
-            params,
-            seed,
-            loaded.context - params.max_tokens,
-        )
-        with current().progress(f"{work.extra['label']} {suite.label}", len(tasks), "turns") as bar:
-            episodes = run(on_progress=lambda done, _tokens: bar(done))
+        with current().progress(
+            f"{work.extra['label']} {suite.label}", len(tasks), "episodes"
+        ) as advance:
+            episodes = evaluation.run_episodes(
+                loaded.engine,
+                loaded.chat,
+                domain.environment,
+                tasks,
+                params,
+                seed,
+                loaded.context - params.max_tokens,
+                on_finished=advance,
+            )
         items = [evaluation.episode_item(episode) for episode in episodes]
         turns = sum(episode.turns for episode in episodes)
         miniature = True

@@ -8,7 +8,7 @@ from pathlib import Path
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest, file_hash
 from pivotrl.store.shards import write_shard
-from pivotrl.types import ConfigError, PivotRLError, Trajectory
+from pivotrl.types import PivotRLError, Trajectory
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
@@ -16,9 +16,6 @@ from tasks.stage import Produced, Stage, Work
 def ingest(config: Config) -> Manifest | None:
     data = config.data
     files = [*data.trajectories, *([data.tools] if data.tools else [])]
-    for file in files:
-        if not file.is_file():
-            raise ConfigError(f"{file}: no such file (data.trajectories, data.tools)")
     return _stage(
         settings={
             "files": [file_hash(file) for file in files],

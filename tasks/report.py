@@ -16,8 +16,8 @@ from pivotrl.config import Config, flatten
 from pivotrl.evaluation import EvaluationItem
 from pivotrl.manifest import Manifest
 from pivotrl.store.shards import read_shard
+from pivotrl.suites import Suite
 from pivotrl.types import JSON, FinishReason
-from tasks.evaluate import Suite
 from tasks.session import Session
 
 

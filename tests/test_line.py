@@ -39,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     """A home after one run."""
     folder = tmp_path_factory.mktemp("home")
-    before = pivotrl(folder, "sql", "select * from pivot_stats limit 5")
+    before = pivotrl(folder, "sql", "select candidate_id, mean from pivot_stats limit 5")
     assert "candidate_id" in before.stdout  # the store answers before any run
     done = pivotrl(folder, *small(data))
     for noise in ("Traceback", "Warning", "WARNING", "ERROR"):
@@ -232,7 +232,7 @@ def test_real_trajectories_and_a_foreign_model(shared: Path, tmp_path: Path) -> 
         *("run", "configs/own.toml", f"data.trajectories={tau / 'gpt-4o-airline.json'}"),
         *(f"data.tools={tau / 'tools_airline.json'}", "data.min_reward=-inf"),
         *(f"model.path={model}", "model.device=cpu", "model.dtype=float32"),
-        *("profile.share=0.004", "profile.samples=2", "profile.max_tokens=8"),
+        *("profile.share=0.002", "profile.samples=2", "profile.max_tokens=8"),
     )
     assert "No pivots" in done.stdout
     made = report(tmp_path / "home")
@@ -241,7 +241,7 @@ def test_real_trajectories_and_a_foreign_model(shared: Path, tmp_path: Path) -> 
     assert made["extract"]["candidates"] + made["extract"]["duplicates"] == 2454
     assert made["extract"]["tool_calls"] == 1164
     profiled = made["cost"]["profile"]["rollouts"]
-    assert profiled == 2 * made["selection"]["all_wrong"] > 0
+    assert 0 < 2 * made["selection"]["all_wrong"] <= profiled
 
 
 def test_help_is_quick_to_read_and_has_examples(tmp_path: Path) -> None:

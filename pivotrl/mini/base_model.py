@@ -32,11 +32,18 @@ ARCHITECTURE: dict[str, JSON] = {
 WEIGHTS_FILE = "model.safetensors"
 
 
-def build(out: Path, *, documents: int, seed: int, threads: int) -> dict[str, JSON]:
-    """Train and write the model folder `out`, which must not exist; returns `hashes.json`."""
+def build(
+    out: Path, *, documents: int, seed: int, threads: int, start: Path | None = None
+) -> dict[str, JSON]:
+    """Train and write the model folder `out`, which must not exist; returns `hashes.json`.
+
+    `start` is a folder that an earlier call made: its tokenizer stays, its weights go on.
+    """
     if out.exists():
         raise ConfigError(f"{out} exists; give --out a new folder")
     import torch
+    from safetensors.torch import load_file
+    from transformers import PreTrainedTokenizerFast
     from transformers.utils import logging as transformers_logging
 
     from pivotrl.mini.corpus import SINGLE_TOKENS, encode, make_documents, render, text_hash
@@ -45,15 +52,21 @@ def build(out: Path, *, documents: int, seed: int, threads: int) -> dict[str, JS
 
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    start = time.monotonic()
+    began = time.monotonic()
     rows = make_documents(documents, seed)
     texts = render(rows)
     data_sha256 = text_hash(texts)
-    tokenizer = train_tokenizer(texts[:TOKENIZER_DOCUMENTS], SINGLE_TOKENS, VOCABULARY)
+    tokenizer: PreTrainedTokenizerFast = (
+        PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True)
+        if start
+        else train_tokenizer(texts[:TOKENIZER_DOCUMENTS], SINGLE_TOKENS, VOCABULARY)
+    )
     corpus = encode([row.name for row in rows], texts, tokenizer)
     tokens = sum(len(document.ids) for document in corpus.documents)
     print(f"corpus: {documents} documents, {tokens} tokens, sha256 {data_sha256}", flush=True)
     model = new_model(len(tokenizer), tokenizer)
+    if start:
+        model.load_state_dict(load_file(start / WEIGHTS_FILE), strict=False)  # the head is tied
     print(f"model: {sum(p.numel() for p in model.parameters())} parameters, {threads} threads")
     with TrainingProgress(tokens) as progress:
         pretrain(model, corpus, PretrainingSettings(), seed, progress.on_step)
@@ -63,12 +76,14 @@ def build(out: Path, *, documents: int, seed: int, threads: int) -> dict[str, JS
     tokenizer.save_pretrained(unfinished)
     made = {
         "command": "python -m pivotrl.mini.base_model "
-        f"--out DIR --documents {documents} --seed {seed} --threads {threads}",
+        f"--out DIR --documents {documents} --seed {seed} --threads {threads}"
+        + (" --start FOLDER" if start else ""),
+        "start": orjson.loads((start / "hashes.json").read_bytes()) if start else None,
         "seed": seed,
         "threads": threads,
         "documents": documents,
         "tokens": tokens,
-        "seconds": round(time.monotonic() - start),
+        "seconds": round(time.monotonic() - began),
         "torch": torch.__version__,
         "data_sha256": data_sha256,
         "files": {file.name: sha256(file) for file in sorted(unfinished.iterdir())},
@@ -147,12 +162,17 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=70_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--start", type=Path, help="go on from this folder's weights")
     options = parser.parse_args()
     # Read when torch is loaded: threads that do not spin, memory in huge pages (20 % faster).
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     made = build(
-        options.out, documents=options.documents, seed=options.seed, threads=options.threads
+        options.out,
+        documents=options.documents,
+        seed=options.seed,
+        threads=options.threads,
+        start=options.start,
     )
     print(f"{options.out}: weights sha256 {made['files'][WEIGHTS_FILE]}, {made['seconds']} s")
 
