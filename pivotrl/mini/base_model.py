@@ -159,7 +159,7 @@ class TrainingProgress:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Pretrain the miniature's base model.")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
-    parser.add_argument("--documents", type=int, default=70_000)
+    parser.add_argument("--documents", type=int, default=30_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--start", type=Path, help="go on from this folder's weights")
