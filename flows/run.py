@@ -64,6 +64,7 @@ def real(config: Config, command: str) -> None:
         ) from None
     from flows import processes
     from flows.retrain import retrain, run_name
+    from tasks.report import store_run
 
     console = Console()
     session = Session(home=folder, console=console)
@@ -87,6 +88,8 @@ def real(config: Config, command: str) -> None:
     except KeyboardInterrupt:
         console.print(f"\nstopped; finished stages are kept. Go on with: [bold]{command}[/]")
         sys.exit(130)
+    if report is not None:
+        store_run(config, folder, name, moment, report)
     cached = sum(record.cached for record in session.records)
     seconds = (datetime.now(UTC) - moment).total_seconds()
     console.print(

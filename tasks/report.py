@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from pivotrl.comparison import Scored, ScoreRow, ood_change
 from pivotrl.config import Config, flatten
 from pivotrl.evaluation import EvaluationItem
 from pivotrl.manifest import Manifest
-from pivotrl.store.shards import read_shard
+from pivotrl.store import Store
+from pivotrl.store.shards import read_shard, write_shard
 from pivotrl.suites import Suite
-from pivotrl.types import JSON, FinishReason
+from pivotrl.types import JSON, FinishReason, canonical, digest
 from tasks.session import Session
 
 
@@ -63,6 +65,28 @@ def write_report(
         unfinished.write_bytes(text)
         unfinished.replace(path)
     return report
+
+
+def store_run(
+    config: Config, home: Path, name: str, started: datetime, report: Mapping[str, JSON]
+) -> None:
+    """A row of `runs` in the store; `started` in UTC."""
+    ended = datetime.now(UTC)
+    run_id = digest([name, started.isoformat()])
+    path = home / "shards" / "runs" / f"{run_id}.parquet"
+    row = {
+        "run_id": run_id,
+        "name": name,
+        "flow": "retrain",
+        "config": canonical(flatten(config)).decode(),
+        "state": report["outcome"],
+        "started_at": started.replace(tzinfo=None),
+        "ended_at": ended.replace(tzinfo=None),
+        "seconds": (ended - started).total_seconds(),
+        "report": canonical(report).decode(),
+    }
+    write_shard(path, "runs", [row])
+    Store(home / "pivotrl.duckdb").merge("runs", [path])
 
 
 def cost(manifests: Mapping[str, Sequence[Manifest]]) -> dict[str, JSON]:

@@ -86,6 +86,9 @@ def test_the_store_holds_what_the_report_says(home: Path) -> None:
     (acted,) = rows(home, "select count(*) n, count(distinct step) steps from train_rollouts")
     assert acted == {"n": 6 * 4 * 4, "steps": 6}
     assert len(rows(home, "select * from evaluations")) == 2 * SUITES
+    (run,) = rows(home, "select name, state, seconds from runs")
+    assert run["state"] == "trained"
+    assert run["seconds"] > 0
 
 
 def test_the_registered_model_loads_and_is_the_checkpoint(home: Path) -> None:
