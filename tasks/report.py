@@ -102,8 +102,8 @@ def cost(manifests: Mapping[str, Sequence[Manifest]]) -> dict[str, JSON]:
 
 
 def selection_table(domains: Sequence[Mapping[str, JSON]], lambda_diff: float) -> Table:
-    table = Table(title=f"Candidates by profile (pivot: σ² > 0 and mean < {lambda_diff:g})")
-    table.add_column("")
+    table = Table()
+    table.add_column(f"pivot: σ² > 0, mean < {lambda_diff:g}")
     for row in domains:
         table.add_column(row["domain"], justify="right")
     for name in domains[0] if domains else ():

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -65,24 +66,28 @@ def pivotrl(
 def pivotrl_until(
     home: Path, arguments: list[str], reached: Callable[[], bool], end: signal.Signals
 ) -> tuple[int, str]:
-    """Starts the command, sends `end` to its process group once `reached`; exit code and output."""
-    process = subprocess.Popen(
-        command(*arguments),
-        env=environment(home),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 600
-    while not reached():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "never came so far"
-        time.sleep(0.02)
-    os.killpg(process.pid, end)
-    output, _ = process.communicate(timeout=120)
-    return process.returncode, output
+    """Starts the command, sends `end` to its process group once `reached`; exit code and output.
+
+    Prefect's server is in a group of its own: after SIGKILL it is an orphan, for the next start.
+    """
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            command(*arguments),
+            env=environment(home),
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 600
+        while not reached() and process.poll() is None:
+            assert time.monotonic() < deadline, "never came so far"
+            time.sleep(0.02)
+        if process.poll() is None:
+            os.killpg(process.pid, end)
+        code = process.wait(timeout=120)
+        output.seek(0)
+        return code, output.read()
 
 
 def report(home: Path) -> Mapping:
