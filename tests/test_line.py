@@ -216,7 +216,7 @@ def test_bad_input_gets_one_line_with_the_remedy(name: str, data: Path, tmp_path
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stdout + done.stderr
-    assert not list((tmp_path / "home").glob("shards/sample/*"))
+    assert not list((tmp_path / "home").glob("checkpoints/*"))
 
 
 def test_a_home_that_cannot_be_written_is_said(data: Path, tmp_path: Path) -> None:
