@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("steady", deadline=None)  # a busy machine is no failure
+settings.load_profile("steady")
 
 # Before anything imports `flows`: tests never write into the checkout's own home.
 os.environ["PIVOTRL_HOME"] = tempfile.mkdtemp(prefix="pivotrl-tests-")

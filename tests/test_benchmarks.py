@@ -299,9 +299,9 @@ def test_the_subset_runs(body: str) -> None:
     ],
 )
 def test_hostile_programs_fail_quickly(source: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     assert not passes(source, ADD)
-    assert time.monotonic() - start < 2
+    assert time.process_time() - start < 2
 
 
 _EXPRESSION = st.recursive(
