@@ -1,9 +1,9 @@
 """Which process runs which flow run, so that a killed one is noticed at the next start.
 
 A run that is killed cannot say so: its flow run stays "Running", and the server that Prefect
-started for it lives on without a parent. The record that every run keeps under
-`work/processes/` while it lives tells the next start about both. This module must never know
-what a flow does; it imports Prefect only where it talks to it.
+started for it lives on without a parent. Records under `work/processes/`, one a server and one a
+flow run, tell the next start about both. This module must never know what a flow does; it imports
+Prefect only where it talks to it.
 """
 
 from __future__ import annotations
@@ -12,49 +12,43 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from uuid import UUID
 
 import psutil
+
+from pivotrl.types import JSON
 
 CLOCK_TOLERANCE_SECONDS = 2.0
 """A start time is counted from the boot time, which moves when the clock is set."""
 END_TIMEOUT_SECONDS = 10.0
 
 
-def shield_server() -> None:
-    """Gives Prefect's ephemeral server a process group of its own, before it is started.
+def guard_server(home: Path) -> None:
+    """Prefect's ephemeral server gets a process group of its own and a record as it starts.
 
     Ctrl-C reaches the whole group of a terminal; the server must outlive it by the moment in which
-    the run says how it ended.
+    the run says how it ended. Call it before the server is started.
     """
     from prefect.server.api import server
 
-    own_group = partial(subprocess.Popen, process_group=0)
-    vars(server)["subprocess"] = SimpleNamespace(**vars(subprocess) | {"Popen": own_group})
+    def start(*arguments: Any, **options: Any) -> subprocess.Popen[Any]:
+        started = subprocess.Popen(*arguments, process_group=0, **options)
+        _write(_folder(home) / f"server-{started.pid}.json", {"server": _identity(started.pid)})
+        return started
+
+    vars(server)["subprocess"] = SimpleNamespace(**vars(subprocess) | {"Popen": start})
 
 
 @contextmanager
 def record_run(home: Path, flow_run_id: UUID | str) -> Iterator[None]:
     """Keep the record of this process while the flow run lives; call it inside the flow."""
-    from prefect.server.api.server import SubprocessASGIServer
-
-    server = SubprocessASGIServer().server_process  # None where PREFECT_API_URL names a server
-    record = {"pid": os.getpid(), "create_time": psutil.Process().create_time()}
-    if server is not None:
-        record |= {
-            "server_pid": server.pid,
-            "server_create_time": psutil.Process(server.pid).create_time(),
-        }
-    path = _folder(home) / f"{flow_run_id}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(record))
-    draft.replace(path)
+    path = _folder(home) / f"run-{flow_run_id}.json"
+    _write(path, {})
     try:
         yield
     finally:
@@ -64,16 +58,18 @@ def record_run(home: Path, flow_run_id: UUID | str) -> Iterator[None]:
 def reap(home: Path) -> list[str]:
     """End the orphaned servers of dead runs; the flow run ids of those runs.
 
-    Call it before Prefect is used. The records stay until `mark_crashed` has done its part.
+    Call it before Prefect is used. A run's record stays until `mark_crashed` has done its part.
     """
     dead = []
     for path in sorted(_folder(home).glob("*.json")):
         record = json.loads(path.read_text())
-        if _alive(record["pid"], record["create_time"]):
+        if _alive(*record["owner"]):
             continue
-        if "server_pid" in record:
-            _end(record["server_pid"], record["server_create_time"])
-        dead.append(path.stem)
+        if "server" in record:
+            _end(*record["server"])
+            path.unlink()
+        else:
+            dead.append(path.stem.removeprefix("run-"))
     return dead
 
 
@@ -112,11 +108,22 @@ def mark_crashed(home: Path, flow_run_ids: Sequence[str]) -> None:
                     client.set_task_run_state(task.id, crashed, force=True)
                 if state is None or not state.is_final():
                     client.set_flow_run_state(run_id, crashed, force=True)
-            (_folder(home) / f"{flow_run_id}.json").unlink(missing_ok=True)
+            (_folder(home) / f"run-{flow_run_id}.json").unlink(missing_ok=True)
 
 
 def _folder(home: Path) -> Path:
     return home / "work" / "processes"
+
+
+def _identity(pid: int) -> tuple[int, float]:
+    return pid, psutil.Process(pid).create_time()
+
+
+def _write(path: Path, record: Mapping[str, JSON]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps({"owner": _identity(os.getpid()), **record}))
+    draft.replace(path)
 
 
 def _alive(pid: int, create_time: float) -> bool:

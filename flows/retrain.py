@@ -100,7 +100,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         tables[label] = compare(scored(session.home, before), scored(session.home, evaluations))
     for label, rows in tables.items():
         if rows:
-            session.console.print(score_table(rows, f"Scores in points: base and {label}"))
+            session.console.print(score_table(rows, label))
     if agreement is not None and agreement.counts["agreeing"] is not None:
         session.say(
             f"Reward against the environment's oracle: {agreement.counts['agreeing']:.1%} agree "

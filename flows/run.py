@@ -69,7 +69,7 @@ def real(config: Config, command: str) -> None:
     console = Console()
     session = Session(home=folder, console=console)
     dead = processes.reap(folder)
-    processes.shield_server()
+    processes.guard_server(folder)
     moment = datetime.now(UTC)
     name = run_name(config, moment)
     console.print(f"[bold]{name}[/]  [dim]{folder}[/]", highlight=False)

@@ -14,7 +14,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -41,9 +40,7 @@ class Server:
     log: Path
 
 
-def serve(
-    home: Path, prefect_port: int = 4200, mlflow_port: int = 5000, open_browser: bool = False
-) -> None:
+def serve(home: Path, prefect_port: int = 4200, mlflow_port: int = 5000) -> None:
     """Run both servers until Ctrl-C, SIGTERM or a closed terminal; then end them and return.
 
     Raises `ConfigError` if a port is taken, `PivotRLError` if a server does not start or dies.
@@ -60,8 +57,6 @@ def serve(
             lines = [f"{server.name:<8} {server.url}" for server in servers]
             text = "\n".join([*lines, "", f"over {home}", "Ctrl-C ends both"])
             console.print(Panel(text, title="pivotrl ui", expand=False))
-            if open_browser:
-                webbrowser.open(servers[0].url)
             while all(server.process.poll() is None for server in servers):
                 time.sleep(0.5)
             raise PivotRLError(

@@ -20,7 +20,9 @@ import flows
 flows.home().mkdir(parents=True, exist_ok=True)
 from prefect import flow, task
 from prefect.runtime import flow_run
-from flows.processes import record_run
+from flows.processes import guard_server, record_run
+
+guard_server(flows.home())
 
 @task
 def wait():
@@ -68,9 +70,9 @@ def test_a_killed_run_is_crashed_at_the_next_start_and_its_server_gone(home: Pat
     try:
         assert run.stdout is not None
         assert run.stdout.readline() == "waiting\n"
-        (path,) = (home / "work" / "processes").glob("*.json")
-        record = json.loads(path.read_text())
-        server = psutil.Process(record["server_pid"])
+        folder = home / "work" / "processes"
+        (path,), (record,) = folder.glob("run-*.json"), folder.glob("server-*.json")
+        server = psutil.Process(json.loads(record.read_text())["server"][0])
         assert "uvicorn" in server.cmdline()
         assert reap(home) == []  # alive: nothing is touched
         port = server.cmdline()[server.cmdline().index("--port") + 1]
@@ -97,16 +99,16 @@ def test_a_killed_run_is_crashed_at_the_next_start_and_its_server_gone(home: Pat
             alive = False
     assert not alive
     assert json.loads(found.stdout.splitlines()[-1]) == {
-        "dead": [path.stem],
+        "dead": [path.stem.removeprefix("run-")],
         "states": ["Crashed", "Crashed"],
     }
-    assert not path.exists()
+    assert not path.exists() and not record.exists()
 
 
 def test_a_clean_end_leaves_no_record(home: Path) -> None:
     with record_run(home, "00000000-0000-0000-0000-000000000000"):
         (path,) = (home / "work" / "processes").glob("*.json")
-        assert json.loads(path.read_text())["pid"] == os.getpid()
+        assert json.loads(path.read_text())["owner"][0] == os.getpid()
     assert not path.exists()
     assert reap(home) == []
 
@@ -114,13 +116,13 @@ def test_a_clean_end_leaves_no_record(home: Path) -> None:
 def test_another_process_under_the_recorded_number_is_left_alone(home: Path) -> None:
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        record = {"pid": bystander.pid, "create_time": 1.0}
-        record |= {"server_pid": bystander.pid, "server_create_time": 1.0}
+        owner = (bystander.pid, 1.0)
         folder = home / "work" / "processes"
         folder.mkdir(parents=True)
-        (folder / "run.json").write_text(json.dumps(record))
+        (folder / "run-1.json").write_text(json.dumps({"owner": owner}))
+        (folder / "server-2.json").write_text(json.dumps({"owner": owner, "server": owner}))
 
-        assert reap(home) == ["run"]
+        assert reap(home) == ["1"]
         assert bystander.poll() is None
     finally:
         bystander.send_signal(signal.SIGKILL)
