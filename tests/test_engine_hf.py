@@ -20,7 +20,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from pivotrl.engines import decoding, policy_fingerprint, shared_prompt, weights_hash
+from pivotrl.engines import decoding, shared_prompt
 from pivotrl.engines.drawing import draw
 from pivotrl.engines.hf import HFEngine, load_model
 from pivotrl.types import (
@@ -329,34 +329,6 @@ def test_load_model_refuses_a_checkpoint_with_a_missing_tensor(folder, tmp_path)
     (tmp_path / "config.json").write_text((folder / "config.json").read_text())
     with pytest.raises(ConfigError, match="lack"):
         load_model(tmp_path)
-
-
-def test_weights_hash(folder, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    state = load_file(folder / "model.safetensors")
-    whole = weights_hash(folder)
-    assert weights_hash(state) == whole
-    names = sorted(state)
-    for part, chosen in enumerate((names[::2], names[1::2])):
-        save_file({name: state[name] for name in chosen}, tmp_path / f"{part}.safetensors")
-    assert weights_hash(tmp_path) == whole
-    state[names[0]] = state[names[0]].bfloat16()
-    assert weights_hash(state) != whole
-    with pytest.raises(ConfigError, match="safetensors"):
-        weights_hash(tmp_path / "empty")
-
-
-def test_policy_fingerprint_depends_on_every_part():
-    chat = {"tokenizer": "t", "template": "c"}
-    params = SamplingParams(max_tokens=5)
-    first = policy_fingerprint(weights="w", chat=chat, params=params)
-    others = [
-        policy_fingerprint(weights="x", chat=chat, params=params),
-        policy_fingerprint(weights="w", chat=chat | {"template": "d"}, params=params),
-        policy_fingerprint(weights="w", chat=chat, params=SamplingParams(max_tokens=6)),
-    ]
-    assert len({first["policy"], *(other["policy"] for other in others)}) == 4
 
 
 def test_imports_with_torch_and_transformers_alone():

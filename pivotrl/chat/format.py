@@ -6,7 +6,6 @@ policy fingerprint needs. It must never know a verifier, an engine, or where can
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from pivotrl.types import (
     Role,
     ToolCall,
     ToolSpec,
-    canonical,
     message_to_json,
     tool_to_json,
 )
@@ -80,10 +78,6 @@ class ChatFormat:
             raise ConfigError(f"{place}: no end-of-turn token; set eos_token in the tokenizer")
         pad = tokenizer.pad_token_id
         self.pad_id: int = min(self.stop_ids) if pad is None else pad
-        self.fingerprint: dict[str, str] = {
-            "tokenizer": _tokenizer_hash(tokenizer),
-            "template": _hash(str(tokenizer.chat_template).encode()),
-        }
         self._reads_calls = self._probe_calls()
 
     @classmethod
@@ -236,17 +230,6 @@ def _generation_stop_ids(path: Path) -> frozenset[int]:
     except (orjson.JSONDecodeError, AttributeError) as error:
         raise ConfigError(f"{file}: not a JSON object ({error}); restore the file") from None
     return frozenset(id for id in (ids if isinstance(ids, list) else [ids]) if id is not None)
-
-
-def _tokenizer_hash(tokenizer: Any) -> str:
-    """Of what the tokenizer does, not of its files' format, so that saving it again keeps it."""
-    if tokenizer.is_fast:
-        return _hash(canonical(orjson.loads(tokenizer.backend_tokenizer.to_str())))
-    return _hash(canonical([type(tokenizer).__name__, tokenizer.get_vocab()]))
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _first_line(error: Exception) -> str:
