@@ -114,10 +114,11 @@ def selection_table(domains: Sequence[Mapping[str, JSON]], lambda_diff: float) -
     return table
 
 
-def score_table(rows: Sequence[ScoreRow], title: str) -> Table:
+def score_table(rows: Sequence[ScoreRow], label: str) -> Table:
     miniature = bool(rows) and all(row.miniature for row in rows)
+    title = f"Scores in points: base and {label}"
     table = Table(title=title + (" (miniature)" if miniature else ""))
-    for name in ("suite", "n", "base", "trained", "change", "p (Holm)"):
+    for name in ("suite", "n", "base", label, "change", "p (Holm)"):
         table.add_column(name, justify="left" if name == "suite" else "right")
     for row in rows:
         colour = "green" if row.difference > 0 else "red"
