@@ -14,7 +14,7 @@ from enum import StrEnum
 from statistics import fmean, stdev
 from typing import Protocol
 
-from pivotrl.benchmarks.base import Benchmark
+from pivotrl.benchmarks.base import Benchmark, Row
 from pivotrl.types import (
     JSON,
     Action,
@@ -133,9 +133,7 @@ def evaluate_benchmark(
     and id alone, so two policies meet the same draws. Raises `PivotRLError` for an item that the
     benchmark cannot judge (before sampling) and when the engine failed on a row.
     """
-    for item in items:
-        benchmark.score(item, "")
-    prompts = [benchmark.prompt(item) for item in items]
+    prompts = [_checked_prompt(benchmark, item) for item in items]
     samples = _sample(
         engine,
         [chat.render(messages, ()) for messages in prompts],
@@ -157,6 +155,17 @@ def evaluate_benchmark(
             )
         )
     return results
+
+
+def _checked_prompt(benchmark: Benchmark, item: Row) -> tuple[Message, ...]:
+    try:
+        benchmark.score(item, "")
+        return benchmark.prompt(item)
+    except (KeyError, ValueError, TypeError) as error:
+        raise PivotRLError(
+            f"{benchmark.name} item {item['id']}: {type(error).__name__} {error}; mend or drop the "
+            "row"
+        ) from None
 
 
 def _sample(
@@ -254,14 +263,14 @@ def run_episodes(
 
 def episode_item(episode: Episode) -> EvaluationItem:
     """The episode as a row among benchmark items: its conversation as JSON, its end as answer."""
-    stopped = episode.end is EpisodeEnd.PROMPT_TOO_LONG
+    cut = episode.end is EpisodeEnd.PROMPT_TOO_LONG or episode.truncated_turns > 0
     return EvaluationItem(
         item_id=episode.task_id,
         prompt="",
         output=canonical([message_to_json(message) for message in episode.messages]).decode(),
         extracted=str(episode.end),
         score=episode.score,
-        finish_reason=FinishReason.LENGTH if stopped else FinishReason.STOP,
+        finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP,
     )
 
 

@@ -130,6 +130,8 @@ def test_prompts_have_nvidias_words() -> None:
         ("**Answer:** (B)", "B"),
         ("the answer is (B).", "B"),
         ("Answer: Bananas", None),
+        ("in the format 'Answer: A/B/C/D'", None),
+        ("Answer: I am not sure", None),
         ("B", None),
         ("", None),
     ],
@@ -160,6 +162,10 @@ def test_each_language_closes_in_its_own_words(code: str) -> None:
         ("\\frac{1}{2}", "\\boxed{0.5}", 1.0),
         ("\\frac{1}{2}", "\\boxed{0.6}", 0.0),
         ("x+1", "\\boxed{1 + x}", 1.0),
+        ("5", "\\boxed{.5}", 0.0),
+        ("12", "\\boxed{1,2}", 0.0),
+        ("1,2", "\\boxed{12}", 0.0),
+        ("12000", "\\boxed{12,000}.", 1.0),
     ],
 )
 def test_boxed_answers(expected: str, output: str, value: float) -> None:

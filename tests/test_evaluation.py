@@ -306,3 +306,16 @@ def test_reward_agreement_counts_both_errors() -> None:
     assert (result.n, result.agreeing, result.without_verdict) == (4, 0.5, 1)
     assert (result.accepted_wrongly, result.rejected_wrongly) == (1, 1)
     assert reward_agreement(lambda s, a: True, verify, []).agreeing is None
+
+
+def test_a_row_without_its_answer_is_named_before_anything_is_sampled() -> None:
+    row = {"id": "q7", "question": "?", "options": ["a", "b"]}
+    with pytest.raises(PivotRLError, match=r"mmlu_pro item q7.*answer"):
+        evaluate_benchmark(
+            None,
+            None,
+            BENCHMARKS["mmlu_pro"],
+            [row],
+            SamplingParams(max_tokens=1),
+            0,  # type: ignore[arg-type]
+        )

@@ -24,4 +24,4 @@ def score(row: Row, output: str) -> Score:
     return score_boxed(str(row["expected_answer"]), output)
 
 
-BENCHMARK = Benchmark(name="aime25", prompt=prompt, score=score, max_tokens=96, repeats=32)
+BENCHMARK = Benchmark(name="aime25", prompt=prompt, score=score)

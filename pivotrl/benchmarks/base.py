@@ -37,10 +37,6 @@ class Benchmark:
     score: Callable[[Row, str], Score]
     """Never raises or hangs on an output; raises `PivotRLError` for a row it cannot judge, whatever
     the output, so that `score(row, "")` tells before anything is sampled."""
-    max_tokens: int
-    """Response budget on miniature rows; a run on real rows sets its own."""
-    repeats: int
-    """Responses a problem in NVIDIA's form of the real benchmark (NeMo-Gym's num_repeats)."""
 
 
 def user_prompt(text: str) -> tuple[Message, ...]:

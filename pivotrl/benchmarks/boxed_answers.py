@@ -20,6 +20,7 @@ from pivotrl.benchmarks.base import Score
 from pivotrl.types import PivotRLError
 
 _INTEGER = re.compile(r"[+-]?\d{1,40}")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+")
 _MAX_ANSWER = 300
 _MAX_OUTPUT = 200_000
 _TIMEOUT_SECONDS = 5.0
@@ -41,7 +42,8 @@ def last_boxed(text: str) -> str | None:
 
 
 def _integer(answer: str) -> int | None:
-    plain = answer.replace(",", "").replace("\\!", "").strip(" $.")
+    plain = answer.replace("\\!", "").strip(" $").rstrip(".")
+    plain = plain.replace(",", "") if _THOUSANDS.fullmatch(plain) else plain
     return int(plain) if _INTEGER.fullmatch(plain) else None
 
 
@@ -93,7 +95,11 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
-        if self._line(self._process, _START_SECONDS) != b"ready\n":
+        try:
+            ready = self._line(self._process, _START_SECONDS) == b"ready\n"
+        except TimeoutError:
+            ready = False
+        if not ready:
             self.stop()
             raise PivotRLError(
                 "math-verify did not start in its worker process; run `pip install math-verify`"

@@ -166,7 +166,8 @@ def follows(name: str, arguments: Arguments, text: str) -> bool:
 
 
 def score(row: Row, output: str) -> Score:
-    for name in row["instruction_id_list"]:
+    constraints = list(zip(row["instruction_id_list"], row["kwargs"], strict=True))
+    for name, _ in constraints:
         if name not in CHECKS:
             raise PivotRLError(
                 f"ifbench item {row.get('id')}: constraint {name!r} has no check here; drop the row"
@@ -175,10 +176,9 @@ def score(row: Row, output: str) -> Score:
         return Score(value=0.0, extracted=None)
     texts = variants(output[:_MAX_CHARACTERS])
     followed = all(
-        any(follows(name, arguments, text) for text in texts)
-        for name, arguments in zip(row["instruction_id_list"], row["kwargs"], strict=True)
+        any(follows(name, arguments, text) for text in texts) for name, arguments in constraints
     )
     return Score(value=float(followed), extracted=output)
 
 
-BENCHMARK = Benchmark(name="ifbench", prompt=prompt, score=score, max_tokens=64, repeats=5)
+BENCHMARK = Benchmark(name="ifbench", prompt=prompt, score=score)

@@ -41,4 +41,4 @@ def score(row: Row, output: str) -> Score:
     return Score(value=float(passes(code, tests)), extracted=code)
 
 
-BENCHMARK = Benchmark(name="livecodebench", prompt=prompt, score=score, max_tokens=96, repeats=3)
+BENCHMARK = Benchmark(name="livecodebench", prompt=prompt, score=score)

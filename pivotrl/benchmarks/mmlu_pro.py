@@ -17,7 +17,7 @@ INSTRUCTION = (
     "the following format: 'Answer: A/B/C/D/E/F/G/H/I/J' (e.g. 'Answer: A')."
 )
 
-_ANSWER_LINE = re.compile(r"[Aa]nswer[*_` ]{0,4}:[*_` ]{0,4}\(?([A-J])\b")
+_ANSWER_LINE = re.compile(r"[Aa]nswer[*_` ]{0,4}:[*_` ]{0,4}\(?([A-J])\b(?!/|'m| am\b)")
 # The form of the official few-shot prompt, which models fall back to.
 _ANSWER_IS = re.compile(r"answer is[*_` ]{0,4}\(?([A-J])\b")
 
@@ -30,10 +30,11 @@ def prompt(row: Row) -> tuple[Message, ...]:
 
 
 def score(row: Row, output: str) -> Score:
+    right = row["answer"]
     letters = _ANSWER_LINE.findall(output) or _ANSWER_IS.findall(output)
     if not letters:
         return Score(value=0.0, extracted=None)
-    return Score(value=float(letters[-1] == row["answer"]), extracted=letters[-1])
+    return Score(value=float(letters[-1] == right), extracted=letters[-1])
 
 
-BENCHMARK = Benchmark(name="mmlu_pro", prompt=prompt, score=score, max_tokens=64, repeats=1)
+BENCHMARK = Benchmark(name="mmlu_pro", prompt=prompt, score=score)

@@ -164,10 +164,12 @@ def answer_pattern(code: str) -> re.Pattern[str]:
 
 
 def score(row: Row, output: str) -> Score:
+    language_of(row)
+    right = row["answer"]
     letters = answer_pattern(row["language"]).findall(output)
     if not letters:
         return Score(value=0.0, extracted=None)
-    return Score(value=float(letters[-1] == row["answer"]), extracted=letters[-1])
+    return Score(value=float(letters[-1] == right), extracted=letters[-1])
 
 
-BENCHMARK = Benchmark(name="mmlu_prox", prompt=prompt, score=score, max_tokens=64, repeats=1)
+BENCHMARK = Benchmark(name="mmlu_prox", prompt=prompt, score=score)

@@ -81,4 +81,4 @@ def score(row: Row, output: str) -> Score:
     return Score(value=float(passes(f"{earlier}\n\n{code}", tests)), extracted=code)
 
 
-BENCHMARK = Benchmark(name="scicode", prompt=prompt, score=score, max_tokens=96, repeats=8)
+BENCHMARK = Benchmark(name="scicode", prompt=prompt, score=score)

@@ -39,12 +39,12 @@ def prompt(row: Row) -> tuple[Message, ...]:
 def score(row: Row, output: str) -> Score:
     from sacrebleu import sentence_chrf
 
+    reference = unicodedata.normalize("NFC", row["translation"])
     translation = unicodedata.normalize("NFC", output[:_MAX_CHARACTERS]).strip()
     if not translation:
         return Score(value=0.0, extracted=None)
-    reference = unicodedata.normalize("NFC", row["translation"])
     value = sentence_chrf(translation, [reference]).score / 100
     return Score(value=min(max(value, 0.0), 1.0), extracted=translation)
 
 
-BENCHMARK = Benchmark(name="wmt24pp", prompt=prompt, score=score, max_tokens=64, repeats=1)
+BENCHMARK = Benchmark(name="wmt24pp", prompt=prompt, score=score)

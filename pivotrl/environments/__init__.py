@@ -14,13 +14,11 @@ from pivotrl.types import JSON, Action, ConfigError, Environment, EnvironmentSta
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveDomain:
-    """An environment with its tasks, its expert and its own judgement of single actions."""
+    """An environment with its tasks and its own judgement of single actions."""
 
     environment: Environment
     make_tasks: Callable[..., list[JSON]]
     """(split, n, seed) -> tasks."""
-    expert_episode: Callable[..., tuple[EnvironmentState, list[list[Action]]]]
-    """(task, rng) -> final state, and for each of its turns the right actions."""
     oracle: Callable[[EnvironmentState, Action], bool]
     """True if the expert, going on from the action, succeeds without a turn more than needed."""
 
@@ -34,6 +32,5 @@ def live_domain(name: str) -> LiveDomain:
     return LiveDomain(
         environment=retail.Retail(),
         make_tasks=retail.make_tasks,
-        expert_episode=retail.expert_episode,
         oracle=retail.oracle,
     )

@@ -27,7 +27,7 @@ STATUS_AFTER = {
     "exchange_item": "exchanged",
 }
 _VALIDATORS = {t.name: Draft202012Validator(dict(t.parameters)) for t in TOOLS}
-_FACT = re.compile(r"[A-Za-z]*-?(?:[A-Za-z]+-)?\d+")
+_FACT = re.compile(r"(?<![A-Za-z])[A-Za-z]{0,20}-?(?:[A-Za-z]{1,20}-)?\d+")
 _NEGATION = re.compile(r"\b(?:not|cannot|no|never)\b|n't\b")
 _COURTESY = re.compile(r"[^.?!]{0,60}\belse\?")  # "Anything else?" asks for nothing
 _STEMS = {"cancel": "cancel", "return": "return", "exchange": "exchange"}

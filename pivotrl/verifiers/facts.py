@@ -81,7 +81,7 @@ _SPANS = {"day", "days", "week", "weeks", "month", "year", "hour", "hours", "min
 _PATH = re.compile(r"(?:https?://|www\.|~?\.{0,2}/\w).*|[^@]+@[^@]+\.\w+|[\w/-]+\.[a-z]{2,4}")
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=512)
 def read(text: str) -> Reading:
     """Read a text (see `Reading`). Any string is read; nothing raises."""
     text = unicodedata.normalize("NFKC", text[:MAX_CHARACTERS]).translate(_ODD)

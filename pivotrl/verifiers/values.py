@@ -117,9 +117,9 @@ def _close(wanted: int | float, got: int | float, tolerance: JSON) -> bool:
     try:
         if isinstance(tolerance, (int, float)) and abs(wanted - got) <= tolerance:
             return True
-        if isinstance(wanted, int) and isinstance(got, int):
+        if wanted == got or (wanted == int(wanted) and got == int(got)):
             return wanted == got
-        return wanted == got or math.isclose(wanted, got, rel_tol=RELATIVE_FLOAT_NOISE)
+        return math.isclose(wanted, got, rel_tol=RELATIVE_FLOAT_NOISE)
     except OverflowError:
         return False
 
