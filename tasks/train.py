@@ -13,6 +13,7 @@ from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.store.shards import read_shard, write_shard
 from pivotrl.types import Candidate, PivotRLError, Sample, Split, Verdict, digest
+from pivotrl.verifiers import added_versions, verifier_for
 from tasks.sample import read_candidates
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
@@ -44,6 +45,8 @@ def train(
             "round": round_number,
             "seed": config.run.seed,
             "dtype": config.model.dtype,
+            "added": added_versions(),
+            "candidates": candidates.bytes_of("candidates") if candidates else "",
         },
         inputs={"selection": selection, "candidates": candidates},
         extra={"config": config, "start": start, "trajectories": trajectories},
@@ -69,6 +72,7 @@ def train_sft(
             "policy": asdict(policy),
             "seed": config.run.seed,
             "dtype": config.model.dtype,
+            "candidates": candidates.bytes_of("candidates") if candidates else "",
         },
         inputs={"candidates": candidates},
         extra={"config": config, "trajectories": trajectories},
@@ -86,7 +90,6 @@ def _grpo_body(work: Work) -> Produced:
     from pivotrl.chat import ChatFormat
     from pivotrl.engines.hf import HFEngine, load_model
     from pivotrl.training import TrainPivot, TrainSettings, train_round
-    from pivotrl.verifiers import verifier_for
 
     config: Config = work.extra["config"]
     start: Path = work.extra["start"]
@@ -214,7 +217,8 @@ def _published(work: Work, start: Path, result: RoundResult, round_number: int) 
     records = list(read_records(result.records))
     training_id = work.folder.name
     steps = _step_rows(records, training_id, round_number)
-    acted = _rollout_rows(records, training_id, round_number)
+    selection = work.inputs.get("selection")
+    acted = _rollout_rows(records, training_id, selection.key if selection else None, round_number)
     for table, rows in (("train_steps", steps), ("train_rollouts", acted)):
         write_shard(work.out / f"{table}.parquet", table, rows)
         files.append((f"{table}.parquet", table, len(rows), None))
@@ -250,10 +254,11 @@ def _step_rows(
 
 
 def _rollout_rows(
-    records: Sequence[StepRecord], training_id: str, number: int
+    records: Sequence[StepRecord], training_id: str, selection_id: str | None, number: int
 ) -> list[dict[str, Any]]:
+    of = {"training_id": training_id, "selection_id": selection_id, "round": number}
     return [
-        {"training_id": training_id, "round": number, "step": record.step} | asdict(rollout)
+        of | {"step": record.step} | asdict(rollout)
         for record in records
         for rollout in record.rollouts
     ]

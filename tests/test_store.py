@@ -335,7 +335,7 @@ def test_training_signal_and_stale_pivots(store: Store, tmp_path: Path) -> None:
     rewards = {(1, "a"): [1.0, 0.0], (2, "a"): [1.0, 1.0], (1, "b"): [0.0, 0.0], (2, "b"): [0.0, 1]}
     rows = [
         {
-            "training_id": "t", "round": 0, "step": step, "candidate_id": name,
+            "training_id": "t", "selection_id": "s", "round": 0, "step": step, "candidate_id": name,
             "sample_index": index, "reward": float(reward), "category": "accepted",
             "advantage": 0.0, "tokens": 3, "finish_reason": "stop", "text": "x",
         }

@@ -20,7 +20,7 @@ from pivotrl.store.connection import connection, one_line
 from pivotrl.store.keys import KEYS, known
 from pivotrl.types import ConfigError, PivotRLError
 
-VERSION = 1
+VERSION = 2
 WAIT_SECONDS = 600.0
 
 

@@ -8,7 +8,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "trajectories": ("trajectory_id",),
     "candidates": ("candidate_id",),
     "occurrences": ("candidate_id", "trajectory_id", "turn"),
-    "quarantine": ("source_file", "source_row"),
+    "quarantine": ("source_file", "source_row", "reason", "excerpt"),
     "policies": ("policy",),
     "rollouts": ("rollout_id",),
     "verdicts": ("rollout_id", "verifier", "verifier_version"),

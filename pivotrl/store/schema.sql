@@ -257,6 +257,7 @@ COMMENT ON COLUMN train_steps.shard IS 'SHA-256 of the shard that the row came f
 
 CREATE TABLE train_rollouts (
     training_id   VARCHAR,
+    selection_id  VARCHAR,
     round         BIGINT,
     step          BIGINT,
     candidate_id  VARCHAR,
@@ -271,6 +272,7 @@ CREATE TABLE train_rollouts (
 );
 COMMENT ON TABLE train_rollouts IS 'Actions sampled in training: the groups, one row an action.';
 COMMENT ON COLUMN train_rollouts.training_id IS 'The training.';
+COMMENT ON COLUMN train_rollouts.selection_id IS 'The selection that it trains on.';
 COMMENT ON COLUMN train_rollouts.round IS 'Round.';
 COMMENT ON COLUMN train_rollouts.step IS 'Optimiser batch.';
 COMMENT ON COLUMN train_rollouts.candidate_id IS 'The pivot.';
@@ -372,7 +374,7 @@ COMMENT ON COLUMN runs.run_id IS 'Id of the flow run.';
 COMMENT ON COLUMN runs.name IS 'Name by configuration and date.';
 COMMENT ON COLUMN runs.flow IS 'retrain and so on.';
 COMMENT ON COLUMN runs.config IS 'JSON: the whole configuration.';
-COMMENT ON COLUMN runs.state IS 'completed, failed, cancelled or crashed.';
+COMMENT ON COLUMN runs.state IS 'How it ended: trained, or no pivots; a run that failed leaves no row.';
 COMMENT ON COLUMN runs.started_at IS 'UTC.';
 COMMENT ON COLUMN runs.ended_at IS 'UTC; null while it runs.';
 COMMENT ON COLUMN runs.seconds IS 'Wall-clock time.';

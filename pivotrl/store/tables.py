@@ -162,6 +162,7 @@ class TrainSteps(Rows):
 
 class TrainRollouts(Rows):
     training_id: str
+    selection_id: str
     round: int = pa.Field(ge=0)
     step: int = pa.Field(ge=0)
     candidate_id: str

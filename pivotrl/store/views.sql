@@ -74,6 +74,7 @@ COMMENT ON VIEW domain_stats IS 'pivot_stats by domain and policy.';
 CREATE VIEW training_groups AS
 SELECT
     training_id,
+    selection_id,
     round,
     step,
     candidate_id,
@@ -81,7 +82,7 @@ SELECT
     avg(reward) AS mean,
     CASE WHEN min(reward) = max(reward) THEN 0.0 ELSE var_pop(reward) END AS variance
 FROM train_rollouts
-GROUP BY training_id, round, step, candidate_id;
+GROUP BY training_id, selection_id, round, step, candidate_id;
 COMMENT ON VIEW training_groups IS 'The groups of training, one row a group.';
 
 CREATE VIEW signal_by_step AS
@@ -104,15 +105,14 @@ SELECT
     g.round,
     g.step,
     g.candidate_id,
-    p.selection_id,
+    g.selection_id,
     sqrt(p.variance) AS selected_std,
     sqrt(g.variance) AS latest_std
 FROM training_groups g
-JOIN pivots p USING (candidate_id)
-SEMI JOIN current_selections s ON s.selection_id = p.selection_id
+JOIN pivots p USING (selection_id, candidate_id)
 WHERE g.variance IS NOT NULL
 QUALIFY row_number() OVER (
-        PARTITION BY g.training_id, p.selection_id, g.candidate_id ORDER BY g.round DESC, g.step DESC
+        PARTITION BY g.training_id, g.candidate_id ORDER BY g.round DESC, g.step DESC
     ) = 1
     AND sqrt(g.variance) < sqrt(p.variance) / 3;
 COMMENT ON VIEW stale_pivots IS
