@@ -16,6 +16,13 @@ import orjson
 from pivotrl.types import JSON, ConfigError, SamplingParams, digest
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
+STOP_FILES = (
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+"""They decide where a completion ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +32,7 @@ class PolicyFiles:
     weights: str
     """Safetensors and config.json."""
     tokenizer: str
+    """And the files that name special tokens."""
     template: str
 
     def fingerprint(self, sampling: SamplingParams) -> str:
@@ -46,7 +54,7 @@ def identify(path: Path) -> PolicyFiles:
         raise ConfigError(f"{path}: no tokenizer; save it there with tokenizer.save_pretrained")
     return PolicyFiles(
         weights=_hash([path / "config.json", *weights]),
-        tokenizer=_hash(tokenizer),
+        tokenizer=_hash([*tokenizer, *(path / n for n in STOP_FILES if (path / n).is_file())]),
         template=_template(path),
     )
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pivotrl.chat import ChatFormat
+from pivotrl.chat import ChatFormat, TemplateError
 from pivotrl.types import (
     JSON,
     Action,
@@ -42,20 +42,25 @@ class Prompted:
 
 def prompts(
     candidates: Sequence[Candidate], chat: ChatFormat, *, longest: int
-) -> tuple[list[Prompted], list[tuple[Candidate, int]]]:
-    """Each candidate's prompt, and apart from them those whose prompt is over `longest` tokens.
+) -> tuple[list[Prompted], list[tuple[Candidate, int | TemplateError]]]:
+    """Each candidate's prompt; apart from them, those without one.
 
-    A prompt is never cut: a cut prompt would be another state.
+    These are over `longest` tokens, how many, or the chat template refuses them, and why. A prompt
+    is never cut: a cut prompt would be another state.
     """
     fitting: list[Prompted] = []
-    over: list[tuple[Candidate, int]] = []
+    without: list[tuple[Candidate, int | TemplateError]] = []
     for candidate in candidates:
-        ids = chat.render(candidate.messages, candidate.tools)
+        try:
+            ids = chat.render(candidate.messages, candidate.tools)
+        except TemplateError as error:
+            without.append((candidate, error))
+            continue
         if len(ids) > longest:
-            over.append((candidate, len(ids)))
+            without.append((candidate, len(ids)))
         else:
             fitting.append(Prompted(candidate=candidate, prompt_ids=tuple(ids)))
-    return fitting, over
+    return fitting, without
 
 
 def sample(

@@ -174,18 +174,6 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
-    """An immutable sample of a policy at a candidate."""
-
-    id: str
-    candidate_id: str
-    policy: str
-    prompt_hash: str
-    prompt_tokens: int
-    sample: Sample
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     status: VerdictStatus
     reward: float | None

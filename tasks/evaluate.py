@@ -25,6 +25,7 @@ def evaluate(
     after: Manifest | None,
 ) -> Manifest | None:
     """`after` is the stage that made the model; it draws the edge and is no part of the key."""
+    judges: tuple[str, ...]
     settings: dict[str, JSON] = {
         "policy": asdict(policy),
         "suite": asdict(suite),
@@ -34,16 +35,16 @@ def evaluate(
     }
     if suite.kind == "domain":
         settings["tasks"] = config.evaluate.tasks
-        module = f"pivotrl.environments.{suite.name}"
+        judges = (f"pivotrl.environments.{suite.name}",)
     else:
         settings["items"] = config.evaluate.items
         settings["file"] = file_hash(items_file(config, suite.name))
-        module = "pivotrl.benchmarks"
+        judges = ("pivotrl.benchmarks", "pivotrl.benchmarks.math_worker")  # run by -m, no import
     stage = Stage(
         name="evaluate",
         body=_body,
-        modules=("pivotrl.evaluation", "pivotrl.engines.hf", "pivotrl.chat", module),
-        computes_with=("torch", "transformers"),
+        modules=("pivotrl.evaluation", "pivotrl.engines.hf", "pivotrl.chat", *judges),
+        computes_with=("torch", "transformers", "math-verify", "sacrebleu"),
     )
     return stage(
         settings=settings,

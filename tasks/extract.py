@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 
 from pivotrl.config import Config
@@ -53,6 +54,7 @@ def _body(work: Work) -> Produced:
             "texts": sum(not c.demonstration.tool_calls for c in unique),
             "validation": sum(c.split == "validation" for c in unique),
             "duplicates": len(found) - len(unique),
+            "domains": dict(sorted(Counter(c.domain for c in unique).items())),
         },
     )
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from rich.markup import escape
+
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest, file_hash
 from pivotrl.store.shards import write_shard
@@ -80,8 +82,11 @@ def _body(work: Work) -> Produced:
     if bad:
         first = bad[0]
         current().say(
-            f"  [yellow]{len(bad):,} bad rows in quarantine[/], first: {first['source_file']}, row "
-            f"{first['source_row']}: {first['reason']}; {first['remedy']}"
+            f"  [yellow]{len(bad):,} bad rows in quarantine[/], first: "
+            + escape(
+                f"{first['source_file']}, row {first['source_row']}: {first['reason']}; "
+                f"{first['remedy']}"
+            )
         )
     return Produced(
         files=files,

@@ -42,14 +42,22 @@ _register: Task[..., Registered] = Task(
 def register(
     config: Config,
     name: str,
-    checkpoint: Manifest,
+    checkpoints: Sequence[Manifest],
     selection: Manifest,
     scores: Sequence[ScoreRow],
     tags: Mapping[str, str],
 ) -> dict[str, JSON]:
-    """`{"run_id", "version", "model_uri", "created", ...}` of the registered model."""
+    """`{"run_id", "version", "model_uri", "created", ...}` of the registered model.
+
+    `checkpoints`: one a round; the last is registered, the steps of all are logged in a row.
+    """
     home = current().home
-    rows = [r for path in checkpoint.of_table(home, "train_steps") for r in read_shard(path)]
+    checkpoint = checkpoints[-1]
+    steps: list[tuple[int, dict[str, float]]] = []
+    for made in checkpoints:
+        before = steps[-1][0] if steps else 0
+        rows = [r for path in made.of_table(home, "train_steps") for r in read_shard(path)]
+        steps += [(before + step, metrics) for step, metrics in metrics_by_step(rows)]
     table = [
         {
             "suite": row.suite,
@@ -75,7 +83,7 @@ def register(
             "key": digest([checkpoint.key, [asdict(row) for row in scores], parameters]),
             "parameters": parameters,
             "tags": dict(tags),
-            "steps": metrics_by_step(rows),
+            "steps": steps,
             "metrics": {_metric_name(n): v for n, v in metrics.items()},
             "tables": {"selection": selection.counts["domains"], "scores": table},
             "checkpoint": checkpoint_of(home, checkpoint),

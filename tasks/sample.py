@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from pivotrl.chat import TemplateError
 from pivotrl.config import Config
 from pivotrl.manifest import FileEntry, Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.store.shards import read_shard, write_shard
-from pivotrl.types import Candidate, SamplingParams, canonical, digest
+from pivotrl.types import JSON, Candidate, SamplingParams, canonical, digest
 from tasks.policy import load_policy
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
@@ -82,7 +83,7 @@ def _body(work: Work) -> Produced:
     candidates = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
     share = config.profile.share
     profiled = [c for c in candidates if int(digest(["profile", c.id]), 16) < share * 16**16]
-    fitting, over = rollouts.prompts(
+    fitting, without = rollouts.prompts(
         profiled, loaded.chat, longest=loaded.context - params.max_tokens
     )
     fingerprint = policy.fingerprint(params)
@@ -113,33 +114,42 @@ def _body(work: Work) -> Produced:
         ("rollouts.parquet", "rollouts", len(rows), None),
         ("policies.parquet", "policies", 1, fingerprint),
     ]
-    if over:
-        write_shard(
-            work.out / "quarantine.parquet",
-            "quarantine",
-            [
-                {
-                    "source_file": c.trajectory.source_file,
-                    "source_row": c.trajectory.source_row,
-                    "reason": "prompt too long",
-                    "remedy": f"turn {c.turn} has {tokens} prompt tokens, the model takes "
-                    f"{loaded.context} with profile.max_tokens = {params.max_tokens} of them for "
-                    "the action; take a model with a longer context or a smaller max_tokens",
-                    "excerpt": c.id,
-                }
-                for c, tokens in over
-            ],
-        )
-        files.append(("quarantine.parquet", "quarantine", len(over), None))
+    if without:
+        rows_without = [_without_prompt(c, why, loaded.context, config) for c, why in without]
+        write_shard(work.out / "quarantine.parquet", "quarantine", rows_without)
+        files.append(("quarantine.parquet", "quarantine", len(without), None))
     return Produced(
         files=files,
         counts={
             "rollouts": len(rows),
-            "prompts_too_long": len(over),
+            "without_prompt": len(without),
             "prompt_tokens": sum(len(item.prompt_ids) for item in fitting) * config.profile.samples,
             "completion_tokens": sum(len(row["token_ids"]) for row in rows),
         },
     )
+
+
+def _without_prompt(
+    candidate: Candidate, why: int | TemplateError, context: int, config: Config
+) -> dict[str, JSON]:
+    """A row of `quarantine`."""
+    if isinstance(why, int):
+        reason = "prompt too long"
+        remedy = (
+            f"turn {candidate.turn} has {why} prompt tokens, the model takes {context} with "
+            f"profile.max_tokens = {config.profile.max_tokens} of them for the action; take a "
+            "model with a longer context or a smaller max_tokens"
+        )
+    else:
+        reason = "chat template refuses"
+        remedy = f"turn {candidate.turn}: {why}"
+    return {
+        "source_file": candidate.trajectory.source_file,
+        "source_row": candidate.trajectory.source_row,
+        "reason": reason,
+        "remedy": remedy,
+        "excerpt": candidate.id,
+    }
 
 
 _stage = Stage(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from prefect.artifacts import create_table_artifact
 
@@ -18,10 +21,28 @@ def select(
 ) -> Manifest | None:
     return _stage(
         settings=config.select.model_dump(mode="json")
-        | {"samples": config.profile.samples, "policy": policy, "name": config.run.name},
+        | {
+            "samples": config.profile.samples,
+            "policy": policy,
+            "candidates": candidates.bytes_of("candidates") if candidates else "",
+        },
         inputs={"candidates": candidates}
         | {f"verdicts {number}": manifest for number, manifest in enumerate(verdicts)},
+        extra={"name": config.run.name},
     )
+
+
+def check_rule(config: Config) -> None:
+    """Raises ConfigError, before anything is sampled, for a condition that SQL refuses."""
+    from pivotrl.selection import select as select_pivots
+
+    with TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{table}.parquet" for table in ("verdicts", "candidates")]
+        for file in files:
+            write_shard(file, file.stem, [])
+        select_pivots(
+            files[:1], files[1:], lambda_diff=1.0, rule=config.select.rule, minimum_samples=1
+        )
 
 
 def show_selection(config: Config, selection: Manifest) -> None:
@@ -49,7 +70,7 @@ def _body(work: Work) -> Produced:
         work.files("candidates", "candidates"),
         lambda_diff=settings["lambda_diff"],
         rule=settings["rule"],
-        minimum_samples=max(1, round(settings["minimum_valid"] * settings["samples"])),
+        minimum_samples=max(1, math.ceil(settings["minimum_valid"] * settings["samples"])),
     )
     selection_id = work.folder.name
     write_shard(
@@ -68,7 +89,7 @@ def _body(work: Work) -> Produced:
         [
             {
                 "selection_id": selection_id,
-                "name": settings["name"],
+                "name": work.extra["name"],
                 "policy": settings["policy"],
                 "rule": found.rule,
                 "parameters": canonical(dict(settings)).decode(),

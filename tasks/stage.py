@@ -12,6 +12,7 @@ pages show what was cached; the folder decides, since a result outlives its file
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -137,7 +138,14 @@ class Stage:
 
         def execute(key: str, inputs: dict[str, Manifest]) -> Manifest:
             """Prefect draws the edges of its graph from `inputs`."""
-            return self._run(key, work, parts, folder)
+            try:
+                return self._run(key, work, parts, folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise PivotRLError(
+                    f"{session.home}: the disk is full; free some, run again"
+                ) from None
 
         run: Task[..., Manifest] = Task(
             fn=execute,

@@ -9,6 +9,8 @@ from pivotrl.config import Config
 from pivotrl.manifest import FileEntry, Manifest, code_digest
 from pivotrl.policies import PolicyFiles
 from pivotrl.store.shards import read_shard, write_shard
+from pivotrl.types import digest
+from pivotrl.verifiers import added_versions, verifier_for
 from tasks.policy import load_chat
 from tasks.sample import read_candidates
 from tasks.session import current
@@ -28,20 +30,27 @@ def verify(
     shard: FileEntry,
     label: str,
 ) -> Manifest | None:
+    own = candidates.only(shard) if candidates else None
     return _stage(
-        settings={"mode": config.verify.mode},
-        inputs={
-            "rollouts": rollouts,
-            "candidates": candidates.only(shard) if candidates else None,
+        settings={
+            "mode": config.verify.mode,
+            "added": added_versions(),
+            "candidates": own.bytes_of("candidates") if own else "",
         },
+        inputs={"rollouts": rollouts, "candidates": own},
         extra={"model": model, "policy": policy, "trajectories": trajectories, "label": label},
         label=label,
     )
 
 
+def check_domains(config: Config, candidates: Manifest) -> None:
+    """Raises ConfigError, before anything is sampled, for a domain that no verifier knows."""
+    for domain in candidates.counts["domains"]:
+        verifier_for(domain, config.verify.mode)
+
+
 def _body(work: Work) -> Produced:
     from pivotrl import rollouts
-    from pivotrl.verifiers import verifier_for
 
     mode = work.settings["mode"]
     candidates = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
@@ -52,7 +61,7 @@ def _body(work: Work) -> Produced:
             {c.id: c for c in candidates},
             partial(verifier_for, mode=mode),
             load_chat(work.extra["model"], work.extra["policy"].weights).parse,
-            version=code_digest(MODULES),
+            version=digest([code_digest(MODULES), work.settings["added"]]),
             on_progress=advance,
         )
     write_shard(work.out / "verdicts.parquet", "verdicts", rows)
@@ -70,4 +79,5 @@ _stage = Stage(
     name="verify",
     body=_body,
     modules=(*MODULES, "pivotrl.rollouts", "pivotrl.store.shards"),
+    computes_with=("jsonschema",),
 )

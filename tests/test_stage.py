@@ -9,11 +9,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from pivotrl.manifest import Manifest
+from pivotrl.config import load_config
+from pivotrl.manifest import FileEntry, Manifest
+from pivotrl.policies import PolicyFiles
 from pivotrl.types import PivotRLError
+from tasks.sample import sample
+from tasks.select import select
 from tasks.session import Session, running
 from tasks.stage import Produced, Stage, Work
+from tasks.train import train
+from tasks.verify import verify
 
+ROOT = Path(__file__).parents[1]
 runs: list[str] = []
 
 
@@ -93,3 +100,24 @@ def test_a_dry_session_runs_nothing_and_says_what_would_run(session: Session) ->
         "a stage before it runs",
     ]
     assert len(runs) == 1
+
+
+def test_an_edited_alternative_is_judged_again_and_not_sampled_again(tmp_path: Path) -> None:
+    config = load_config(ROOT / "configs/mini.toml")
+    policy = PolicyFiles(weights="w", tokenizer="t", template="c")
+
+    def keys(sha256: str) -> dict[str, str]:
+        entry = FileEntry(path="c", table="candidates", sha256=sha256, content="the same ids")
+        candidates = Manifest(kind="extract", key="e", parts={}, files=(entry,))
+        made = Manifest(kind="any", key="m", parts={})
+        quiet = Session(home=tmp_path, console=Console(file=StringIO()), dry=True)
+        with running(quiet):
+            sample(config, tmp_path, policy, made, candidates, entry, "sample")
+            verify(config, tmp_path, policy, made, candidates, made, entry, "verify")
+            select(config, candidates, [made], "p")
+            train(config, 0, tmp_path, policy, policy, made, candidates, made)
+        return {record.stage: record.key for record in quiet.records}
+
+    before, after = keys("a"), keys("b")
+    same = {stage for stage in before if before[stage] == after[stage]}
+    assert len(before) == 4 and same == {"sample"}

@@ -21,6 +21,14 @@ TOOL_USE_DOMAINS = ("tool_use", "retail", "airline", "telecom")
 """Conversations with tools, as in the paper's τ² domain."""
 
 
+def added_versions() -> dict[str, str]:
+    """Domains that installed packages add, each with `package version`."""
+    return {
+        point.name: f"{point.dist.name} {point.dist.version}" if point.dist else point.value
+        for point in entry_points(group=ENTRY_POINT_GROUP)
+    }
+
+
 @lru_cache(maxsize=256)
 def verifier_for(domain: str, mode: Literal["functional", "strict"] = "functional") -> Verifier:
     """The verifier of a domain; `strict` is the same for all. ConfigError if none is known."""
