@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a run that could not go on, 2 a wrong configuration or com
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -51,7 +52,7 @@ def run(
     if dry_run:
         dry(settings)
     else:
-        real(settings, command=f"pivotrl run {config} {' '.join(overrides or [])}".rstrip())
+        real(settings, command=shlex.join(["pivotrl", "run", str(config), *(overrides or [])]))
 
 
 @app.command(
@@ -100,9 +101,10 @@ def _tables(columns: list[str], rows: list[tuple], width: int) -> list[Table]:
     return tables
 
 
-def _cell(value: object) -> str:
+def _cell(value: object) -> Text:
+    """Plain text: what the store holds is never markup."""
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return Text(text if len(text) <= 60 else text[:57] + "...")
 
 
 @app.command(epilog="Example:  [bold]pivotrl ui[/]  ·  pivotrl ui --prefect-port 4300")

@@ -33,7 +33,7 @@ from tasks.sample import sample, sampling_of
 from tasks.select import select, show_selection
 from tasks.session import current
 from tasks.train import checkpoint_of, train, train_sft
-from tasks.verify import verify
+from tasks.verify import check_domains, verify
 
 
 @flow(name="retrain", persist_result=False, validate_parameters=False)
@@ -46,9 +46,11 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     trajectories = ingest(config)
     candidates = extract(config, trajectories)
     merge("candidates", trajectories, candidates)
+    if candidates is not None:
+        check_domains(config, candidates)
 
     start, policy = config.model.path, base
-    checkpoint: Manifest | None = None
+    trainings: list[tuple[Manifest, Manifest]] = []
     profiles: list[Manifest] = []
     for number in range(config.train.rounds):
         rollouts, verdicts = profile(config, start, policy, trajectories, candidates)
@@ -68,26 +70,28 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         merge(f"training {number}", checkpoint)
         if checkpoint is None:
             return None
+        trainings.append((selection, checkpoint))
         start = checkpoint_of(session.home, checkpoint)
         policy = identify(start)
         if checkpoint.counts["stop_reason"] != "stale":
             break
 
     assert trajectories and candidates and selection  # rounds is at least 1
-    parts: dict[str, JSON] = {
-        "ingest": trajectories.counts,
-        "extract": candidates.counts,
-        "selection": selection.counts,
-    }
-    if checkpoint is None:
+    parts: dict[str, JSON] = {"ingest": trajectories.counts, "extract": candidates.counts}
+    if not trainings:
         session.say(
             "[yellow]No pivots[/]: the table shows why. Raise select.lambda_diff where turns are "
             "too easy, sample more (profile.samples), or start from a policy that is right more "
             "often where all are wrong. Nothing was trained."
         )
-        parts |= {"outcome": "no pivots", "cost": cost({"profile": profiles})}
+        parts |= {
+            "outcome": "no pivots",
+            "selection": selection.counts,
+            "cost": cost({"profile": profiles}),
+        }
         return None if session.dry else write_report(config, session, name, parts)
 
+    selection, checkpoint = trainings[-1]
     agreement = agree(config, config.model.path, base) if config.evaluate.environment else None
     before = score(config, config.model.path, base, asked, "base", None)
     after = score(config, start, policy, asked, "trained", checkpoint)
@@ -112,9 +116,11 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         "data": trajectories.fingerprint,
         "selection": selection.key,
     }
-    model = register(config, name, checkpoint, selection, tables["trained"], tags)
+    checkpoints = [made for _, made in trainings]
+    model = register(config, name, checkpoints, selection, tables["trained"], tags)
     parts |= {
         "outcome": "trained",
+        "selection": selection.counts,
         "training": checkpoint.counts,
         "agreement": agreement.counts if agreement else None,
         "scores": {label: [asdict(row) for row in rows] for label, rows in tables.items()},
@@ -122,7 +128,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         "cost": cost(
             {
                 "profile": profiles,
-                "train": [checkpoint],
+                "train": checkpoints,
                 "evaluate": [m for _, m in (*before, *after)],
             }
         ),
@@ -154,11 +160,12 @@ def profile(
         for made, shard, label in zip(rollouts, shards, of, strict=True)
     ]
     made = [manifest for manifest in rollouts if manifest is not None]
-    over = sum(manifest.counts["prompts_too_long"] for manifest in made)
-    if over and not any(manifest.counts["rollouts"] for manifest in made):
+    without = sum(manifest.counts["without_prompt"] for manifest in made)
+    if without and not any(manifest.counts["rollouts"] for manifest in made):
         raise PivotRLError(
-            f"all {over} prompts are longer than the model's context less profile.max_tokens = "
-            f"{config.profile.max_tokens}; lower it or take a model with a longer context"
+            f"none of {without} candidates has a prompt: longer than the model's context less "
+            f"profile.max_tokens = {config.profile.max_tokens}, or refused by its chat template; "
+            '`pivotrl sql "select reason, remedy from quarantine"` says which'
         )
     return rollouts, verdicts
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from rich.console import Console
+from rich.markup import escape
 
 from flows import home
 from pivotrl.config import Config
@@ -19,6 +20,7 @@ def check(config: Config) -> None:
     from pivotrl.environments import live_domain
     from pivotrl.policies import identify
     from pivotrl.suites import suites
+    from tasks.select import check_rule
 
     for file in (*config.data.trajectories, config.data.tools):
         if file is not None and not file.is_file():
@@ -29,6 +31,7 @@ def check(config: Config) -> None:
     if config.evaluate.environment is not None:
         live_domain(config.evaluate.environment)
     suites(config)
+    check_rule(config)
 
 
 def dry(config: Config) -> None:
@@ -86,7 +89,9 @@ def real(config: Config, command: str) -> None:
             )
             report = story(config, name)
     except KeyboardInterrupt:
-        console.print(f"\nstopped; finished stages are kept. Go on with: [bold]{command}[/]")
+        console.print(
+            f"\nstopped; finished stages are kept. Go on with: [bold]{escape(command)}[/]"
+        )
         sys.exit(130)
     if report is not None:
         store_run(config, folder, name, moment, report)
@@ -102,7 +107,7 @@ def real(config: Config, command: str) -> None:
             ("pivotrl ui", "the run in Prefect and MLflow"),
             ('pivotrl sql "select * from pivot_stats limit 5"', "the profile of each candidate"),
             ('pivotrl sql "select * from leaderboard"', "the scores"),
-            (f"{command} --dry-run", "what a second run would do"),
+            (f"{escape(command)} --dry-run", "what a second run would do"),
         ]
         console.print("Type next:")
         for line, what in lines:

@@ -155,6 +155,9 @@ def _ended(server: Server) -> str:
 
 
 def _end(servers: Sequence[Server]) -> None:
+    """Ends them for certain: from here on no signal hurries it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     for server in servers:
         with suppress(ProcessLookupError):
             os.killpg(server.process.pid, signal.SIGTERM)

@@ -18,7 +18,7 @@ from pivotrl.types import JSON, ConfigError
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, regex_engine="python-re")
 
 
 def _listed(value: JSON) -> JSON:
@@ -30,7 +30,9 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class RunConfig(Section):
-    name: str = Field(description="Names the run in the terminal, Prefect and MLflow.")
+    name: str = Field(
+        pattern=r"^\w[\w .-]*$", description="Names the run in the terminal, Prefect and MLflow."
+    )
     seed: int = Field(0, ge=0, description="The one seed; every random number follows from it.")
 
 
@@ -122,27 +124,35 @@ class TrainConfig(Section):
 
 class SFTConfig(Section):
     enabled: bool = Field(False, description="Also train the SFT control and show it beside.")
-    learning_rates: tuple[float, ...] = Field(
-        (1e-5,), description="Swept; the best in domain wins."
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        (1e-5,), description="Swept; every setting is scored and shown."
     )
-    epochs: tuple[int, ...] = Field((2,), description="Swept with every learning rate.")
+    epochs: tuple[Count, ...] = Field((2,), description="Swept with every learning rate.")
     batch_size: Count = Field(16, description="Demonstrations a step.")
 
 
 class EvaluateConfig(Section):
     environment: str | None = Field(None, description="Live domain to score in: retail.")
-    tasks: Count = Field(400, description="Fresh test tasks of the live domain.")
+    tasks: int = Field(400, ge=2, description="Fresh test tasks of the live domain.")
     max_tokens: Count = Field(256, description="Longest answer and action in tokens.")
     benchmarks: tuple[str, ...] = Field((), description="Out-of-domain benchmarks to run.")
     benchmark_items: Path | None = Field(
         None, description="Folder with one <benchmark>.jsonl each."
     )
-    items: Count = Field(500, description="Items of each benchmark.")
+    items: int = Field(500, ge=2, description="Items of each benchmark.")
 
 
 class RegisterConfig(Section):
-    model: str = Field("pivotrl", description="Registered model in MLflow.")
-    alias: str = Field("challenger", description="Alias that the new version takes.")
+    model: str = Field(
+        "pivotrl",
+        pattern=r"^[\w-][\w -]*$",
+        description="Registered model in MLflow, which takes no dot, slash, colon or quote.",
+    )
+    alias: str = Field(
+        "challenger",
+        pattern=r"^(?!(latest|v\d+)$)[A-Za-z][\w-]*$",
+        description="Alias that the new version takes; MLflow keeps `latest` and `v1` for itself.",
+    )
 
 
 class Config(Section):

@@ -39,6 +39,11 @@ def test_overrides_are_toml_or_text() -> None:
         ("train.group_size=1", ["train.group_size", "greater than or equal to 2"]),
         ("model.dtype=float8", ["model.dtype", "float32"]),
         ("noequals", ["key=value"]),
+        ("run.name=team/exp", ["run.name", "pattern"]),
+        ("register.model=qwen2.5-7b", ["register.model", "pattern"]),
+        ("register.alias=v2", ["register.alias"]),
+        ("sft.epochs=[0]", ["sft.epochs", "greater than or equal to 1"]),
+        ("evaluate.items=1", ["evaluate.items", "greater than or equal to 2"]),
         ("run.name.deeper=1", ["name is a value"]),
     ],
 )

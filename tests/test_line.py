@@ -161,7 +161,7 @@ def test_killed_while_sampling_and_while_training_it_ends_as_if_never_killed(
         return any(killed.glob("shards/sample/*/manifest.json"))
 
     def training_has_a_checkpoint() -> bool:
-        return any(p.is_dir() for p in killed.glob("work/*/round/*"))
+        return any(p.is_dir() for p in killed.glob("work/*/round/checkpoint-??????"))
 
     for reached in (one_shard_sampled, training_has_a_checkpoint):
         code, output = pivotrl_until(killed, small(data), reached, signal.SIGKILL)
@@ -195,6 +195,8 @@ BAD = {
     "unknown key": (["train.step=3"], 2, "did you mean 'steps'"),
     "unknown benchmark": (['evaluate.benchmarks=["aime26"]'], 2, "aime26"),
     "unknown environment": (["evaluate.environment=wetail"], 2, "wetail"),
+    "unknown domain": (["data.trajectories={tmp}/banking.jsonl"], 2, "no verifier for domain"),
+    "rule": (["select.rule=meen < 0.5"], 2, "meen"),
     "context": (["profile.max_tokens=4000"], 1, "max_tokens"),
 }
 
@@ -204,6 +206,8 @@ def test_bad_input_gets_one_line_with_the_remedy(name: str, data: Path, tmp_path
     overrides, code, words = BAD[name]
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "wrong.jsonl").write_text('{"text": "no messages"}\n')
+    foreign = (data / "retail.jsonl").read_text().replace('"domain":"retail"', '"domain":"banking"')
+    (tmp_path / "banking.jsonl").write_text(foreign)
     (tmp_path / "broken.jsonl").write_text('{"messages": [\n')
     model = ROOT / "pivotrl/mini/model"
     for folder, left_out in (("bare", "tokenizer"), ("mute", "chat_template")):
@@ -247,6 +251,11 @@ def test_real_trajectories_and_a_foreign_model(shared: Path, tmp_path: Path) -> 
     assert 0 < 2 * made["selection"]["all_wrong"] <= profiled
 
 
+def test_what_the_store_holds_is_never_markup(tmp_path: Path) -> None:
+    done = pivotrl(tmp_path, "sql", "select 'say [/INST] [id]' as text")
+    assert "say [/INST] [id]" in done.stdout
+
+
 def test_help_is_quick_to_read_and_has_examples(tmp_path: Path) -> None:
     for name in ("run", "sql", "ui", "inspect"):
         done = pivotrl(tmp_path, name, "--help")
@@ -256,7 +265,11 @@ def test_help_is_quick_to_read_and_has_examples(tmp_path: Path) -> None:
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     code = "import sys, flows.cli; print(sorted(sys.modules))"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, text=True
+        [sys.executable, "-c", code],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     for heavy in ("torch", "transformers", "prefect", "mlflow", "duckdb", "polars", "vllm"):
         assert f"'{heavy}'" not in done.stdout
