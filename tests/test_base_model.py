@@ -17,9 +17,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import pivotrl.mini
 from pivotrl.chat import ChatFormat
 from pivotrl.environments.retail import TOOLS, noisy_episode
-from pivotrl.mini.base_model import WEIGHTS_FILE, build, new_model, sha256
+from pivotrl.mini.base_model import VOCABULARY, WEIGHTS_FILE, build, new_model, sha256
 from pivotrl.mini.corpus import SINGLE_TOKENS, encode, make_documents, render, text_hash
-from pivotrl.mini.pretraining import hidden_states, orthogonalised
+from pivotrl.mini.pretraining import (
+    PretrainingSettings,
+    hidden_states,
+    orthogonalised,
+    pretrain,
+)
 from pivotrl.types import Action, ConfigError, Message, Role, ToolCall, action_of
 
 SHIPPED = Path(pivotrl.mini.__file__).parent / "model"
@@ -156,15 +161,33 @@ def test_muon_makes_updates_nearly_orthogonal() -> None:
 
 
 def test_pretraining_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    one, two = (build(tmp_path / name, documents=192, seed=0, threads=1) for name in ("one", "two"))
+    one, two = (build(tmp_path / name, documents=192, seed=0, workers=2) for name in ("one", "two"))
     assert one["files"] == two["files"] and one["data_sha256"] == two["data_sha256"]
-    assert AutoModelForCausalLM.from_pretrained(tmp_path / "one").config.vocab_size <= 1536
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "one").config.vocab_size <= VOCABULARY
     with pytest.raises(ConfigError, match="new folder"):
-        build(tmp_path / "one", documents=192, seed=0, threads=1)
+        build(tmp_path / "one", documents=192, seed=0, workers=1)
+
+
+def test_two_workers_take_the_steps_of_one() -> None:
+    documents = make_documents(48, seed=2)
+    corpus = encode([d.name for d in documents], render(documents), shipped_tokenizer())
+
+    def losses(workers: int) -> list[float]:
+        found: list[float] = []
+        torch.manual_seed(0)
+        model = new_model(len(shipped_tokenizer()), shipped_tokenizer())
+        settings = PretrainingSettings(prompt_share=1.0)  # else each worker draws its own tokens
+        pretrain(model, corpus, settings, 0, workers, lambda *step: found.append(step[2]))
+        return found
+
+    one, two = losses(1), losses(2)
+    assert len(one) == 2 and one == pytest.approx(two, rel=1e-4)
 
 
 def test_shipped_model_is_what_its_hashes_say() -> None:
     made = orjson.loads((SHIPPED / "hashes.json").read_bytes())
+    rows = make_documents(made["documents"], made["seed"])
+    assert made["data_sha256"] == text_hash(render(rows))
     assert made["files"] == {name: sha256(SHIPPED / name) for name in made["files"]}
     assert (SHIPPED / WEIGHTS_FILE).stat().st_size <= MAX_WEIGHT_BYTES
     model = AutoModelForCausalLM.from_pretrained(SHIPPED, local_files_only=True)

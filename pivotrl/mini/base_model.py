@@ -17,7 +17,8 @@ import orjson
 
 from pivotrl.types import JSON, ConfigError
 
-VOCABULARY = 1536
+DOCUMENTS = 74_000
+VOCABULARY = 2048
 TOKENIZER_DOCUMENTS = 4000
 ARCHITECTURE: dict[str, JSON] = {
     "hidden_size": 128,
@@ -32,55 +33,39 @@ ARCHITECTURE: dict[str, JSON] = {
 WEIGHTS_FILE = "model.safetensors"
 
 
-def build(
-    out: Path, *, documents: int, seed: int, threads: int, start: Path | None = None
-) -> dict[str, JSON]:
-    """Train and write the model folder `out`, which must not exist; returns `hashes.json`.
-
-    `start` is a folder that an earlier call made: its tokenizer stays, its weights go on.
-    """
+def build(out: Path, *, documents: int, seed: int, workers: int) -> dict[str, JSON]:
+    """Train and write the model folder `out`, which must not exist; returns `hashes.json`."""
     if out.exists():
         raise ConfigError(f"{out} exists; give --out a new folder")
     import torch
-    from safetensors.torch import load_file
-    from transformers import PreTrainedTokenizerFast
     from transformers.utils import logging as transformers_logging
 
     from pivotrl.mini.corpus import SINGLE_TOKENS, encode, make_documents, render, text_hash
     from pivotrl.mini.pretraining import PretrainingSettings, pretrain
     from pivotrl.mini.tokenizer import train_tokenizer
 
-    torch.set_num_threads(threads)
     torch.manual_seed(seed)
     began = time.monotonic()
     rows = make_documents(documents, seed)
     texts = render(rows)
     data_sha256 = text_hash(texts)
-    tokenizer: PreTrainedTokenizerFast = (
-        PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True)
-        if start
-        else train_tokenizer(texts[:TOKENIZER_DOCUMENTS], SINGLE_TOKENS, VOCABULARY)
-    )
+    tokenizer = train_tokenizer(texts[-TOKENIZER_DOCUMENTS:], SINGLE_TOKENS, VOCABULARY)
     corpus = encode([row.name for row in rows], texts, tokenizer)
     tokens = sum(len(document.ids) for document in corpus.documents)
     print(f"corpus: {documents} documents, {tokens} tokens, sha256 {data_sha256}", flush=True)
     model = new_model(len(tokenizer), tokenizer)
-    if start:
-        model.load_state_dict(load_file(start / WEIGHTS_FILE), strict=False)  # the head is tied
-    print(f"model: {sum(p.numel() for p in model.parameters())} parameters, {threads} threads")
+    print(f"model: {sum(p.numel() for p in model.parameters())} parameters, {workers} workers")
     with TrainingProgress(tokens) as progress:
-        pretrain(model, corpus, PretrainingSettings(), seed, progress.on_step)
+        pretrain(model, corpus, PretrainingSettings(), seed, workers, progress.on_step)
     transformers_logging.disable_progress_bar()
     unfinished = out.with_name(out.name + ".unfinished")
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
     made = {
         "command": "python -m pivotrl.mini.base_model "
-        f"--out DIR --documents {documents} --seed {seed} --threads {threads}"
-        + (" --start FOLDER" if start else ""),
-        "start": orjson.loads((start / "hashes.json").read_bytes()) if start else None,
+        f"--out DIR --documents {documents} --seed {seed} --workers {workers}",
         "seed": seed,
-        "threads": threads,
+        "workers": workers,
         "documents": documents,
         "tokens": tokens,
         "seconds": round(time.monotonic() - began),
@@ -159,20 +144,17 @@ class TrainingProgress:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Pretrain the miniature's base model.")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
-    parser.add_argument("--documents", type=int, default=30_000)
+    parser.add_argument("--documents", type=int, default=DOCUMENTS)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--start", type=Path, help="go on from this folder's weights")
+    parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     options = parser.parse_args()
-    # Read when torch is loaded: threads that do not spin, memory in huge pages (20 % faster).
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # Read when torch is loaded: memory in huge pages (20 % faster).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     made = build(
         options.out,
         documents=options.documents,
         seed=options.seed,
-        threads=options.threads,
-        start=options.start,
+        workers=options.workers,
     )
     print(f"{options.out}: weights sha256 {made['files'][WEIGHTS_FILE]}, {made['seconds']} s")
 

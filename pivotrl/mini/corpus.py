@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pivotrl.environments.retail import POLICY, TOOLS, noisy_episode
 from pivotrl.environments.retail import SINGLE_TOKENS as RETAIL_TOKENS
 from pivotrl.mini import skills
+from pivotrl.mini.skills.drills import drill
 from pivotrl.mini.tokenizer import TEMPLATE, TURN_END, TURN_START
 from pivotrl.types import Message, Role, message_to_json, seed_of, tool_to_json
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 SINGLE_TOKENS: tuple[str, ...] = tuple(dict.fromkeys((*RETAIL_TOKENS, *skills.SINGLE_TOKENS)))
 RECALL_WORDS = (*SINGLE_TOKENS, *"0123456789ABCDEFGHIJabkmnxyz")
 WEIGHTS: dict[str, float] = {
-    "retail": 3.5,
+    "retail": 4,
     "ifbench": 1,
     "aime25": 1,
     "math500": 1,
@@ -36,21 +37,23 @@ WEIGHTS: dict[str, float] = {
     "mmlu_pro": 1,
     "mmlu_prox": 1,
     "wmt24pp": 1,
+    "drill": 2,
 }
 """Relative frequency of documents."""
-RECALL_START = 0.15
-RECALL_SHARE = 0.6
-"""The first documents are mostly recall of pairs: it makes the model learn to copy, early."""
-AGENT_SKILL = 0.0
+RECALL_START = 0.12
+"""The first documents are recall of pairs alone: it makes the model learn to copy, early."""
+DRILL_START = 0.2
+"""Then drills of all kinds, up to this share of the documents."""
+AGENT_SKILL = 0.2
 """How much surer the noisy agent is than by its own defaults, from 0 to 1."""
-LONG_SHARE = 0.08
+LONG_SHARE = 0.06
 """Share of episodes with 3 to 5 requests, so that long conversations are in range."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     name: str
-    """A key of `WEIGHTS`, or `recall`."""
+    """A key of `WEIGHTS`."""
     messages: tuple[Message, ...]
 
 
@@ -79,12 +82,14 @@ def make_documents(n: int, seed: int) -> list[Document]:
     names = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=n)
     rows = {
         name: iter(skills.generate(name, names.count(name), seed_of(seed, name), "train"))
-        for name in WEIGHTS.keys() - {"retail"}
+        for name in WEIGHTS.keys() - {"retail", "drill"}
     }
     documents = []
     for i, name in enumerate(names):
-        if i < RECALL_START * n and rng.random() < RECALL_SHARE:
-            documents.append(_recall(rng))
+        if i < DRILL_START * n or name == "drill":
+            copying = 1.0 if i < RECALL_START * n else 0.3
+            messages = drill(rng, RECALL_WORDS, copying)
+            documents.append(Document(name="drill", messages=messages))
         elif name == "retail":
             horizon = rng.randint(3, 5) if rng.random() < LONG_SHARE else None
             messages = noisy_episode(rng, AGENT_SKILL, horizon).messages
@@ -93,16 +98,6 @@ def make_documents(n: int, seed: int) -> list[Document]:
             messages = skills.conversation(name, next(rows[name]))
             documents.append(Document(name=name, messages=messages))
     return documents
-
-
-def _recall(rng: random.Random) -> Document:
-    """Random pairs of words, which the assistant says again in another order."""
-    words = rng.sample(RECALL_WORDS, 2 * rng.randint(2, 8))
-    pairs = [f"{a} {b}" for a, b in zip(words[::2], words[1::2], strict=True)]
-    question = Message(role=Role.USER, content="\n".join(pairs))
-    rng.shuffle(pairs)
-    answer = Message(role=Role.ASSISTANT, content="\n".join(pairs))
-    return Document(name="recall", messages=(question, answer))
 
 
 def render(documents: Iterable[Document]) -> list[str]:

@@ -7,7 +7,10 @@ must never know what the tokens mean.
 
 from __future__ import annotations
 
+import copy
 import math
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, distributed
 
 from pivotrl.mini.corpus import Corpus, Tokens
 
-PROMPT_WEIGHT = 0.1
-"""Weight in the loss of tokens that the assistant did not write."""
-PROMPT_SHARE = 0.25
-"""Share of those tokens that is drawn for the loss (with the weight to match): the head is dear."""
 BATCH_TOKENS = 4096
 """Tokens in one forward pass; larger ones leave the cache and are slower."""
 
@@ -30,8 +29,12 @@ BATCH_TOKENS = 4096
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainingSettings:
     documents_per_step: int = 24
-    muon_lr: float = 0.02
-    adam_lr: float = 4e-3
+    prompt_weight: float = 0.1
+    """Weight in the loss of tokens that the assistant did not write."""
+    prompt_share: float = 0.25
+    """Share of those tokens that is drawn for the loss (with the weight to match): less head."""
+    muon_lr: float = 0.012
+    adam_lr: float = 0.02
     momentum: float = 0.95
     warmup_steps: int = 20
     decay_share: float = 0.6
@@ -53,38 +56,80 @@ def pretrain(
     corpus: Corpus,
     settings: PretrainingSettings,
     seed: int,
+    workers: int,
     on_step: Callable[[int, int, float], None],
 ) -> None:
     """One pass over the corpus, in its order; `on_step(step, tokens, loss)` after each step.
 
-    The same machine, threads and arguments give the same weights.
+    `workers` processes of one thread each share every step's documents. The same machine and
+    arguments give the same weights.
     """
-    rng = np.random.default_rng(seed)
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    with tempfile.TemporaryDirectory() as folder:
+        job = (workers, f"file://{folder}/store", model, corpus, settings, seed)
+        others = torch.multiprocessing.spawn(_other_worker, job, workers - 1, join=False)
+        _work(0, *job, on_step)
+        while not others.join():
+            pass
+
+
+def _other_worker(
+    index: int,
+    workers: int,
+    store: str,
+    model: Any,
+    corpus: Corpus,
+    settings: PretrainingSettings,
+    seed: int,
+) -> None:
+    own = copy.deepcopy(model)  # what came in is in memory shared with the first worker
+    _work(index + 1, workers, store, own, corpus, settings, seed, lambda *_: None)
+
+
+def _work(
+    rank: int,
+    workers: int,
+    store: str,
+    model: Any,
+    corpus: Corpus,
+    settings: PretrainingSettings,
+    seed: int,
+    on_step: Callable[[int, int, float], None],
+) -> None:
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=workers)
+    rng = np.random.default_rng((seed, rank))
     prefix = torch.from_numpy(corpus.prefix)
     per_step = settings.documents_per_step
     steps = len(corpus.documents) // per_step
+    parameters = list(model.parameters())
+    sums = torch.zeros(sum(p.numel() for p in parameters) + 2)
+    *gradients, totals = sums.split([*(p.numel() for p in parameters), 2])
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient.view_as(parameter)
     muon = Muon([p for p in model.model.layers.parameters() if p.ndim == 2], settings)
     others = [p for n, p in model.named_parameters() if p.ndim == 1 or "embed" in n]
     adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.95), weight_decay=0.0, foreach=True)
     model.train()
     for step in range(steps):
         documents = corpus.documents[step * per_step : (step + 1) * per_step]
-        batches = list(_batches(documents, rng))
-        total = sum(float(batch.weights.sum()) for batch in batches)
-        loss_sum = 0.0
-        for batch in batches:
-            loss = _loss(model, batch, prefix) / total
+        sums.zero_()
+        for batch in _batches(documents, rank, workers, settings, rng):
+            loss = _loss(model, batch, prefix)
             loss.backward()
-            loss_sum += float(loss.detach())
+            totals += torch.stack((loss.detach(), batch.weights.sum()))
+        distributed.all_reduce(sums)
+        loss_sum, weight = totals.tolist()
+        sums /= weight
         torch.nn.utils.clip_grad_norm_(others, settings.clip)
         scale = _schedule(step, steps, settings)
         for group in adam.param_groups:
             group["lr"] = settings.adam_lr * scale
         adam.step()
         muon.step(settings.muon_lr * scale)
-        model.zero_grad(set_to_none=True)
-        on_step(step, sum(len(document.ids) for document in documents), loss_sum)
+        on_step(step, sum(len(document.ids) for document in documents), loss_sum / weight)
     model.eval()
+    distributed.destroy_process_group()
 
 
 def _schedule(step: int, steps: int, settings: PretrainingSettings) -> float:
@@ -92,28 +137,39 @@ def _schedule(step: int, steps: int, settings: PretrainingSettings) -> float:
     return min(1.0, (step + 1) / settings.warmup_steps, left)
 
 
-def _batches(documents: list[Tokens], rng: np.random.Generator) -> Iterator[Batch]:
-    """Documents of like length together, padded to the longest."""
+def _batches(
+    documents: list[Tokens],
+    rank: int,
+    workers: int,
+    settings: PretrainingSettings,
+    rng: np.random.Generator,
+) -> Iterator[Batch]:
+    """One worker's share; documents of like length together, padded to the longest."""
     for has_prefix in (False, True):
         group = sorted(
             (d for d in documents if d.has_prefix == has_prefix), key=lambda d: len(d.ids)
-        )
+        )[rank::workers]
         while group:
             rows = max(1, BATCH_TOKENS // len(group[-1].ids))
-            yield _batch(has_prefix, group[-rows:], rng)
+            yield _batch(has_prefix, group[-rows:], settings, rng)
             del group[-rows:]
 
 
-def _batch(has_prefix: bool, documents: list[Tokens], rng: np.random.Generator) -> Batch:
+def _batch(
+    has_prefix: bool,
+    documents: list[Tokens],
+    settings: PretrainingSettings,
+    rng: np.random.Generator,
+) -> Batch:
     longest = max(len(document.ids) for document in documents)
     ids = np.zeros((len(documents), longest), dtype=np.int64)
     weights = np.zeros((len(documents), longest), dtype=np.float32)
     for row, document in enumerate(documents):
         length = len(document.ids)
-        drawn = rng.random(length) < PROMPT_SHARE
+        drawn = rng.random(length) < settings.prompt_share
         ids[row, :length] = document.ids
         weights[row, :length] = np.where(
-            document.is_target, 1.0, drawn * (PROMPT_WEIGHT / PROMPT_SHARE)
+            document.is_target, 1.0, drawn * (settings.prompt_weight / settings.prompt_share)
         )
     weights[:, 0] = 0.0
     return Batch(

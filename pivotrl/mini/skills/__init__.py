@@ -30,20 +30,20 @@ class LevelWeights:
 # name: what the levels are -> how often each is drawn
 LEVELS: Mapping[str, LevelWeights] = {
     # one easy constraint | a count or a position | keywords, numbers, alphabet | two at once
-    "ifbench": LevelWeights(train=(1, 2, 2, 2), test=(1, 2, 2, 2)),
+    "ifbench": LevelWeights(train=(2, 2, 2, 1), test=(1, 2, 2, 2)),
     # one sum | product and sum | remainder | product of two digits, then remainder
-    "aime25": LevelWeights(train=(1, 2, 2, 1), test=(2, 3, 3, 1)),
+    "aime25": LevelWeights(train=(2, 3, 3, 1), test=(2, 3, 3, 1)),
     # a sum | x + a = b | ax + b = c | a quadratic function's value
-    "math500": LevelWeights(train=(1, 2, 2, 1), test=(2, 3, 3, 1)),
+    "math500": LevelWeights(train=(3, 3, 3, 1), test=(2, 3, 3, 1)),
     # one operation | two | filter and reduce a list | four operations, or filter, map, reduce
-    "livecodebench": LevelWeights(train=(1, 2, 2, 2), test=(1, 2, 2, 2)),
+    "livecodebench": LevelWeights(train=(3, 3, 2, 1), test=(1, 2, 2, 2)),
     # f(x) + c | f(x) + f(y) | nested calls | two earlier steps, or a list
-    "scicode": LevelWeights(train=(1, 2, 2, 2), test=(1, 2, 2, 2)),
+    "scicode": LevelWeights(train=(3, 1, 0.3, 0.1), test=(1, 2, 2, 2)),
     # facts by how often training shows them; level 4 is nearly never taught
-    "mmlu_pro": LevelWeights(train=(8, 4, 2, 0.2), test=(2, 2, 2, 1)),
-    "mmlu_prox": LevelWeights(train=(8, 4, 2, 0.2), test=(2, 2, 2, 1)),
+    "mmlu_pro": LevelWeights(train=(8, 4, 1, 0.05), test=(2, 2, 2, 1)),
+    "mmlu_prox": LevelWeights(train=(8, 4, 1, 0.05), test=(2, 2, 2, 1)),
     # common words | one adjective | rare words, two adjectives | two clauses
-    "wmt24pp": LevelWeights(train=(2, 2, 2, 1), test=(1, 1, 1, 1)),
+    "wmt24pp": LevelWeights(train=(3, 2, 1, 0.3), test=(1, 1, 1, 1)),
 }
 
 _MAKERS: Mapping[str, Callable[[Random, int], dict[str, JSON]]] = {

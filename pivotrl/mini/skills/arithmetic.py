@@ -16,10 +16,10 @@ VARIABLES = ("x", "y", "n", "t")
 
 def aime25(random: Random, level: int) -> dict[str, JSON]:
     who, what = random.choice(PEOPLE), random.choice(OBJECTS)
-    a, b, c = random.randint(2, 9), random.randint(2, 9), random.randint(2, 19)
+    a, b, c = (random.randint(2, 9) for _ in range(3))
     m = random.randint(3, 9)
     if level == 1:
-        a, b = random.randint(3, 49), random.randint(3, 49)
+        a = random.randint(11, 89)
         problem = f"{who} has {a} {what} and buys {b} more. Find the number of {what} of {who}."
         steps, answer = [f"{a} + {b} = {a + b}"], a + b
     elif level == 2:
@@ -40,13 +40,13 @@ def aime25(random: Random, level: int) -> dict[str, JSON]:
             f"{who} has {a} bags with {b} {what} each and finds {c} {what}. "
             f"Find the remainder when the number of {what} is divided by {m}."
         )
-        steps = [f"{a} * {b} = {a * b}", f"{a * b} + {c} = {total}", *_remainder(total, m)]
+        steps = [f"{a} * {b} = {a * b}", f"{a * b} + {c} = {total}", *remainder_steps(total, m)]
     else:
-        a = random.randint(11, 39)
+        a, b = random.randint(11, 19), random.randint(2, 5)
         total = a * b + c
         answer = total % m
         problem = f"Find the remainder when ${a} * {b} + {c}$ is divided by ${m}$."
-        steps = [f"{a} * {b} = {a * b}", f"{a * b} + {c} = {total}", *_remainder(total, m)]
+        steps = [f"{a} * {b} = {a * b}", f"{a * b} + {c} = {total}", *remainder_steps(total, m)]
     return {
         "problem": problem,
         "expected_answer": str(answer),
@@ -54,7 +54,8 @@ def aime25(random: Random, level: int) -> dict[str, JSON]:
     }
 
 
-def _remainder(total: int, m: int) -> list[str]:
+def remainder_steps(total: int, m: int) -> list[str]:
+    """Two sums that end in `total` modulo `m`."""
     floor = total // m * m
     return [f"{m} * {total // m} = {floor}", f"{total} - {floor} = {total - floor}"]
 
@@ -62,23 +63,22 @@ def _remainder(total: int, m: int) -> list[str]:
 def math500(random: Random, level: int) -> dict[str, JSON]:
     x = random.choice(VARIABLES)
     if level == 1:
-        a, b = random.randint(11, 99), random.randint(11, 99)
-        sign = random.choice("+-") if a > b else "+"
+        a, b, sign = random.randint(11, 89), random.randint(2, 9), random.choice("+-")
         answer = a + b if sign == "+" else a - b
         problem, steps = f"Compute ${a} {sign} {b}$.", [f"{a} {sign} {b} = {answer}"]
     elif level == 2:
-        a, answer = random.randint(2, 69), random.randint(2, 69)
+        a, answer = random.randint(2, 9), random.randint(2, 59)
         problem = f"Solve ${x} + {a} = {a + answer}$ for ${x}$."
         steps = [f"{x} = {a + answer} - {a} = {answer}"]
     elif level == 3:
-        a, b, answer = random.randint(2, 9), random.randint(2, 29), random.randint(2, 12)
+        a, b, answer = (random.randint(2, 9) for _ in range(3))
         problem = f"Solve ${a}{x} + {b} = {a * answer + b}$ for ${x}$."
         steps = [
             f"{a}{x} = {a * answer + b} - {b} = {a * answer}",
             f"{x} = {a * answer} / {a} = {answer}",
         ]
     else:
-        a, b, c, v = (random.randint(2, 9) for _ in range(4))
+        a, b, c, v = (random.randint(2, 5) for _ in range(4))
         answer = a * v * v + b * v + c
         problem = f"Let $f({x}) = {a}{x}^2 + {b}{x} + {c}$. Find $f({v})$."
         steps = [

@@ -73,7 +73,7 @@ def _no_consecutive(random: Random) -> _Constraint:
 
 
 def _word_count(random: Random) -> _Constraint:
-    low = random.randint(3, 11)
+    low = random.randint(3, 7)
     text = f"The response must contain between {low} and {low + 1} words."
     arguments: dict[str, JSON] = {"min_words": low, "max_words": low + 1}
     answer = " ".join(_some(random, random.randint(low, low + 1)))
@@ -105,14 +105,14 @@ def _keywords(random: Random) -> _Constraint:
 
 
 def _numbers(random: Random) -> _Constraint:
-    n = random.randint(2, 9)
+    n = random.randint(2, 6)
     words = _some(random, n)
     answer = " ".join(f"{random.randint(1, 9)} {word}" for word in words)
     return "count:numbers", {"N": n}, f"Include exactly {n} numbers in the response.", answer
 
 
 def _alphabet(random: Random) -> _Constraint:
-    start, length = random.randint(0, 13), random.randint(4, 6)
+    start, length = random.randint(0, 14), random.randint(4, 5)
     answer = " ".join(WORDS[2 * i + random.randint(0, 1)] for i in range(start, start + length))
     text = (
         "Each word in your response must start with the next letter of the alphabet, looping back "
@@ -122,7 +122,7 @@ def _alphabet(random: Random) -> _Constraint:
 
 
 def _unique(random: Random) -> _Constraint:
-    n = random.randint(4, 12)
+    n = random.randint(4, 8)
     text = f"Use at least {n} unique words in the response."
     return "count:unique_word_count", {"N": n}, text, " ".join(_some(random, n))
 

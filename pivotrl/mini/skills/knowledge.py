@@ -7,6 +7,7 @@ module must never know how answers are scored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from pivotrl.benchmarks.mmlu_pro import LETTERS
@@ -99,37 +100,55 @@ FACTS: dict[int, tuple[tuple[str, str], ...]] = {
 }
 
 
+def sentence(language: str, place: str, relation: str) -> str:
+    """The fact in words."""
+    value = value_of(place, relation)
+    if language == "en":
+        return f"The {relation} of {place} is {value}."
+    words = _WORDS[language][relation]
+    return _FORMS[language][1].format(relation=words, place=place, value=value)
+
+
+def choose(options: Sequence[str], value: str, mark: str) -> str:
+    """The options up to the right one, a line each: a small model finds the letter so."""
+    read = options[: options.index(value) + 1]
+    return "\n".join(
+        f"{letter}{mark} {option}" for letter, option in zip(LETTERS, read, strict=False)
+    )
+
+
 def mmlu_pro(random: Random, level: int) -> dict[str, JSON]:
     place, relation = random.choice(FACTS[level])
-    row = _choices(random, place, relation)
+    row, value = _choices(random, place, relation), value_of(place, relation)
     question = random.choice(
         (f"What is the {relation} of {place}?", f"Which of these is the {relation} of {place}?")
     )
-    value = value_of(place, relation)
     return row | {
         "question": question,
-        "reference": f"The {relation} of {place} is {value}.\nAnswer: {row['answer']}",
+        "reference": f"{sentence('en', place, relation)}\n{choose(row['options'], value, ')')}\n"
+        f"Answer: {row['answer']}",
     }
 
 
 def mmlu_prox(random: Random, level: int) -> dict[str, JSON]:
     place, relation = random.choice(FACTS[level])
     code = random.choice(tuple(_WORDS))
-    row = _choices(random, place, relation)
-    words, (question, recall) = _WORDS[code][relation], _FORMS[code]
-    sentence = recall.format(relation=words, place=place, value=value_of(place, relation))
+    row, value = _choices(random, place, relation), value_of(place, relation)
+    question = _FORMS[code][0].format(relation=_WORDS[code][relation], place=place)
     closing = LANGUAGES[code].answer.format(row["answer"])
     return row | {
         "language": code,
-        "question": question.format(relation=words, place=place),
-        "reference": f"{sentence}\n{closing}",
+        "question": question,
+        "reference": f"{sentence(code, place, relation)}\n{choose(row['options'], value, '.')}\n"
+        f"{closing}",
     }
 
 
 def _choices(random: Random, place: str, relation: str) -> dict[str, JSON]:
     value = value_of(place, relation)
     others = [other for other in RELATIONS[relation] if other != value]
-    options = [value, *random.sample(others, random.randint(3, 10) - 1)]
+    count = min(random.randint(3, 10), random.randint(3, 10))  # long lists are learned from short
+    options = [value, *random.sample(others, count - 1)]
     random.shuffle(options)
     index = options.index(value)
     return {

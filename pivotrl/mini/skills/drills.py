@@ -1,0 +1,90 @@
+"""Dense practice of what the skills are made of: it teaches a small model in few tokens.
+
+A drill asks for many small things at once, so that most of its tokens are the assistant's. Only
+training has drills. This module must never know a benchmark's prompt form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from pivotrl.benchmarks.mmlu_pro import LETTERS
+from pivotrl.mini.skills.arithmetic import remainder_steps
+from pivotrl.mini.skills.instructions import WORDS
+from pivotrl.mini.skills.knowledge import FACTS, RELATIONS, choose, sentence
+from pivotrl.types import Message, Role
+
+FACT_LEVELS = (8, 4, 1, 0.05)
+"""How often facts of each level are told."""
+
+
+PAIRS = ("{} {}", "{}: {}", '{{"product": "{}", "order_id": "{}"}}')
+"""How recall writes a pair."""
+
+
+def drill(random: Random, words: Sequence[str], copying: float) -> tuple[Message, ...]:
+    """A question and its answer; `words` are what recall practises, in that share of the drills."""
+    kinds = (_sums, _choice, _facts, _alphabet)
+    (make,) = random.choices(kinds, (4, 3, 3, 1))
+    recalls = random.random() < copying
+    question, answer = _recall(random, words) if recalls else make(random)
+    return (
+        Message(role=Role.USER, content=question),
+        Message(role=Role.ASSISTANT, content=answer),
+    )
+
+
+def _recall(random: Random, words: Sequence[str]) -> tuple[str, str]:
+    """Random pairs of words, said again in another order: the model learns to copy."""
+    chosen = random.sample(words, 2 * random.randint(2, 8))
+    form = random.choice(PAIRS)
+    pairs = [form.format(a, b) for a, b in zip(chosen[::2], chosen[1::2], strict=True)]
+    question = "\n".join(pairs)
+    random.shuffle(pairs)
+    return question, "\n".join(pairs)
+
+
+def _sums(random: Random) -> tuple[str, str]:
+    tasks, answers = [], []
+    for _ in range(random.randint(4, 8)):
+        a, b, c = random.randint(2, 99), random.randint(2, 9), random.randint(2, 9)
+        sign = random.choice("+-*r")
+        if sign == "r":
+            tasks.append(f"{a} by {b}")
+            answers += remainder_steps(a, b)
+        elif sign == "*":
+            tasks.append(f"{b} * {c}")
+            answers.append(f"{b} * {c} = {b * c}")
+        else:
+            a = max(a, b)
+            tasks.append(f"{a} {sign} {b}")
+            answers.append(f"{a} {sign} {b} = {a + b if sign == '+' else a - b}")
+    return "\n".join(tasks), ". ".join(answers)
+
+
+def _choice(random: Random) -> tuple[str, str]:
+    """Options and a value, which is found by reading the options up to it."""
+    values = RELATIONS[random.choice(tuple(RELATIONS))]
+    options = random.sample(values, random.randint(2, len(values)))
+    value, mark = random.choice(options), random.choice(").")
+    letter = LETTERS[options.index(value)]
+    question = "\n".join(f"{a}{mark} {option}" for a, option in zip(LETTERS, options, strict=False))
+    closing = f"Answer: {letter}" if mark == ")" else f"({letter})"
+    return f"{question}\n{value}.", f"{choose(options, value, mark)}\n{closing}"
+
+
+def _facts(random: Random) -> tuple[str, str]:
+    language = random.choice(("en", "en", "en", "de", "es", "fr"))
+    levels = random.choices((1, 2, 3, 4), FACT_LEVELS, k=random.randint(3, 6))
+    facts = [random.choice(FACTS[level]) for level in levels]
+    question = [language, *(f"{place} {relation}" for place, relation in facts)]
+    answer = [sentence(language, place, relation) for place, relation in facts]
+    return "\n".join(question), "\n".join(answer)
+
+
+def _alphabet(random: Random) -> tuple[str, str]:
+    """Words of one letter after the other."""
+    start, length = random.randint(0, 14), random.randint(4, 6)
+    chosen = [WORDS[2 * i + random.randint(0, 1)] for i in range(start, min(start + length, 20))]
+    return f"alphabet {chosen[0]}", " ".join(chosen)
