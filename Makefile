@@ -40,8 +40,10 @@ ui: setup
 	@$(BIN)/pivotrl ui
 
 base-model: setup
-	@rm -rf build/base-model
-	@$(BIN)/python -m pivotrl.mini.base_model --out build/base-model
+	@rm -rf build/base-first build/base-model
+	@$(BIN)/python -m pivotrl.mini.base_model --out build/base-first
+	@$(BIN)/python -m pivotrl.mini.base_model --out build/base-model --start build/base-first \
+	  --documents 17000 --seed 1
 	@echo "to ship it: copy build/base-model over pivotrl/mini/model"
 
 clean:

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,19 @@ ARCHITECTURE: dict[str, JSON] = {
 WEIGHTS_FILE = "model.safetensors"
 
 
-def build(out: Path, *, documents: int, seed: int, workers: int) -> dict[str, JSON]:
-    """Train and write the model folder `out`, which must not exist; returns `hashes.json`."""
+def build(
+    out: Path, *, documents: int, seed: int, workers: int, start: Path | None = None
+) -> dict[str, JSON]:
+    """Train and write the model folder `out`, which must not exist; returns `hashes.json`.
+
+    `start`, a folder that an earlier call made, goes on in a second pass at half the learning rate;
+    its tokenizer stays.
+    """
     if out.exists():
         raise ConfigError(f"{out} exists; give --out a new folder")
     import torch
+    from safetensors.torch import load_file
+    from transformers import PreTrainedTokenizerFast
     from transformers.utils import logging as transformers_logging
 
     from pivotrl.mini.corpus import SINGLE_TOKENS, encode, make_documents, render, text_hash
@@ -46,24 +55,36 @@ def build(out: Path, *, documents: int, seed: int, workers: int) -> dict[str, JS
 
     torch.manual_seed(seed)
     began = time.monotonic()
-    rows = make_documents(documents, seed)
+    rows = make_documents(documents, seed, review=start is not None)
     texts = render(rows)
     data_sha256 = text_hash(texts)
-    tokenizer = train_tokenizer(texts[-TOKENIZER_DOCUMENTS:], SINGLE_TOKENS, VOCABULARY)
+    tokenizer: PreTrainedTokenizerFast = (
+        PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True)
+        if start
+        else train_tokenizer(texts[-TOKENIZER_DOCUMENTS:], SINGLE_TOKENS, VOCABULARY)
+    )
     corpus = encode([row.name for row in rows], texts, tokenizer)
     tokens = sum(len(document.ids) for document in corpus.documents)
     print(f"corpus: {documents} documents, {tokens} tokens, sha256 {data_sha256}", flush=True)
     model = new_model(len(tokenizer), tokenizer)
+    settings = PretrainingSettings()
+    if start:
+        model.load_state_dict(load_file(start / WEIGHTS_FILE), strict=False)  # the head is tied
+        settings = replace(
+            settings, muon_lr=settings.muon_lr / 2, adam_lr=settings.adam_lr / 2, decay_share=1.0
+        )
     print(f"model: {sum(p.numel() for p in model.parameters())} parameters, {workers} workers")
     with TrainingProgress(tokens) as progress:
-        pretrain(model, corpus, PretrainingSettings(), seed, workers, progress.on_step)
+        pretrain(model, corpus, settings, seed, workers, progress.on_step)
     transformers_logging.disable_progress_bar()
     unfinished = out.with_name(out.name + ".unfinished")
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
     made = {
         "command": "python -m pivotrl.mini.base_model "
-        f"--out DIR --documents {documents} --seed {seed} --workers {workers}",
+        f"--out DIR --documents {documents} --seed {seed} --workers {workers}"
+        + (" --start FIRST" if start else ""),
+        "start": orjson.loads((start / "hashes.json").read_bytes()) if start else None,
         "seed": seed,
         "workers": workers,
         "documents": documents,
@@ -147,6 +168,7 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=DOCUMENTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--start", type=Path, help="go on from this folder: a second pass")
     options = parser.parse_args()
     # Read when torch is loaded: memory in huge pages (20 % faster).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -155,6 +177,7 @@ def main() -> None:
         documents=options.documents,
         seed=options.seed,
         workers=options.workers,
+        start=options.start,
     )
     print(f"{options.out}: weights sha256 {made['files'][WEIGHTS_FILE]}, {made['seconds']} s")
 

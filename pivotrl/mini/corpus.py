@@ -40,6 +40,8 @@ WEIGHTS: dict[str, float] = {
     "drill": 2,
 }
 """Relative frequency of documents."""
+REVIEW_WEIGHTS: dict[str, float] = {"retail": 7, "mmlu_pro": 1.5, "mmlu_prox": 1.5}
+"""What the second pass shows more often."""
 RECALL_START = 0.12
 """The first documents are recall of pairs alone: it makes the model learn to copy, early."""
 DRILL_START = 0.2
@@ -76,18 +78,23 @@ class Corpus:
     documents: list[Tokens]
 
 
-def make_documents(n: int, seed: int) -> list[Document]:
-    """`n` documents in random order; a pure function of its arguments."""
+def make_documents(n: int, seed: int, review: bool = False) -> list[Document]:
+    """`n` documents in random order; a pure function of its arguments.
+
+    `review`: for a second pass, with `REVIEW_WEIGHTS` and no drills at the start.
+    """
     rng = random.Random(seed_of("pretraining", seed))
-    names = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=n)
+    weights = WEIGHTS | (REVIEW_WEIGHTS if review else {})
+    recalls, drills = (0.0, 0.0) if review else (RECALL_START * n, DRILL_START * n)
+    names = rng.choices(list(weights), list(weights.values()), k=n)
     rows = {
         name: iter(skills.generate(name, names.count(name), seed_of(seed, name), "train"))
         for name in WEIGHTS.keys() - {"retail", "drill"}
     }
     documents = []
     for i, name in enumerate(names):
-        if i < DRILL_START * n or name == "drill":
-            copying = 1.0 if i < RECALL_START * n else 0.3
+        if i < drills or name == "drill":
+            copying = 1.0 if i < recalls else 0.3
             messages = drill(rng, RECALL_WORDS, copying)
             documents.append(Document(name="drill", messages=messages))
         elif name == "retail":

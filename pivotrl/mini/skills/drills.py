@@ -12,7 +12,7 @@ from random import Random
 from pivotrl.benchmarks.mmlu_pro import LETTERS
 from pivotrl.mini.skills.arithmetic import remainder_steps
 from pivotrl.mini.skills.instructions import WORDS
-from pivotrl.mini.skills.knowledge import FACTS, RELATIONS, choose, sentence
+from pivotrl.mini.skills.knowledge import FACTS, RELATIONS, locate, sentence
 from pivotrl.types import Message, Role
 
 FACT_LEVELS = (8, 4, 1, 0.05)
@@ -64,14 +64,14 @@ def _sums(random: Random) -> tuple[str, str]:
 
 
 def _choice(random: Random) -> tuple[str, str]:
-    """Options and a value, which is found by reading the options up to it."""
+    """Options and a value, whose letter is told as `knowledge.locate` does."""
     values = RELATIONS[random.choice(tuple(RELATIONS))]
     options = random.sample(values, random.randint(2, len(values)))
-    value, mark = random.choice(options), random.choice(").")
+    value, mark = random.choice(options[:-1]), random.choice(").")
     letter = LETTERS[options.index(value)]
     question = "\n".join(f"{a}{mark} {option}" for a, option in zip(LETTERS, options, strict=False))
     closing = f"Answer: {letter}" if mark == ")" else f"({letter})"
-    return f"{question}\n{value}.", f"{choose(options, value, mark)}\n{closing}"
+    return f"{question}\n{value}.", f"{locate(options, value, mark)}\n{closing}"
 
 
 def _facts(random: Random) -> tuple[str, str]:

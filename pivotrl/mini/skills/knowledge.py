@@ -109,12 +109,13 @@ def sentence(language: str, place: str, relation: str) -> str:
     return _FORMS[language][1].format(relation=words, place=place, value=value)
 
 
-def choose(options: Sequence[str], value: str, mark: str) -> str:
-    """The options up to the right one, a line each: a small model finds the letter so."""
-    read = options[: options.index(value) + 1]
-    return "\n".join(
-        f"{letter}{mark} {option}" for letter, option in zip(LETTERS, read, strict=False)
-    )
+def locate(options: Sequence[str], value: str, mark: str) -> str:
+    """The value and the letter that follows it, as the options have them.
+
+    A small model copies what follows a word long before it finds what precedes it; the answer is
+    the letter before that one. So the right option is never the last.
+    """
+    return f"{value}\n{LETTERS[options.index(value) + 1]}{mark}"
 
 
 def mmlu_pro(random: Random, level: int) -> dict[str, JSON]:
@@ -125,7 +126,7 @@ def mmlu_pro(random: Random, level: int) -> dict[str, JSON]:
     )
     return row | {
         "question": question,
-        "reference": f"{sentence('en', place, relation)}\n{choose(row['options'], value, ')')}\n"
+        "reference": f"{sentence('en', place, relation)}\n{locate(row['options'], value, ')')}\n"
         f"Answer: {row['answer']}",
     }
 
@@ -139,7 +140,7 @@ def mmlu_prox(random: Random, level: int) -> dict[str, JSON]:
     return row | {
         "language": code,
         "question": question,
-        "reference": f"{sentence(code, place, relation)}\n{choose(row['options'], value, '.')}\n"
+        "reference": f"{sentence(code, place, relation)}\n{locate(row['options'], value, '.')}\n"
         f"{closing}",
     }
 
@@ -148,8 +149,9 @@ def _choices(random: Random, place: str, relation: str) -> dict[str, JSON]:
     value = value_of(place, relation)
     others = [other for other in RELATIONS[relation] if other != value]
     count = min(random.randint(3, 10), random.randint(3, 10))  # long lists are learned from short
-    options = [value, *random.sample(others, count - 1)]
-    random.shuffle(options)
+    options = [*random.sample(others, count - 1), value]
+    while options[-1] == value:
+        random.shuffle(options)
     index = options.index(value)
     return {
         "options": options,
