@@ -142,7 +142,10 @@ def show_scores(rows: Sequence[ScoreRow], report: Mapping[str, JSON]) -> None:
     """The scores and a summary as artifacts of the flow run."""
     create_table_artifact(
         key="scores",
-        table=[asdict(row) for row in rows],
+        table=[
+            {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(row).items()}
+            for row in rows
+        ],
         description="Base and trained policy in points, same decoding; paired differences.",
     )
     stages = "\n".join(
