@@ -155,9 +155,9 @@ def _ended(server: Server) -> str:
 
 
 def _end(servers: Sequence[Server]) -> None:
-    """Ends them for certain: from here on no signal hurries it."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    """Ends them for certain: until it is done no signal hurries it."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     for server in servers:
         with suppress(ProcessLookupError):
             os.killpg(server.process.pid, signal.SIGTERM)
@@ -167,6 +167,8 @@ def _end(servers: Sequence[Server]) -> None:
         except subprocess.TimeoutExpired:  # an open page keeps its connection, and the server waits
             os.killpg(server.process.pid, signal.SIGKILL)
             server.process.wait()
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _check_free(port: int, option: str) -> None:

@@ -136,6 +136,9 @@ def to_row(candidate: Candidate) -> dict[str, JSON]:
         "action_type": "tool_call" if calls else "text",
         "tool_names": [call.name for call in calls],
         "demonstration": canonical(message_to_json(candidate.demonstration)).decode(),
+        "accepted_actions": canonical(
+            [message_to_json(action) for action in candidate.accepted_actions]
+        ).decode(),
     }
 
 

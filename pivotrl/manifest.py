@@ -53,9 +53,10 @@ class Manifest(BaseModel):
         """Digest of the content that a stage reading this manifest depends on."""
         return digest([self.kind, [f.content for f in self.files], self.counts])
 
-    def bytes_of(self, table: str) -> str:
-        """Digest of a table's files whole, for a stage that reads more than `content` covers."""
-        return digest([f.sha256 for f in self.files if f.table == table])
+    @property
+    def byte_fingerprint(self) -> str:
+        """Digest of all of it, for a stage that reads more of the files than `content` covers."""
+        return digest([self.kind, [f.sha256 for f in self.files], self.counts])
 
     def only(self, entry: FileEntry) -> Manifest:
         """This manifest narrowed to one file: what a stage that reads one shard depends on."""

@@ -21,11 +21,7 @@ def select(
 ) -> Manifest | None:
     return _stage(
         settings=config.select.model_dump(mode="json")
-        | {
-            "samples": config.profile.samples,
-            "policy": policy,
-            "candidates": candidates.bytes_of("candidates") if candidates else "",
-        },
+        | {"samples": config.profile.samples, "policy": policy},
         inputs={"candidates": candidates}
         | {f"verdicts {number}": manifest for number, manifest in enumerate(verdicts)},
         extra={"name": config.run.name},
@@ -111,4 +107,5 @@ _stage = Stage(
     name="select",
     body=_body,
     modules=("pivotrl.selection", "pivotrl.profiling", "pivotrl.store.shards"),
+    by_bytes=("candidates",),
 )

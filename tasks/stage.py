@@ -80,6 +80,8 @@ class Stage:
     """The `pivotrl` modules whose code decides the result."""
     computes_with: tuple[str, ...] = ()
     """Distributions whose versions are part of the key."""
+    by_bytes: tuple[str, ...] = ()
+    """Inputs of which the body reads more than their declared content."""
     shelf: str = "shards"
     retries: int = 0
 
@@ -108,7 +110,10 @@ class Stage:
             return None
         parts: dict[str, JSON] = {
             "settings": dict(settings),
-            "inputs": {name: m.fingerprint for name, m in given.items()},
+            "inputs": {
+                name: m.byte_fingerprint if name in self.by_bytes else m.fingerprint
+                for name, m in given.items()
+            },
             "code": code_digest(self.modules),
             "versions": versions(self.computes_with),
             "schema": SCHEMA,

@@ -46,7 +46,6 @@ def train(
             "seed": config.run.seed,
             "dtype": config.model.dtype,
             "added": added_versions(),
-            "candidates": candidates.bytes_of("candidates") if candidates else "",
         },
         inputs={"selection": selection, "candidates": candidates},
         extra={"config": config, "start": start, "trajectories": trajectories},
@@ -72,7 +71,6 @@ def train_sft(
             "policy": asdict(policy),
             "seed": config.run.seed,
             "dtype": config.model.dtype,
-            "candidates": candidates.bytes_of("candidates") if candidates else "",
         },
         inputs={"candidates": candidates},
         extra={"config": config, "trajectories": trajectories},
@@ -279,6 +277,7 @@ _grpo = Stage(
     body=_grpo_body,
     modules=("pivotrl.training", "pivotrl.rollouts", "pivotrl.engines.hf", "pivotrl.verifiers"),
     computes_with=_COMPUTES,
+    by_bytes=("candidates",),
     shelf="checkpoints",
 )
 _sft = Stage(
@@ -286,5 +285,6 @@ _sft = Stage(
     body=_sft_body,
     modules=("pivotrl.training.sft", "pivotrl.rollouts", "pivotrl.engines.hf"),
     computes_with=_COMPUTES,
+    by_bytes=("candidates",),
     shelf="checkpoints",
 )

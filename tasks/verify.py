@@ -30,14 +30,12 @@ def verify(
     shard: FileEntry,
     label: str,
 ) -> Manifest | None:
-    own = candidates.only(shard) if candidates else None
     return _stage(
-        settings={
-            "mode": config.verify.mode,
-            "added": added_versions(),
-            "candidates": own.bytes_of("candidates") if own else "",
+        settings={"mode": config.verify.mode, "added": added_versions()},
+        inputs={
+            "rollouts": rollouts,
+            "candidates": candidates.only(shard) if candidates else None,
         },
-        inputs={"rollouts": rollouts, "candidates": own},
         extra={"model": model, "policy": policy, "trajectories": trajectories, "label": label},
         label=label,
     )
@@ -80,4 +78,5 @@ _stage = Stage(
     body=_body,
     modules=(*MODULES, "pivotrl.rollouts", "pivotrl.store.shards"),
     computes_with=("jsonschema",),
+    by_bytes=("candidates",),
 )

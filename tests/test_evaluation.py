@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +216,8 @@ def test_long_prompts_end_their_episode(chat: ChatFormat) -> None:
     assert len(stopped) == 1
     assert stopped[0].score == 0.0
     assert summary([episode_item(e) for e in episodes]).truncated == pytest.approx(1 / 3)
+    cut = replace(episodes[0], truncated_turns=1, end=EpisodeEnd.DONE)
+    assert episode_item(cut).finish_reason is FinishReason.LENGTH
     none = run_episodes(TableEngine({}), chat, Retail(), tasks, PARAMS, 0, 1)
     assert [e.turns for e in none] == [0, 0, 0]
 
@@ -308,14 +311,9 @@ def test_reward_agreement_counts_both_errors() -> None:
     assert reward_agreement(lambda s, a: True, verify, []).agreeing is None
 
 
-def test_a_row_without_its_answer_is_named_before_anything_is_sampled() -> None:
+def test_a_row_without_its_answer_is_named_before_anything_is_sampled(
+    random_engine: HFEngine, chat: ChatFormat
+) -> None:
     row = {"id": "q7", "question": "?", "options": ["a", "b"]}
     with pytest.raises(PivotRLError, match=r"mmlu_pro item q7.*answer"):
-        evaluate_benchmark(
-            None,
-            None,
-            BENCHMARKS["mmlu_pro"],
-            [row],
-            SamplingParams(max_tokens=1),
-            0,  # type: ignore[arg-type]
-        )
+        evaluate_benchmark(random_engine, chat, BENCHMARKS["mmlu_pro"], [row], PARAMS, 0)

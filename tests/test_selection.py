@@ -33,6 +33,7 @@ def candidate_row(name: str, split: str = "train", domain: str = "shop") -> dict
         "action_type": "text",
         "tool_names": [],
         "demonstration": "{}",
+        "accepted_actions": "[]",
     }
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
+import orjson
 import pytest
 from rich.console import Console
 
 from pivotrl.config import load_config
-from pivotrl.manifest import FileEntry, Manifest
+from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
-from pivotrl.types import PivotRLError
+from pivotrl.types import JSON, PivotRLError
+from tasks.extract import extract
+from tasks.ingest import ingest
 from tasks.sample import sample
 from tasks.select import select
 from tasks.session import Session, running
@@ -32,7 +36,7 @@ def body(work: Work) -> Produced:
 
 def failing(work: Work) -> Produced:
     (work.out / "half.txt").write_text("half")
-    raise PivotRLError("the disk is full")
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 STAGE = Stage(name="double", body=body, modules=("pivotrl.types",))
@@ -102,22 +106,39 @@ def test_a_dry_session_runs_nothing_and_says_what_would_run(session: Session) ->
     assert len(runs) == 1
 
 
-def test_an_edited_alternative_is_judged_again_and_not_sampled_again(tmp_path: Path) -> None:
-    config = load_config(ROOT / "configs/mini.toml")
+@pytest.mark.parametrize(
+    "edited",
+    [
+        {"accepted_actions": {"1": [{"role": "assistant", "content": "Sure."}]}},
+        {"domain": "airline"},
+    ],
+)
+def test_what_only_a_verdict_depends_on_is_judged_again_and_not_sampled_again(
+    session: Session, edited: dict[str, JSON]
+) -> None:
     policy = PolicyFiles(weights="w", tokenizer="t", template="c")
+    talk = [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Hello."}]
+    file = session.home / "rows.jsonl"
 
-    def keys(sha256: str) -> dict[str, str]:
-        entry = FileEntry(path="c", table="candidates", sha256=sha256, content="the same ids")
-        candidates = Manifest(kind="extract", key="e", parts={}, files=(entry,))
+    def keys(row: dict[str, JSON]) -> dict[str, str]:
+        file.write_bytes(orjson.dumps(row))
+        config = load_config(ROOT / "configs/mini.toml", [f"data.trajectories={file}"])
+        session.dry = False
+        trajectories = ingest(config)
+        candidates = extract(config, trajectories)
+        assert trajectories is not None and candidates is not None
         made = Manifest(kind="any", key="m", parts={})
-        quiet = Session(home=tmp_path, console=Console(file=StringIO()), dry=True)
-        with running(quiet):
-            sample(config, tmp_path, policy, made, candidates, entry, "sample")
-            verify(config, tmp_path, policy, made, candidates, made, entry, "verify")
-            select(config, candidates, [made], "p")
-            train(config, 0, tmp_path, policy, policy, made, candidates, made)
-        return {record.stage: record.key for record in quiet.records}
+        session.dry = True
+        session.records.clear()
+        where = session.home
+        shard = next(entry for entry in candidates.files if entry.table == "candidates")
+        sample(config, where, policy, trajectories, candidates, shard, "sample")
+        verify(config, where, policy, trajectories, candidates, made, shard, "verify")
+        select(config, candidates, [made], "p")
+        train(config, 0, where, policy, policy, trajectories, candidates, made)
+        return {record.stage: record.key for record in session.records}
 
-    before, after = keys("a"), keys("b")
+    before = keys({"messages": talk, "domain": "retail"})
+    after = keys({"messages": talk, "domain": "retail"} | edited)
     same = {stage for stage in before if before[stage] == after[stage]}
     assert len(before) == 4 and same == {"sample"}

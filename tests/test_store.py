@@ -48,6 +48,7 @@ def candidate(name: str = "c", **changes: Any) -> dict[str, Any]:
         "action_type": "tool_call",
         "tool_names": ["find"],
         "demonstration": "{}",
+        "accepted_actions": "[]",
     } | changes
 
 
@@ -320,6 +321,15 @@ def test_selected_is_of_the_selection_merged_last(store: Store, tmp_path: Path) 
         store.merge("pivots", [shard(tmp_path, f"p{number}", "pivots", [pivot])])
         ask = "SELECT candidate_id FROM pivot_stats WHERE selected"
         assert values(store, ask) == [(kept,)]
+
+
+def test_every_turn_of_a_bad_row_stays_in_quarantine(store: Store, tmp_path: Path) -> None:
+    rows = [
+        {"source_file": "f", "source_row": 1, "reason": "prompt too long", "remedy": "r",
+         "excerpt": turn}
+        for turn in ("a", "b", "c")
+    ]  # fmt: skip
+    assert store.merge("quarantine", [shard(tmp_path, "q", "quarantine", rows)]) == 3
 
 
 def test_training_signal_and_stale_pivots(store: Store, tmp_path: Path) -> None:

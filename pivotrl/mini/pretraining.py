@@ -66,39 +66,34 @@ def pretrain(
     """
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     with tempfile.TemporaryDirectory() as folder:
-        job = (workers, f"file://{folder}/store", model, corpus, settings, seed)
-        others = torch.multiprocessing.spawn(_other_worker, job, workers - 1, join=False)
-        _work(0, *job, on_step)
+        job = _Job(workers, f"file://{folder}/store", corpus, settings, seed)
+        others = torch.multiprocessing.spawn(_other_worker, (model, job), workers - 1, join=False)
+        _work(0, model, job, on_step)
         while not others.join():
             pass
 
 
-def _other_worker(
-    index: int,
-    workers: int,
-    store: str,
-    model: Any,
-    corpus: Corpus,
-    settings: PretrainingSettings,
-    seed: int,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What all workers are told."""
+
+    workers: int
+    store: str
+    corpus: Corpus
+    settings: PretrainingSettings
+    seed: int
+
+
+def _other_worker(index: int, model: Any, job: _Job) -> None:
     own = copy.deepcopy(model)  # what came in is in memory shared with the first worker
-    _work(index + 1, workers, store, own, corpus, settings, seed, lambda *_: None)
+    _work(index + 1, own, job, lambda *_: None)
 
 
-def _work(
-    rank: int,
-    workers: int,
-    store: str,
-    model: Any,
-    corpus: Corpus,
-    settings: PretrainingSettings,
-    seed: int,
-    on_step: Callable[[int, int, float], None],
-) -> None:
+def _work(rank: int, model: Any, job: _Job, on_step: Callable[[int, int, float], None]) -> None:
+    corpus, settings, workers = job.corpus, job.settings, job.workers
     torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=workers)
-    rng = np.random.default_rng((seed, rank))
+    distributed.init_process_group("gloo", init_method=job.store, rank=rank, world_size=workers)
+    rng = np.random.default_rng((job.seed, rank))
     prefix = torch.from_numpy(corpus.prefix)
     per_step = settings.documents_per_step
     steps = len(corpus.documents) // per_step

@@ -40,6 +40,7 @@ CREATE TABLE candidates (
     action_type   VARCHAR,
     tool_names    VARCHAR[],
     demonstration VARCHAR,
+    accepted_actions VARCHAR,
     shard         VARCHAR
 );
 COMMENT ON TABLE candidates IS 'One assistant turn: a decision (s, a*), held by reference to its trajectory.';
@@ -53,6 +54,7 @@ COMMENT ON COLUMN candidates.split_group IS 'Hash of the task, else of system pr
 COMMENT ON COLUMN candidates.action_type IS 'text or tool_call.';
 COMMENT ON COLUMN candidates.tool_names IS 'Tools that the demonstration calls, in order.';
 COMMENT ON COLUMN candidates.demonstration IS 'JSON: the assistant message a*.';
+COMMENT ON COLUMN candidates.accepted_actions IS 'JSON: messages that the row says are right there too.';
 COMMENT ON COLUMN candidates.shard IS 'SHA-256 of the shard that the row came from.';
 
 CREATE TABLE occurrences (

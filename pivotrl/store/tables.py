@@ -51,6 +51,7 @@ class Candidates(Rows):
     action_type: str = pa.Field(isin=["text", "tool_call"])
     tool_names: pl.List = pa.Field(dtype_kwargs={"inner": pl.String})
     demonstration: str
+    accepted_actions: str
 
 
 class Occurrences(Rows):

@@ -1,7 +1,7 @@
 """Dense practice of what the skills are made of: it teaches a small model in few tokens.
 
 A drill asks for many small things at once, so that most of its tokens are the assistant's. Only
-training has drills. This module must never know a benchmark's prompt form.
+training has drills. This module must never know how often drills are shown.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from pivotrl.types import Message, Role
 
 FACT_LEVELS = (8, 4, 1, 0.05)
 """How often facts of each level are told."""
-
-
 PAIRS = ("{} {}", "{}: {}", '{{"product": "{}", "order_id": "{}"}}')
 """How recall writes a pair."""
 
