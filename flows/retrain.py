@@ -162,6 +162,7 @@ def profile(
     made = [manifest for manifest in rollouts if manifest is not None]
     without = sum(manifest.counts["without_prompt"] for manifest in made)
     if without and not any(manifest.counts["rollouts"] for manifest in made):
+        merge("turns without a prompt", *made)
         raise PivotRLError(
             f"none of {without} candidates has a prompt: longer than the model's context less "
             f"profile.max_tokens = {config.profile.max_tokens}, or refused by its chat template; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -36,17 +37,31 @@ def check(config: Config) -> None:
 
 def dry(config: Config) -> None:
     """Prints, stage by stage, what is cached and which part of the key changed where not."""
+    folder = _made_home()
+    check(config)
     from flows.retrain import retrain
 
-    check(config)
     console = Console()
-    session = Session(home=home(), console=console, dry=True)
+    session = Session(home=folder, console=console, dry=True)
     with running(session):
         retrain.fn(config, "dry run")
     for record in session.records:
         console.print(_line(record), highlight=False)
     missing = sum(not record.cached for record in session.records)
     console.print(f"{missing} of {len(session.records)} stages would run; later ones follow")
+
+
+def _made_home() -> Path:
+    """The home with its folders, which Prefect wants to find when it is imported."""
+    folder = home()
+    try:
+        for name in ("prefect", "results", "work"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PivotRLError(
+            f"{folder}: cannot be written: {error.strerror} (PIVOTRL_HOME)"
+        ) from None
+    return folder
 
 
 def _line(record: StageRecord) -> str:
@@ -56,15 +71,8 @@ def _line(record: StageRecord) -> str:
 
 def real(config: Config, command: str) -> None:
     """Runs the flow and prints what to type next. Ctrl-C exits 130 and says how to go on."""
+    folder = _made_home()
     check(config)
-    folder = home()
-    try:
-        for name in ("prefect", "results", "work"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PivotRLError(
-            f"{folder}: cannot be written: {error.strerror} (PIVOTRL_HOME)"
-        ) from None
     from flows import processes
     from flows.retrain import retrain, run_name
     from tasks.report import store_run

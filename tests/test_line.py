@@ -220,6 +220,9 @@ def test_bad_input_gets_one_line_with_the_remedy(name: str, data: Path, tmp_path
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Traceback" not in done.stdout + done.stderr
+    if name == "context":
+        why = rows(tmp_path / "home", "select distinct reason from quarantine")
+        assert why == [{"reason": "prompt too long"}]  # where the message sends one
     assert not list((tmp_path / "home").glob("checkpoints/*"))
 
 
