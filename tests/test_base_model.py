@@ -25,6 +25,7 @@ from pivotrl.mini.pretraining import (
     orthogonalised,
     pretrain,
 )
+from pivotrl.mini.wiring import wire_induction
 from pivotrl.types import Action, ConfigError, Message, Role, ToolCall, action_of
 
 SHIPPED = Path(pivotrl.mini.__file__).parent / "model"
@@ -153,6 +154,21 @@ def test_forward_with_a_shared_prefix_is_the_model_itself() -> None:
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
 
 
+def test_wired_model_looks_back_and_finds_the_place_to_copy_from() -> None:
+    torch.manual_seed(0)
+    model = new_model(300, shipped_tokenizer())
+    wire_induction(model)
+    model.set_attn_implementation("eager")
+    ids = torch.randperm(300)[:40].repeat(2)[None]
+    with torch.no_grad():
+        back, copying, *_ = model.eval()(ids, output_attentions=True).attentions
+    at = torch.arange(40, 79)
+    for head in range(4):
+        assert (back[0, head, at].argmax(-1) == at - head - 1).all()
+    # The place to copy from is the one behind the earlier same token; by chance 1 in 60 hits it.
+    assert (copying[0, 0, at].argmax(-1) == at - 39).float().mean() > 0.3
+
+
 def test_muon_makes_updates_nearly_orthogonal() -> None:
     torch.manual_seed(0)
     for shape in ((2, 16, 48), (2, 48, 16)):
@@ -181,7 +197,7 @@ def test_two_workers_take_the_steps_of_one() -> None:
         return found
 
     one, two = losses(1), losses(2)
-    assert len(one) == 2 and one == pytest.approx(two, rel=1e-4)
+    assert len(one) == 3 and one == pytest.approx(two, rel=1e-4)
 
 
 def test_shipped_model_is_what_its_hashes_say() -> None:

@@ -40,12 +40,15 @@ RIGHT: dict[str, float] = {
 
 
 def noisy_episode(
-    rng: random.Random, skill: float = 0.0, horizon: int | None = None
+    rng: random.Random, skill: float = 0.0, horizon: int | None = None, order_first: float = 0.25
 ) -> EnvironmentState:
-    """A finished episode on a fresh task of the train split."""
+    """A finished episode on a fresh task of the train split.
+
+    `order_first`: the share of episodes that look the order up before the user.
+    """
     environment = Retail()
     state = environment.reset(next(task_stream(rng, "train", horizon)))
-    order = ORDER_FIRST if rng.random() < 0.25 else PLAIN_ORDER
+    order = ORDER_FIRST if rng.random() < order_first else PLAIN_ORDER
     while not state.done:
         state = environment.step(state, noisy_action(state, rng, skill, order))
     return state

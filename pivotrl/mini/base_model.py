@@ -18,7 +18,7 @@ import orjson
 
 from pivotrl.types import JSON, ConfigError
 
-DOCUMENTS = 74_000
+DOCUMENTS = 42_000
 VOCABULARY = 2048
 TOKENIZER_DOCUMENTS = 4000
 ARCHITECTURE: dict[str, JSON] = {
@@ -29,7 +29,7 @@ ARCHITECTURE: dict[str, JSON] = {
     "head_dim": 32,
     "intermediate_size": 384,
     "tie_word_embeddings": True,
-    "rope_theta": 10_000.0,
+    "rope_theta": 1_000_000.0,
 }
 WEIGHTS_FILE = "model.safetensors"
 
@@ -39,8 +39,8 @@ def build(
 ) -> dict[str, JSON]:
     """Train and write the model folder `out`, which must not exist; returns `hashes.json`.
 
-    `start`, a folder that an earlier call made, goes on in a second pass at half the learning rate;
-    its tokenizer stays.
+    `start`, a folder that an earlier call made, goes on in a second pass (`make_documents`'s
+    review, a learning rate that falls from the first step); its tokenizer stays.
     """
     if out.exists():
         raise ConfigError(f"{out} exists; give --out a new folder")
@@ -52,8 +52,10 @@ def build(
     from pivotrl.mini.corpus import SINGLE_TOKENS, encode, make_documents, render, text_hash
     from pivotrl.mini.pretraining import PretrainingSettings, pretrain
     from pivotrl.mini.tokenizer import train_tokenizer
+    from pivotrl.mini.wiring import wire_induction
 
     torch.manual_seed(seed)
+    torch.set_num_threads(workers)  # the wiring's last bits depend on it
     began = time.monotonic()
     rows = make_documents(documents, seed, review=start is not None)
     texts = render(rows)
@@ -70,9 +72,9 @@ def build(
     settings = PretrainingSettings()
     if start:
         model.load_state_dict(load_file(start / WEIGHTS_FILE), strict=False)  # the head is tied
-        settings = replace(
-            settings, muon_lr=settings.muon_lr / 2, adam_lr=settings.adam_lr / 2, decay_share=1.0
-        )
+        settings = replace(settings, decay_share=1.0)
+    else:
+        wire_induction(model)
     print(f"model: {sum(p.numel() for p in model.parameters())} parameters, {workers} workers")
     with TrainingProgress(tokens) as progress:
         pretrain(model, corpus, settings, seed, workers, progress.on_step)

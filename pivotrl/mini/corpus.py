@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SINGLE_TOKENS: tuple[str, ...] = tuple(dict.fromkeys((*RETAIL_TOKENS, *skills.SINGLE_TOKENS)))
 RECALL_WORDS = (*SINGLE_TOKENS, *"0123456789ABCDEFGHIJabkmnxyz")
 WEIGHTS: dict[str, float] = {
-    "retail": 4,
+    "retail": 5,
     "ifbench": 1,
     "aime25": 1,
     "math500": 1,
@@ -37,16 +37,27 @@ WEIGHTS: dict[str, float] = {
     "mmlu_pro": 1,
     "mmlu_prox": 1,
     "wmt24pp": 1,
-    "drill": 2,
+    "drill": 1.5,
 }
 """Relative frequency of documents."""
-REVIEW_WEIGHTS: dict[str, float] = {"retail": 7, "mmlu_pro": 1.5, "mmlu_prox": 1.5}
-"""What the second pass shows more often."""
-RECALL_START = 0.12
+REVIEW_WEIGHTS: dict[str, float] = {
+    "retail": 5,
+    "ifbench": 1,
+    "aime25": 2,
+    "math500": 2,
+    "livecodebench": 0.4,
+    "scicode": 0.4,
+    "mmlu_pro": 0.4,
+    "mmlu_prox": 0.4,
+    "wmt24pp": 0.7,
+    "drill": 4,
+}
+"""The second pass's: more sums, which are learned last, and less of what is learned by then."""
+RECALL_START = 0.05
 """The first documents are recall of pairs alone: it makes the model learn to copy, early."""
-DRILL_START = 0.2
+DRILL_START = 0.12
 """Then drills of all kinds, up to this share of the documents."""
-AGENT_SKILL = 0.2
+AGENT_SKILL = 0.1
 """How much surer the noisy agent is than by its own defaults, from 0 to 1."""
 LONG_SHARE = 0.06
 """Share of episodes with 3 to 5 requests, so that long conversations are in range."""
@@ -81,11 +92,13 @@ class Corpus:
 def make_documents(n: int, seed: int, review: bool = False) -> list[Document]:
     """`n` documents in random order; a pure function of its arguments.
 
-    `review`: for a second pass, with `REVIEW_WEIGHTS` and no drills at the start.
+    `review`: for a second pass, with `REVIEW_WEIGHTS`, no drills at the start, and as many
+    episodes that look the order up first as others.
     """
     rng = random.Random(seed_of("pretraining", seed))
-    weights = WEIGHTS | (REVIEW_WEIGHTS if review else {})
+    weights = REVIEW_WEIGHTS if review else WEIGHTS
     recalls, drills = (0.0, 0.0) if review else (RECALL_START * n, DRILL_START * n)
+    copying_later, sums, order_first = (0.0, 20.0, 0.5) if review else (0.3, 4.0, 0.25)
     names = rng.choices(list(weights), list(weights.values()), k=n)
     rows = {
         name: iter(skills.generate(name, names.count(name), seed_of(seed, name), "train"))
@@ -94,12 +107,12 @@ def make_documents(n: int, seed: int, review: bool = False) -> list[Document]:
     documents = []
     for i, name in enumerate(names):
         if i < drills or name == "drill":
-            copying = 1.0 if i < recalls else 0.3
-            messages = drill(rng, RECALL_WORDS, copying)
+            copying = 1.0 if i < recalls else copying_later
+            messages = drill(rng, RECALL_WORDS, copying, sums)
             documents.append(Document(name="drill", messages=messages))
         elif name == "retail":
             horizon = rng.randint(3, 5) if rng.random() < LONG_SHARE else None
-            messages = noisy_episode(rng, AGENT_SKILL, horizon).messages
+            messages = noisy_episode(rng, AGENT_SKILL, horizon, order_first).messages
             documents.append(Document(name=name, messages=messages))
         else:
             messages = skills.conversation(name, next(rows[name]))

@@ -28,7 +28,7 @@ BATCH_TOKENS = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainingSettings:
-    documents_per_step: int = 24
+    documents_per_step: int = 16
     prompt_weight: float = 0.1
     """Weight in the loss of tokens that the assistant did not write."""
     prompt_share: float = 0.25

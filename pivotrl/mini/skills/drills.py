@@ -12,7 +12,7 @@ from random import Random
 from pivotrl.benchmarks.mmlu_pro import LETTERS
 from pivotrl.mini.skills.arithmetic import remainder_steps
 from pivotrl.mini.skills.instructions import WORDS
-from pivotrl.mini.skills.knowledge import FACTS, RELATIONS, locate, sentence
+from pivotrl.mini.skills.knowledge import FACTS, RELATIONS, sentence
 from pivotrl.types import Message, Role
 
 FACT_LEVELS = (8, 4, 1, 0.05)
@@ -21,10 +21,15 @@ PAIRS = ("{} {}", "{}: {}", '{{"product": "{}", "order_id": "{}"}}')
 """How recall writes a pair."""
 
 
-def drill(random: Random, words: Sequence[str], copying: float) -> tuple[Message, ...]:
-    """A question and its answer; `words` are what recall practises, in that share of the drills."""
+def drill(
+    random: Random, words: Sequence[str], copying: float, sums: float = 4.0
+) -> tuple[Message, ...]:
+    """A question and its answer; `words` are what recall practises, in that share of the drills.
+
+    `sums` is how often the others are sums, beside 3 for options, 3 for facts, 1 for the alphabet.
+    """
     kinds = (_sums, _choice, _facts, _alphabet)
-    (make,) = random.choices(kinds, (4, 3, 3, 1))
+    (make,) = random.choices(kinds, (sums, 3, 3, 1))
     recalls = random.random() < copying
     question, answer = _recall(random, words) if recalls else make(random)
     return (
@@ -34,12 +39,13 @@ def drill(random: Random, words: Sequence[str], copying: float) -> tuple[Message
 
 
 def _recall(random: Random, words: Sequence[str]) -> tuple[str, str]:
-    """Random pairs of words, said again in another order: the model learns to copy."""
+    """Random pairs of words, said again, half the time in another order: it teaches to copy."""
     chosen = random.sample(words, 2 * random.randint(2, 8))
     form = random.choice(PAIRS)
     pairs = [form.format(a, b) for a, b in zip(chosen[::2], chosen[1::2], strict=True)]
     question = "\n".join(pairs)
-    random.shuffle(pairs)
+    if random.random() < 0.5:
+        random.shuffle(pairs)
     return question, "\n".join(pairs)
 
 
@@ -62,14 +68,14 @@ def _sums(random: Random) -> tuple[str, str]:
 
 
 def _choice(random: Random) -> tuple[str, str]:
-    """Options and a value, whose letter is told as `knowledge.locate` does."""
+    """Options and some of their values, each with its letter."""
     values = RELATIONS[random.choice(tuple(RELATIONS))]
     options = random.sample(values, random.randint(2, len(values)))
-    value, mark = random.choice(options[:-1]), random.choice(").")
-    letter = LETTERS[options.index(value)]
+    mark = random.choice(").")
+    asked = random.choices(options, k=random.randint(3, 6))
     question = "\n".join(f"{a}{mark} {option}" for a, option in zip(LETTERS, options, strict=False))
-    closing = f"Answer: {letter}" if mark == ")" else f"({letter})"
-    return f"{question}\n{value}.", f"{locate(options, value, mark)}\n{closing}"
+    answers = [f"{value} ({LETTERS[options.index(value)]})." for value in asked]
+    return f"{question}\n{' '.join(asked)}", "\n".join(answers)
 
 
 def _facts(random: Random) -> tuple[str, str]:
@@ -78,7 +84,7 @@ def _facts(random: Random) -> tuple[str, str]:
     facts = [random.choice(FACTS[level]) for level in levels]
     question = [language, *(f"{place} {relation}" for place, relation in facts)]
     answer = [sentence(language, place, relation) for place, relation in facts]
-    return "\n".join(question), "\n".join(answer)
+    return "\n".join(question), ".\n".join(answer) + "."
 
 
 def _alphabet(random: Random) -> tuple[str, str]:

@@ -7,7 +7,6 @@ module must never know how answers are scored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from random import Random
 
 from pivotrl.benchmarks.mmlu_pro import LETTERS
@@ -78,9 +77,9 @@ _WORDS: dict[str, dict[str, str]] = {
     },
 }
 _FORMS: dict[str, tuple[str, str]] = {
-    "de": ("{relation} von {place} ist:", "{relation} von {place} ist {value}."),
-    "es": ("{relation} de {place} es:", "{relation} de {place} es {value}."),
-    "fr": ("{relation} de {place} est :", "{relation} de {place} est {value}."),
+    "de": ("{relation} von {place} ist:", "{relation} von {place} ist {value}"),
+    "es": ("{relation} de {place} es:", "{relation} de {place} es {value}"),
+    "fr": ("{relation} de {place} est :", "{relation} de {place} est {value}"),
 }
 
 
@@ -101,32 +100,23 @@ FACTS: dict[int, tuple[tuple[str, str], ...]] = {
 
 
 def sentence(language: str, place: str, relation: str) -> str:
-    """The fact in words."""
+    """The fact in words, without a full stop."""
     value = value_of(place, relation)
     if language == "en":
-        return f"The {relation} of {place} is {value}."
+        return f"The {relation} of {place} is {value}"
     words = _WORDS[language][relation]
     return _FORMS[language][1].format(relation=words, place=place, value=value)
 
 
-def locate(options: Sequence[str], value: str, mark: str) -> str:
-    """The value and the letter that follows it, as the options have them.
-
-    A small model copies what follows a word long before it finds what precedes it; the answer is
-    the letter before that one. So the right option is never the last.
-    """
-    return f"{value}\n{LETTERS[options.index(value) + 1]}{mark}"
-
-
 def mmlu_pro(random: Random, level: int) -> dict[str, JSON]:
     place, relation = random.choice(FACTS[level])
-    row, value = _choices(random, place, relation), value_of(place, relation)
+    row = _choices(random, place, relation)
     question = random.choice(
         (f"What is the {relation} of {place}?", f"Which of these is the {relation} of {place}?")
     )
     return row | {
         "question": question,
-        "reference": f"{sentence('en', place, relation)}\n{locate(row['options'], value, ')')}\n"
+        "reference": f"{sentence('en', place, relation)} ({row['answer']}).\n"
         f"Answer: {row['answer']}",
     }
 
@@ -134,14 +124,13 @@ def mmlu_pro(random: Random, level: int) -> dict[str, JSON]:
 def mmlu_prox(random: Random, level: int) -> dict[str, JSON]:
     place, relation = random.choice(FACTS[level])
     code = random.choice(tuple(_WORDS))
-    row, value = _choices(random, place, relation), value_of(place, relation)
+    row = _choices(random, place, relation)
     question = _FORMS[code][0].format(relation=_WORDS[code][relation], place=place)
     closing = LANGUAGES[code].answer.format(row["answer"])
     return row | {
         "language": code,
         "question": question,
-        "reference": f"{sentence(code, place, relation)}\n{locate(row['options'], value, '.')}\n"
-        f"{closing}",
+        "reference": f"{sentence(code, place, relation)} ({row['answer']}).\n{closing}",
     }
 
 
@@ -150,8 +139,7 @@ def _choices(random: Random, place: str, relation: str) -> dict[str, JSON]:
     others = [other for other in RELATIONS[relation] if other != value]
     count = min(random.randint(3, 10), random.randint(3, 10))  # long lists are learned from short
     options = [*random.sample(others, count - 1), value]
-    while options[-1] == value:
-        random.shuffle(options)
+    random.shuffle(options)
     index = options.index(value)
     return {
         "options": options,
