@@ -20,8 +20,8 @@ def check(config: Config) -> None:
     """Raises ConfigError for what can be told before anything starts: files, model, names."""
     from pivotrl.environments import live_domain
     from pivotrl.policies import identify
+    from pivotrl.selection import check_rule
     from pivotrl.suites import suites
-    from tasks.select import check_rule
 
     for file in (*config.data.trajectories, config.data.tools):
         if file is not None and not file.is_file():
@@ -32,13 +32,13 @@ def check(config: Config) -> None:
     if config.evaluate.environment is not None:
         live_domain(config.evaluate.environment)
     suites(config)
-    check_rule(config)
+    check_rule(config.select.rule)
 
 
 def dry(config: Config) -> None:
     """Prints, stage by stage, what is cached and which part of the key changed where not."""
-    folder = _made_home()
     check(config)
+    folder = _made_home()
     from flows.retrain import retrain
 
     console = Console()
@@ -71,8 +71,8 @@ def _line(record: StageRecord) -> str:
 
 def real(config: Config, command: str) -> None:
     """Runs the flow and prints what to type next. Ctrl-C exits 130 and says how to go on."""
-    folder = _made_home()
     check(config)
+    folder = _made_home()
     from flows import processes
     from flows.retrain import retrain, run_name
     from tasks.report import store_run

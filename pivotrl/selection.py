@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 
 from pivotrl.profiling import profile_sql
 from pivotrl.store.connection import one_line
+from pivotrl.store.shards import write_shard
 from pivotrl.types import JSON, ConfigError, PivotRLError, Split
 
 RULE = "variance > 0 AND mean < lambda_diff"
@@ -92,6 +94,15 @@ def select(
     finally:
         database.close()
     return SelectionResult(rule=condition, pivots=pivots, domains=domains)
+
+
+def check_rule(rule: str | None) -> None:
+    """Raises ConfigError, before anything is sampled, for a condition that SQL refuses."""
+    with TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{table}.parquet" for table in ("verdicts", "candidates")]
+        for file in files:
+            write_shard(file, file.stem, [])
+        select(files[:1], files[1:], lambda_diff=1.0, rule=rule, minimum_samples=1)
 
 
 def _load(

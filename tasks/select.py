@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from prefect.artifacts import create_table_artifact
 
@@ -26,19 +24,6 @@ def select(
         | {f"verdicts {number}": manifest for number, manifest in enumerate(verdicts)},
         extra={"name": config.run.name},
     )
-
-
-def check_rule(config: Config) -> None:
-    """Raises ConfigError, before anything is sampled, for a condition that SQL refuses."""
-    from pivotrl.selection import select as select_pivots
-
-    with TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{table}.parquet" for table in ("verdicts", "candidates")]
-        for file in files:
-            write_shard(file, file.stem, [])
-        select_pivots(
-            files[:1], files[1:], lambda_diff=1.0, rule=config.select.rule, minimum_samples=1
-        )
 
 
 def show_selection(config: Config, selection: Manifest) -> None:

@@ -29,7 +29,9 @@ SMALL = (
 
 
 def environment(home: Path) -> dict[str, str]:
-    return os.environ | {"PIVOTRL_HOME": str(home), "COLUMNS": "160"}
+    # Without what importing `flows` in the tests' own process has set: as a user's shell has it.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return own | {"PIVOTRL_HOME": str(home), "COLUMNS": "160"}
 
 
 def command(*arguments: str) -> list[str]:

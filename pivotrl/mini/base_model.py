@@ -39,8 +39,8 @@ def build(
 ) -> dict[str, JSON]:
     """Train and write the model folder `out`, which must not exist; returns `hashes.json`.
 
-    `start`, a folder that an earlier call made, goes on in a second pass (`make_documents`'s
-    review, a learning rate that falls from the first step); its tokenizer stays.
+    `start`, a folder that an earlier call made, goes on in a second pass (`REVIEW`, at a learning
+    rate that falls from the first step); its tokenizer stays.
     """
     if out.exists():
         raise ConfigError(f"{out} exists; give --out a new folder")
@@ -49,7 +49,15 @@ def build(
     from transformers import PreTrainedTokenizerFast
     from transformers.utils import logging as transformers_logging
 
-    from pivotrl.mini.corpus import SINGLE_TOKENS, encode, make_documents, render, text_hash
+    from pivotrl.mini.corpus import (
+        FIRST,
+        REVIEW,
+        SINGLE_TOKENS,
+        encode,
+        make_documents,
+        render,
+        text_hash,
+    )
     from pivotrl.mini.pretraining import PretrainingSettings, pretrain
     from pivotrl.mini.tokenizer import train_tokenizer
     from pivotrl.mini.wiring import wire_induction
@@ -57,7 +65,7 @@ def build(
     torch.manual_seed(seed)
     torch.set_num_threads(workers)  # the wiring's last bits depend on it
     began = time.monotonic()
-    rows = make_documents(documents, seed, review=start is not None)
+    rows = make_documents(documents, seed, REVIEW if start else FIRST)
     texts = render(rows)
     data_sha256 = text_hash(texts)
     tokenizer: PreTrainedTokenizerFast = (

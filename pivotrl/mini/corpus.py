@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,36 +27,6 @@ if TYPE_CHECKING:
 
 SINGLE_TOKENS: tuple[str, ...] = tuple(dict.fromkeys((*RETAIL_TOKENS, *skills.SINGLE_TOKENS)))
 RECALL_WORDS = (*SINGLE_TOKENS, *"0123456789ABCDEFGHIJabkmnxyz")
-WEIGHTS: dict[str, float] = {
-    "retail": 5,
-    "ifbench": 1,
-    "aime25": 1,
-    "math500": 1,
-    "livecodebench": 1,
-    "scicode": 1,
-    "mmlu_pro": 1,
-    "mmlu_prox": 1,
-    "wmt24pp": 1,
-    "drill": 1.5,
-}
-"""Relative frequency of documents."""
-REVIEW_WEIGHTS: dict[str, float] = {
-    "retail": 5,
-    "ifbench": 1,
-    "aime25": 2,
-    "math500": 2,
-    "livecodebench": 0.4,
-    "scicode": 0.4,
-    "mmlu_pro": 0.4,
-    "mmlu_prox": 0.4,
-    "wmt24pp": 0.7,
-    "drill": 4,
-}
-"""The second pass's: more sums, which are learned last, and less of what is learned by then."""
-RECALL_START = 0.05
-"""The first documents are recall of pairs alone: it makes the model learn to copy, early."""
-DRILL_START = 0.12
-"""Then drills of all kinds, up to this share of the documents."""
 AGENT_SKILL = 0.1
 """How much surer the noisy agent is than by its own defaults, from 0 to 1."""
 LONG_SHARE = 0.06
@@ -64,9 +34,66 @@ LONG_SHARE = 0.06
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """What one pass of pretraining shows."""
+
+    weights: Mapping[str, float]
+    """Relative frequency of documents, by name."""
+    recall_start: float = 0.0
+    """The first documents, to this share, are recall of pairs alone: the model copies early."""
+    drill_start: float = 0.0
+    """Then drills of all kinds, up to this share of the documents."""
+    recall: float
+    """Share of recall in the later drills."""
+    sums: float
+    """Relative frequency of sums in the other drills, beside 3, 3 and 1 for the other kinds."""
+    order_first: float
+    """Share of episodes that look the order up before the user."""
+
+
+FIRST = Pass(
+    weights={
+        "retail": 5,
+        "ifbench": 1,
+        "aime25": 1,
+        "math500": 1,
+        "livecodebench": 1,
+        "scicode": 1,
+        "mmlu_pro": 1,
+        "mmlu_prox": 1,
+        "wmt24pp": 1,
+        "drill": 1.5,
+    },
+    recall_start=0.05,
+    drill_start=0.12,
+    recall=0.3,
+    sums=4,
+    order_first=0.25,
+)
+REVIEW = Pass(
+    weights={
+        "retail": 5,
+        "ifbench": 1,
+        "aime25": 2,
+        "math500": 2,
+        "livecodebench": 0.4,
+        "scicode": 0.4,
+        "mmlu_pro": 0.4,
+        "mmlu_prox": 0.4,
+        "wmt24pp": 0.7,
+        "drill": 4,
+    },
+    recall=0.0,
+    sums=20,
+    order_first=0.5,
+)
+"""More sums, which are learned last, and less of what is learned by then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     name: str
-    """A key of `WEIGHTS`."""
+    """A key of `Pass.weights`."""
     messages: tuple[Message, ...]
 
 
@@ -89,30 +116,24 @@ class Corpus:
     documents: list[Tokens]
 
 
-def make_documents(n: int, seed: int, review: bool = False) -> list[Document]:
-    """`n` documents in random order; a pure function of its arguments.
-
-    `review`: for a second pass, with `REVIEW_WEIGHTS`, no drills at the start, and as many
-    episodes that look the order up first as others.
-    """
+def make_documents(n: int, seed: int, shown: Pass = FIRST) -> list[Document]:
+    """`n` documents in random order; a pure function of its arguments."""
     rng = random.Random(seed_of("pretraining", seed))
-    weights = REVIEW_WEIGHTS if review else WEIGHTS
-    recalls, drills = (0.0, 0.0) if review else (RECALL_START * n, DRILL_START * n)
-    copying_later, sums, order_first = (0.0, 20.0, 0.5) if review else (0.3, 4.0, 0.25)
-    names = rng.choices(list(weights), list(weights.values()), k=n)
+    recalls, drills = shown.recall_start * n, shown.drill_start * n
+    names = rng.choices(list(shown.weights), list(shown.weights.values()), k=n)
     rows = {
         name: iter(skills.generate(name, names.count(name), seed_of(seed, name), "train"))
-        for name in WEIGHTS.keys() - {"retail", "drill"}
+        for name in shown.weights.keys() - {"retail", "drill"}
     }
     documents = []
     for i, name in enumerate(names):
         if i < drills or name == "drill":
-            copying = 1.0 if i < recalls else copying_later
-            messages = drill(rng, RECALL_WORDS, copying, sums)
+            copying = 1.0 if i < recalls else shown.recall
+            messages = drill(rng, RECALL_WORDS, copying, shown.sums)
             documents.append(Document(name="drill", messages=messages))
         elif name == "retail":
             horizon = rng.randint(3, 5) if rng.random() < LONG_SHARE else None
-            messages = noisy_episode(rng, AGENT_SKILL, horizon, order_first).messages
+            messages = noisy_episode(rng, AGENT_SKILL, horizon, shown.order_first).messages
             documents.append(Document(name=name, messages=messages))
         else:
             messages = skills.conversation(name, next(rows[name]))

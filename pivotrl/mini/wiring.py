@@ -1,8 +1,8 @@
 """Where the miniature's pretraining starts: a random Qwen3 model that can already look back.
 
-A model of a million parameters needs millions of tokens before it copies (an induction circuit:
-Olsson et al. 2022). Weights set to the circuit's shape before the first step (mimetic
-initialisation: Trockman & Kolter 2023) make it copy after some 50 k tokens; nothing is frozen.
+Copying is done by an induction circuit (Olsson et al. 2022), which a small model finds late.
+Weights set to the circuit's shape before the first step (mimetic initialisation: Trockman & Kolter
+2023) let it copy early; nothing is frozen. `bench/wiring.py` measures both starts.
 This module must never know a corpus or a task.
 """
 

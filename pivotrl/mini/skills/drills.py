@@ -21,9 +21,7 @@ PAIRS = ("{} {}", "{}: {}", '{{"product": "{}", "order_id": "{}"}}')
 """How recall writes a pair."""
 
 
-def drill(
-    random: Random, words: Sequence[str], copying: float, sums: float = 4.0
-) -> tuple[Message, ...]:
+def drill(random: Random, words: Sequence[str], copying: float, sums: float) -> tuple[Message, ...]:
     """A question and its answer; `words` are what recall practises, in that share of the drills.
 
     `sums` is how often the others are sums, beside 3 for options, 3 for facts, 1 for the alphabet.
