@@ -69,6 +69,13 @@ def _line(record: StageRecord) -> str:
     return f"{state} {record.label:<28} {record.why}"
 
 
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Also where Prefect, interrupted before it has a task run, raises an error of its own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
 def real(config: Config, command: str) -> None:
     """Runs the flow and prints what to type next. Ctrl-C exits 130 and says how to go on."""
     check(config)
@@ -96,7 +103,9 @@ def real(config: Config, command: str) -> None:
                 ],
             )
             report = story(config, name)
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not _was_interrupted(error):
+            raise
         console.print(
             f"\nstopped; finished stages are kept. Go on with: [bold]{escape(command)}[/]"
         )

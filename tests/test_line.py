@@ -183,6 +183,31 @@ def test_control_c_ends_cleanly_and_says_how_to_go_on(data: Path, tmp_path: Path
     assert "Traceback" not in output
 
 
+def test_control_c_before_prefect_has_a_task_run_is_control_c_too(
+    data: Path, tmp_path: Path
+) -> None:
+    code = (
+        "import flows\n"
+        "from prefect import task_engine\n"
+        "def interrupted(**_): raise KeyboardInterrupt\n"
+        "task_engine._create_task_run_locally = interrupted\n"
+        "from flows.cli import main\n"
+        "main()"
+    )
+    (tmp_path / "prefect").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *small(data)],
+        env=environment(tmp_path),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 130, done.stdout + done.stderr
+    assert "Go on with" in done.stdout
+    assert done.stderr == ""
+
+
 BAD = {
     "no such file": (["data.trajectories=none.jsonl"], 2, "no such file"),
     "empty file": (["data.trajectories={tmp}/empty.jsonl"], 2, "empty"),
