@@ -24,9 +24,12 @@ def _body(work: Work) -> Produced:
     from pivotrl.trajectories import from_row
 
     shard_of: dict[str, int] = {}
+    shown: dict[str, str] = {}
     found = []
     for number, path in enumerate(work.files("trajectories", "trajectories")):
         for row in read_shard(path):
+            # Ids ignore the order of keys, prompts do not.
+            shown[row["trajectory_id"]] = digest([row["messages"], row["tools"]])
             for candidate in candidates.extract(
                 from_row(row), validation_share=work.settings["validation_share"]
             ):
@@ -42,7 +45,7 @@ def _body(work: Work) -> Produced:
         rows = [candidates.to_row(c) for c in unique if shard_of[c.id] == number]
         name = f"candidates-{number:05d}.parquet"
         write_shard(work.out / name, "candidates", rows)
-        content = digest([row["candidate_id"] for row in rows])
+        content = digest([[r["candidate_id"], shown[r["trajectory_id"]]] for r in rows])
         files.append((name, "candidates", len(rows), content))
     write_shard(work.out / "occurrences.parquet", "occurrences", [asdict(o) for o in occurrences])
     files.append(("occurrences.parquet", "occurrences", len(occurrences), None))

@@ -5,6 +5,7 @@ One run is shared; the tests look at what it left, run it again, change things, 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import signal
@@ -89,6 +90,33 @@ def test_the_store_holds_what_the_report_says(home: Path) -> None:
     (run,) = rows(home, "select name, state, seconds from runs")
     assert run["state"] == "trained"
     assert run["seconds"] > 0
+    (promotion,) = rows(
+        home, "select * from promotions join train_steps using (training_id) limit 1"
+    )
+    assert (promotion["model"], promotion["alias"]) == ("pivotrl-mini", "challenger")
+    assert promotion["version"] == made["model"]["version"]
+    assert not any((home / "work").iterdir())
+
+
+def test_prompts_are_what_the_live_domain_shows(home: Path, data: Path) -> None:
+    """Token for token, through files, store and shards: else a policy is profiled on other ids."""
+    from pivotrl.chat import ChatFormat
+    from pivotrl.environments.retail import TOOLS
+    from pivotrl.types import canonical, message_from_json
+
+    chat = ChatFormat.load(ROOT / "pivotrl/mini/model")
+    told = set()
+    for line in (data / "retail.jsonl").read_text().splitlines():
+        messages = json.loads(line)["messages"]
+        for message in messages:
+            for call in message.get("tool_calls", ()):
+                call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+        for turn, message in enumerate(messages):
+            if message["role"] == "assistant":
+                ids = chat.render([message_from_json(m) for m in messages[:turn]], TOOLS)
+                told.add(hashlib.sha256(canonical(ids)).hexdigest()[:16])
+    asked = {row["prompt_hash"] for row in rows(home, "select distinct prompt_hash from rollouts")}
+    assert asked and asked <= told
 
 
 def test_the_registered_model_loads_and_is_the_checkpoint(home: Path) -> None:
@@ -150,6 +178,24 @@ def test_editing_a_verifier_judges_again_and_samples_nothing(
     assert "code" in found["verify"]
     assert "sample" not in found
     assert "extract" not in found
+
+
+def test_a_stale_round_is_followed_by_one_that_profiles_anew(
+    home: Path, data: Path, tmp_path: Path
+) -> None:
+    twice = shutil.copytree(home, tmp_path / "twice")
+    sharper = ("train.steps=40", "train.stale_share=0.95", "train.learning_rate=2e-3")
+    pivotrl(twice, *small(data), *sharper, "train.rounds=2", "evaluate.benchmarks=[]")
+    samplings = [s for s in report(twice)["stages"] if s["stage"] == "sample"]
+    assert {s["cached"] for s in samplings} == {True, False}  # the first round's profile was known
+    found = rows(
+        twice,
+        "select p.policy from selections s join pivots p using (selection_id) "
+        "group by all order by min(s.policy)",
+    )
+    assert len(found) == 2
+    steps = rows(twice, "select round, count(distinct step) n from train_steps group by all")
+    assert {row["round"] for row in steps} >= {0, 1}
 
 
 def test_killed_while_sampling_and_while_training_it_ends_as_if_never_killed(

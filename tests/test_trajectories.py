@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import tracemalloc
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from pivotrl.trajectories import BadRow, from_row, read, read_tools, rows, to_row
 from pivotrl.trajectories.summary import summarise
-from pivotrl.types import ConfigError, PivotRLError, Role, Trajectory
+from pivotrl.types import ConfigError, PivotRLError, Role, Trajectory, tool_to_json
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real sample data is not here")
@@ -353,6 +354,17 @@ def test_rows_come_back_from_their_columns(
     trajectory = one(tmp_path_factory.mktemp("rows"), row)
     assert from_row(to_row(trajectory)) == trajectory
     assert to_row(trajectory)["turns"] == 2 + len(turns)
+
+
+def test_a_row_keeps_the_order_in_which_templates_render_keys(tmp_path: Path) -> None:
+    row = chat()
+    row["messages"][2]["tool_calls"][0]["function"]["arguments"] = '{"z": 1, "a": 2}'
+    row["tools"][0] = copy.deepcopy(TOOL)
+    row["tools"][0]["function"]["parameters"]["properties"] = {"z": {}, "a": {}, "id": {}}
+    trajectory = from_row(to_row(one(tmp_path, row)))
+    assert [*trajectory.messages[2].tool_calls[0].arguments] == ["z", "a"]
+    assert [*trajectory.tools[0].parameters["properties"]] == ["z", "a", "id"]
+    assert [*tool_to_json(trajectory.tools[0])["function"]] == ["name", "description", "parameters"]
 
 
 @real_data

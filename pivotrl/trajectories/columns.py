@@ -12,7 +12,6 @@ from pivotrl.types import (
     Role,
     ToolSpec,
     Trajectory,
-    canonical,
     message_from_json,
     message_to_json,
     tool_from_json,
@@ -21,7 +20,10 @@ from pivotrl.types import (
 
 
 def to_row(trajectory: Trajectory) -> dict[str, JSON]:
-    """The row; `turns` counts assistant messages, JSON columns are canonical text."""
+    """The row; `turns` counts assistant messages.
+
+    JSON columns keep the order of keys: templates render it, so it is part of what the model sees.
+    """
     messages = [message_to_json(m) for m in trajectory.messages]
     accepted = {
         str(turn): [message_to_json(m) for m in actions]
@@ -33,10 +35,10 @@ def to_row(trajectory: Trajectory) -> dict[str, JSON]:
         "task": trajectory.task,
         "reward": trajectory.reward,
         "turns": sum(m.role == Role.ASSISTANT for m in trajectory.messages),
-        "messages": canonical(messages).decode(),
-        "tools": canonical([tool_to_json(t) for t in trajectory.tools]).decode(),
+        "messages": orjson.dumps(messages).decode(),
+        "tools": orjson.dumps([tool_to_json(t) for t in trajectory.tools]).decode(),
         "tools_declared": trajectory.tools_declared,
-        "accepted_actions": canonical(accepted).decode(),
+        "accepted_actions": orjson.dumps(accepted).decode(),
         "source_file": trajectory.source_file,
         "source_row": trajectory.source_row,
     }
