@@ -40,10 +40,8 @@ ui: setup
 	@$(BIN)/pivotrl ui
 
 base-model: setup
-	@rm -rf build/base-first build/base-model
-	@$(BIN)/python -m pivotrl.mini.base_model --out build/base-first
-	@$(BIN)/python -m pivotrl.mini.base_model --out build/base-model --start build/base-first \
-	  --documents 18500 --seed 1
+	@rm -rf build/base-model
+	@$(BIN)/python -m pivotrl.mini.base_model --out build/base-model
 	@echo "to ship it: copy build/base-model over pivotrl/mini/model"
 
 clean:

@@ -37,8 +37,7 @@ ROOT = Path(__file__).parents[1]
 def recalls(n: int, seed: str, tokenizer: Any) -> Corpus:
     rng = random.Random(seed)
     rows = [
-        Document(name="drill", messages=drill(rng, RECALL_WORDS, copying=1.0, sums=0.0))
-        for _ in range(n)
+        Document(name="drill", messages=drill(rng, RECALL_WORDS, copying=1.0)) for _ in range(n)
     ]
     return encode([row.name for row in rows], render(rows), tokenizer)
 

@@ -13,10 +13,9 @@ from pivotrl.environments.retail_language import EXPERT_WORDINGS, PLAIN_WORDINGS
 from pivotrl.environments.retail_world import Retail, current, missing, written
 from pivotrl.types import Action, EnvironmentState, ToolCall
 
-EXPERT_ORDER = ("order", "user_id", "user", "reason", "product")
-"""The expert looks up the order before it asks who is there; the noisy policy does not."""
+LOOK_UP_ORDER = ("user_id", "user", "order", "product", "reason")
 OTHER_WAY = 0.15
-"""How often the demonstration takes another of the right ways, when `rng` is given."""
+"""How often an agent leaves that order for another of the right ways, when `rng` is given."""
 
 
 def expert_actions(state: EnvironmentState, rng: random.Random | None = None) -> list[Action]:
@@ -38,7 +37,7 @@ def expert_actions(state: EnvironmentState, rng: random.Random | None = None) ->
 def _right_ways(state: EnvironmentState) -> list[list[Action]]:
     """Groups of equivalent actions; each group meets another need."""
     needs = missing(state)
-    ready = [need for need in EXPERT_ORDER if need in needs and is_ready(state, need, needs)]
+    ready = [need for need in LOOK_UP_ORDER if need in needs and is_ready(state, need, needs)]
     if ready:
         return [look_up(state, need) for need in ready]
     resolution = current(state)

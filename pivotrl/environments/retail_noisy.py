@@ -10,14 +10,19 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from pivotrl.environments.retail_expert import call_action, is_ready, look_up, say
+from pivotrl.environments.retail_expert import (
+    LOOK_UP_ORDER,
+    OTHER_WAY,
+    call_action,
+    is_ready,
+    look_up,
+    say,
+)
 from pivotrl.environments.retail_language import FORGETFUL_WORDINGS, PLAIN_WORDINGS, REASONS
 from pivotrl.environments.retail_tasks import call_for, question_facts, task_stream
 from pivotrl.environments.retail_world import Retail, current, missing
 from pivotrl.types import Action, EnvironmentState, ToolCall
 
-PLAIN_ORDER = ("user_id", "user", "order", "product", "reason")
-ORDER_FIRST = ("order", "user_id", "user", "product", "reason")
 RIGHT: dict[str, float] = {
     "ask_reason": 0.3,
     "rule 1": 0.2,
@@ -40,26 +45,17 @@ RIGHT: dict[str, float] = {
 
 
 def noisy_episode(
-    rng: random.Random, skill: float = 0.0, horizon: int | None = None, order_first: float = 0.25
+    rng: random.Random, skill: float = 0.0, horizon: int | None = None
 ) -> EnvironmentState:
-    """A finished episode on a fresh task of the train split.
-
-    `order_first`: the share of episodes that look the order up before the user.
-    """
+    """A finished episode on a fresh task of the train split."""
     environment = Retail()
     state = environment.reset(next(task_stream(rng, "train", horizon)))
-    order = ORDER_FIRST if rng.random() < order_first else PLAIN_ORDER
     while not state.done:
-        state = environment.step(state, noisy_action(state, rng, skill, order))
+        state = environment.step(state, noisy_action(state, rng, skill))
     return state
 
 
-def noisy_action(
-    state: EnvironmentState,
-    rng: random.Random,
-    skill: float = 0.0,
-    look_up_order: tuple[str, ...] = PLAIN_ORDER,
-) -> Action:
+def noisy_action(state: EnvironmentState, rng: random.Random, skill: float = 0.0) -> Action:
     """The noisy policy's turn; `skill` in [0, 1] moves each decision from `RIGHT` to certainty."""
 
     def right(decision: str) -> bool:
@@ -67,9 +63,10 @@ def noisy_action(
         return rng.random() < chance + (1 - chance) * skill
 
     needs = missing(state)
-    ready = [n for n in look_up_order if n in needs and is_ready(state, n, needs)]
-    if ready and ready[0] != "reason":
-        return look_up(state, ready[0])[-1 - rng.randrange(2) if ready[0] == "user_id" else 0]
+    ready = [n for n in LOOK_UP_ORDER if n in needs and n != "reason" and is_ready(state, n, needs)]
+    if ready:
+        need = rng.choice(ready) if rng.random() < OTHER_WAY else ready[0]
+        return look_up(state, need)[-1 - rng.randrange(2) if need == "user_id" else 0]
     if state.world["wrote"] is not None:
         return _tell_write(state, rng, right)
     resolution = current(state)

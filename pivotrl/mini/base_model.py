@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import orjson
 
 from pivotrl.types import JSON, ConfigError
 
-DOCUMENTS = 42_000
+DOCUMENTS = 58_000
 VOCABULARY = 2048
 TOKENIZER_DOCUMENTS = 4000
 ARCHITECTURE: dict[str, JSON] = {
@@ -34,30 +33,14 @@ ARCHITECTURE: dict[str, JSON] = {
 WEIGHTS_FILE = "model.safetensors"
 
 
-def build(
-    out: Path, *, documents: int, seed: int, workers: int, start: Path | None = None
-) -> dict[str, JSON]:
-    """Train and write the model folder `out`, which must not exist; returns `hashes.json`.
-
-    `start`, a folder that an earlier call made, goes on in a second pass (`REVIEW`, at a learning
-    rate that falls from the first step); its tokenizer stays.
-    """
+def build(out: Path, *, documents: int, seed: int, workers: int) -> dict[str, JSON]:
+    """Train and write the model folder `out`, which must not exist; returns `hashes.json`."""
     if out.exists():
         raise ConfigError(f"{out} exists; give --out a new folder")
     import torch
-    from safetensors.torch import load_file
-    from transformers import PreTrainedTokenizerFast
     from transformers.utils import logging as transformers_logging
 
-    from pivotrl.mini.corpus import (
-        FIRST,
-        REVIEW,
-        SINGLE_TOKENS,
-        encode,
-        make_documents,
-        render,
-        text_hash,
-    )
+    from pivotrl.mini.corpus import SINGLE_TOKENS, encode, make_documents, render, text_hash
     from pivotrl.mini.pretraining import PretrainingSettings, pretrain
     from pivotrl.mini.tokenizer import train_tokenizer
     from pivotrl.mini.wiring import wire_induction
@@ -65,36 +48,25 @@ def build(
     torch.manual_seed(seed)
     torch.set_num_threads(workers)  # the wiring's last bits depend on it
     began = time.monotonic()
-    rows = make_documents(documents, seed, REVIEW if start else FIRST)
+    rows = make_documents(documents, seed)
     texts = render(rows)
     data_sha256 = text_hash(texts)
-    tokenizer: PreTrainedTokenizerFast = (
-        PreTrainedTokenizerFast.from_pretrained(start, local_files_only=True)
-        if start
-        else train_tokenizer(texts[-TOKENIZER_DOCUMENTS:], SINGLE_TOKENS, VOCABULARY)
-    )
+    tokenizer = train_tokenizer(texts[-TOKENIZER_DOCUMENTS:], SINGLE_TOKENS, VOCABULARY)
     corpus = encode([row.name for row in rows], texts, tokenizer)
     tokens = sum(len(document.ids) for document in corpus.documents)
     print(f"corpus: {documents} documents, {tokens} tokens, sha256 {data_sha256}", flush=True)
     model = new_model(len(tokenizer), tokenizer)
-    settings = PretrainingSettings()
-    if start:
-        model.load_state_dict(load_file(start / WEIGHTS_FILE), strict=False)  # the head is tied
-        settings = replace(settings, decay_share=1.0)
-    else:
-        wire_induction(model)
+    wire_induction(model)
     print(f"model: {sum(p.numel() for p in model.parameters())} parameters, {workers} workers")
     with TrainingProgress(tokens) as progress:
-        pretrain(model, corpus, settings, seed, workers, progress.on_step)
+        pretrain(model, corpus, PretrainingSettings(), seed, workers, progress.on_step)
     transformers_logging.disable_progress_bar()
     unfinished = out.with_name(out.name + ".unfinished")
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
     made = {
         "command": "python -m pivotrl.mini.base_model "
-        f"--out DIR --documents {documents} --seed {seed} --workers {workers}"
-        + (" --start FIRST" if start else ""),
-        "start": orjson.loads((start / "hashes.json").read_bytes()) if start else None,
+        f"--out DIR --documents {documents} --seed {seed} --workers {workers}",
         "seed": seed,
         "workers": workers,
         "documents": documents,
@@ -178,7 +150,6 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=DOCUMENTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--start", type=Path, help="go on from this folder: a second pass")
     options = parser.parse_args()
     # Read when torch is loaded: memory in huge pages (20 % faster).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -187,7 +158,6 @@ def main() -> None:
         documents=options.documents,
         seed=options.seed,
         workers=options.workers,
-        start=options.start,
     )
     print(f"{options.out}: weights sha256 {made['files'][WEIGHTS_FILE]}, {made['seconds']} s")
 

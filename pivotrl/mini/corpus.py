@@ -27,73 +27,35 @@ if TYPE_CHECKING:
 
 SINGLE_TOKENS: tuple[str, ...] = tuple(dict.fromkeys((*RETAIL_TOKENS, *skills.SINGLE_TOKENS)))
 RECALL_WORDS = (*SINGLE_TOKENS, *"0123456789ABCDEFGHIJabkmnxyz")
-AGENT_SKILL = 0.1
+WEIGHTS: Mapping[str, float] = {
+    "retail": 7,
+    "ifbench": 1,
+    "aime25": 1.5,
+    "math500": 1.5,
+    "livecodebench": 0.7,
+    "scicode": 0.7,
+    "mmlu_pro": 0.8,
+    "mmlu_prox": 0.8,
+    "wmt24pp": 1,
+    "drill": 4,
+}
+"""Relative frequency of documents, by name."""
+RECALL_START = 0.04
+"""The first documents, to this share, are recall of pairs alone: the model copies early."""
+DRILL_START = 0.1
+"""Then drills of all kinds, up to this share of the documents."""
+RECALL = 0.2
+"""Share of recall in the later drills."""
+AGENT_SKILL = 0.25
 """How much surer the noisy agent is than by its own defaults, from 0 to 1."""
 LONG_SHARE = 0.06
 """Share of episodes with 3 to 5 requests, so that long conversations are in range."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pass:
-    """What one pass of pretraining shows."""
-
-    weights: Mapping[str, float]
-    """Relative frequency of documents, by name."""
-    recall_start: float = 0.0
-    """The first documents, to this share, are recall of pairs alone: the model copies early."""
-    drill_start: float = 0.0
-    """Then drills of all kinds, up to this share of the documents."""
-    recall: float
-    """Share of recall in the later drills."""
-    sums: float
-    """Relative frequency of sums in the other drills, beside 3, 3 and 1 for the other kinds."""
-    order_first: float
-    """Share of episodes that look the order up before the user."""
-
-
-FIRST = Pass(
-    weights={
-        "retail": 5,
-        "ifbench": 1,
-        "aime25": 1,
-        "math500": 1,
-        "livecodebench": 1,
-        "scicode": 1,
-        "mmlu_pro": 1,
-        "mmlu_prox": 1,
-        "wmt24pp": 1,
-        "drill": 1.5,
-    },
-    recall_start=0.05,
-    drill_start=0.12,
-    recall=0.3,
-    sums=4,
-    order_first=0.25,
-)
-REVIEW = Pass(
-    weights={
-        "retail": 5,
-        "ifbench": 1,
-        "aime25": 2,
-        "math500": 2,
-        "livecodebench": 0.4,
-        "scicode": 0.4,
-        "mmlu_pro": 0.4,
-        "mmlu_prox": 0.4,
-        "wmt24pp": 0.7,
-        "drill": 4,
-    },
-    recall=0.0,
-    sums=20,
-    order_first=0.5,
-)
-"""More sums, which are learned last, and less of what is learned by then."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     name: str
-    """A key of `Pass.weights`."""
+    """A key of `WEIGHTS`."""
     messages: tuple[Message, ...]
 
 
@@ -116,24 +78,22 @@ class Corpus:
     documents: list[Tokens]
 
 
-def make_documents(n: int, seed: int, shown: Pass = FIRST) -> list[Document]:
+def make_documents(n: int, seed: int) -> list[Document]:
     """`n` documents in random order; a pure function of its arguments."""
     rng = random.Random(seed_of("pretraining", seed))
-    recalls, drills = shown.recall_start * n, shown.drill_start * n
-    names = rng.choices(list(shown.weights), list(shown.weights.values()), k=n)
+    names = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=n)
     rows = {
         name: iter(skills.generate(name, names.count(name), seed_of(seed, name), "train"))
-        for name in shown.weights.keys() - {"retail", "drill"}
+        for name in WEIGHTS.keys() - {"retail", "drill"}
     }
     documents = []
     for i, name in enumerate(names):
-        if i < drills or name == "drill":
-            copying = 1.0 if i < recalls else shown.recall
-            messages = drill(rng, RECALL_WORDS, copying, shown.sums)
+        if i < DRILL_START * n or name == "drill":
+            messages = drill(rng, RECALL_WORDS, 1.0 if i < RECALL_START * n else RECALL)
             documents.append(Document(name="drill", messages=messages))
         elif name == "retail":
             horizon = rng.randint(3, 5) if rng.random() < LONG_SHARE else None
-            messages = noisy_episode(rng, AGENT_SKILL, horizon, shown.order_first).messages
+            messages = noisy_episode(rng, AGENT_SKILL, horizon).messages
             documents.append(Document(name=name, messages=messages))
         else:
             messages = skills.conversation(name, next(rows[name]))

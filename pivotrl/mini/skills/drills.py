@@ -21,13 +21,9 @@ PAIRS = ("{} {}", "{}: {}", '{{"product": "{}", "order_id": "{}"}}')
 """How recall writes a pair."""
 
 
-def drill(random: Random, words: Sequence[str], copying: float, sums: float) -> tuple[Message, ...]:
-    """A question and its answer; `words` are what recall practises, in that share of the drills.
-
-    `sums` is how often the others are sums, beside 3 for options, 3 for facts, 1 for the alphabet.
-    """
-    kinds = (_sums, _choice, _facts, _alphabet)
-    (make,) = random.choices(kinds, (sums, 3, 3, 1))
+def drill(random: Random, words: Sequence[str], copying: float) -> tuple[Message, ...]:
+    """A question and its answer; `words` are what recall practises, in that share of the drills."""
+    (make,) = random.choices(tuple(KINDS), tuple(KINDS.values()))
     recalls = random.random() < copying
     question, answer = _recall(random, words) if recalls else make(random)
     return (
@@ -90,3 +86,7 @@ def _alphabet(random: Random) -> tuple[str, str]:
     start, length = random.randint(0, 14), random.randint(4, 6)
     chosen = [WORDS[2 * i + random.randint(0, 1)] for i in range(start, min(start + length, 20))]
     return f"alphabet {chosen[0]}", " ".join(chosen)
+
+
+KINDS = {_sums: 14, _choice: 4, _facts: 3, _alphabet: 1}
+"""Relative frequency of the drills beside recall; sums are learned last."""
