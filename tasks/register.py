@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ from prefect.cache_policies import NO_CACHE
 from pivotrl.comparison import ScoreRow
 from pivotrl.config import Config, flatten
 from pivotrl.manifest import Manifest
-from pivotrl.store.shards import read_shard
+from pivotrl.store import Store
+from pivotrl.store.shards import read_shard, write_shard
 from pivotrl.types import JSON, digest
 from tasks.session import current
 from tasks.train import checkpoint_of, metrics_by_step
@@ -92,6 +94,8 @@ def register(
             "alias": config.register_.alias,
         },
     )
+    if registered.version:
+        _store_promotion(home, config, registered.version, tags["policy"], checkpoint.key, name)
     create_link_artifact(
         key="model",
         link=f"http://127.0.0.1:5000/#/models/{config.register_.model}/versions/{registered.version}",
@@ -99,6 +103,26 @@ def register(
         description="The registered model, in MLflow's pages (`pivotrl ui`).",
     )
     return asdict(registered)
+
+
+def _store_promotion(
+    home: Path, config: Config, version: str, policy_weights: str, training_id: str, run: str
+) -> None:
+    """A row of `promotions`, once for each version and alias."""
+    promotion = {
+        "model": config.register_.model,
+        "version": version,
+        "alias": config.register_.alias,
+        "policy_weights": policy_weights,
+        "training_id": training_id,
+    }
+    promotion_id = digest(promotion)
+    path = home / "shards" / "promotions" / f"{promotion_id}.parquet"
+    if not path.exists():
+        now = datetime.now(UTC).replace(tzinfo=None)
+        row = promotion | {"reason": f"trained by run {run}", "promoted_at": now}
+        write_shard(path, "promotions", [row | {"promotion_id": promotion_id}])
+    Store(home / "pivotrl.duckdb").merge("promotions", [path])
 
 
 def _parameter(value: JSON) -> str | int | float | bool:

@@ -174,7 +174,8 @@ class Stage:
 
     def _run(self, key: str, work: Work, parts: dict[str, JSON], folder: Path) -> Manifest:
         work.folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(work.folder.with_suffix(".lock")):
+        lock = work.folder.with_suffix(".lock")
+        with FileLock(lock):
             done = published(folder, work.home)
             if done is not None:
                 return done
@@ -209,6 +210,7 @@ class Stage:
             folder.parent.mkdir(parents=True, exist_ok=True)
             work.out.replace(folder)
             shutil.rmtree(work.folder, ignore_errors=True)
+            lock.unlink(missing_ok=True)  # who still waits for it finds the stage published
         get_run_logger().info("%s: %s", self.name, manifest.counts)
         # Prefect draws edges by identity: a manifest read back shares no string with another.
         return _read(folder / "manifest.json") or manifest
