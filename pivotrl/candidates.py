@@ -43,8 +43,9 @@ class Occurrence:
 def extract(trajectory: Trajectory, *, validation_share: float = 0.1) -> list[Candidate]:
     """The candidates of a trajectory, in order; cost is linear in its messages.
 
-    No candidates are canned greetings (text before the user has spoken: a greeting of the harness)
-    and empty turns (neither text nor call: nothing to imitate). `validation_share` in [0, 1].
+    No candidates are canned greetings (text before the user has spoken: a greeting of the harness),
+    empty turns (neither text nor call: nothing to imitate) and what the source says is context.
+    `validation_share` in [0, 1].
     """
     split = split_of(split_group(trajectory), validation_share)
     first_user = _first(trajectory, Role.USER)
@@ -53,7 +54,8 @@ def extract(trajectory: Trajectory, *, validation_share: float = 0.1) -> list[Ca
     candidates = []
     for turn, message in enumerate(tie_calls(trajectory.messages)):
         content = canonical(message_to_json(message)) + b"\n"
-        if message.role == Role.ASSISTANT and _is_action(turn, message, first_user):
+        decides = turn not in trajectory.not_actions and _is_action(turn, message, first_user)
+        if message.role == Role.ASSISTANT and decides:
             decision = seen.copy()
             decision.update(b"demonstration\n" + content)
             candidates.append(

@@ -103,6 +103,8 @@ class Trajectory:
     reward: float | None = None
     accepted_actions: Mapping[int, tuple[Message, ...]] = field(default_factory=dict)
     """Message index of an assistant turn -> other assistant messages that are also right there."""
+    not_actions: frozenset[int] = frozenset()
+    """Indices of assistant messages that are context alone: a shown example, a copied turn."""
     source_file: str = ""
     source_row: int = 0
 

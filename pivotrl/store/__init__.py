@@ -20,7 +20,7 @@ from pivotrl.store.connection import connection, one_line
 from pivotrl.store.keys import KEYS, known
 from pivotrl.types import ConfigError, PivotRLError
 
-VERSION = 2
+VERSION = 3
 WAIT_SECONDS = 600.0
 
 

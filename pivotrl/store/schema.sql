@@ -11,6 +11,7 @@ CREATE TABLE trajectories (
     tools            VARCHAR,
     tools_declared   BOOLEAN,
     accepted_actions VARCHAR,
+    not_actions      VARCHAR,
     source_file      VARCHAR,
     source_row       BIGINT,
     shard            VARCHAR
@@ -25,6 +26,7 @@ COMMENT ON COLUMN trajectories.messages IS 'JSON: OpenAI chat with decoded argum
 COMMENT ON COLUMN trajectories.tools IS 'JSON: OpenAI tools.';
 COMMENT ON COLUMN trajectories.tools_declared IS 'False where tools are called but declared nowhere.';
 COMMENT ON COLUMN trajectories.accepted_actions IS 'JSON: message index to assistant messages that are also right there.';
+COMMENT ON COLUMN trajectories.not_actions IS 'JSON: indices of assistant messages that are context alone.';
 COMMENT ON COLUMN trajectories.source_file IS 'File that it was read from.';
 COMMENT ON COLUMN trajectories.source_row IS '1-based line or index in that file.';
 COMMENT ON COLUMN trajectories.shard IS 'SHA-256 of the shard that the row came from.';

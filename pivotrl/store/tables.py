@@ -36,6 +36,7 @@ class Trajectories(Rows):
     tools: str
     tools_declared: bool
     accepted_actions: str
+    not_actions: str
     source_file: str
     source_row: int = pa.Field(ge=0)
 

@@ -11,17 +11,43 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pivotrl.trajectories import openai_chat, tau_bench
+from pivotrl.trajectories import (
+    atif,
+    hermes,
+    mini_swe_agent,
+    nemo_gym,
+    openai_chat,
+    openhands,
+    responses,
+    sharegpt,
+    swe_agent,
+    tau2_bench,
+    tau_bench,
+    toolbench,
+)
 from pivotrl.trajectories.build import build
 from pivotrl.trajectories.columns import from_row, to_row
-from pivotrl.trajectories.draft import Format
-from pivotrl.trajectories.rows import Row, RowError, read_rows
+from pivotrl.trajectories.draft import Draft, Format
+from pivotrl.trajectories.rows import Row, RowError, files_of, read_rows
 from pivotrl.trajectories.tool_specs import read_tools
-from pivotrl.types import ConfigError, PivotRLError, ToolSpec, Trajectory
+from pivotrl.types import JSON, ConfigError, PivotRLError, ToolSpec, Trajectory
 
 __all__ = ["FORMATS", "BadRow", "from_row", "read", "read_tools", "to_row"]
 
-FORMATS: tuple[Format, ...] = (tau_bench, openai_chat)
+FORMATS: tuple[Format, ...] = (
+    tau_bench,
+    tau2_bench,
+    nemo_gym,
+    atif,
+    toolbench,
+    swe_agent,
+    openhands,
+    sharegpt,
+    mini_swe_agent,
+    hermes,
+    openai_chat,
+    responses,
+)
 """Asked in this order; the first that recognises a row reads it."""
 
 REMEDY_CHARACTERS = 400
@@ -49,11 +75,8 @@ def read(
     Raises ConfigError for a missing or empty file, before the first row where it can be known, and
     PivotRLError at the end of a file in which no row was usable.
     """
-    for path in paths:
-        if not path.is_file():
-            what = "is a folder; name the files in it" if path.is_dir() else "no such file"
-            raise ConfigError(f"{path}: {what} (data.trajectories)")
-    return (result for _, result in read_labelled(paths, tools=tools, domain=domain))
+    files = files_of(paths)
+    return (result for _, result in read_labelled(files, tools=tools, domain=domain))
 
 
 def read_labelled(
@@ -63,25 +86,31 @@ def read_labelled(
     for path in paths:
         usable, bad = 0, 0
         first_bad: BadRow | None = None
-        for row in read_rows(path):
+        for row in read_rows(path, is_row=lambda value: _recogniser(value) is not None):
             label = "unknown"
+            results: list[Trajectory | BadRow] = []
             try:
                 found = format_of(row)
                 label = found.NAME
-                trajectory = build(
-                    found.parse(row.value),
-                    given_tools=tools,
-                    given_domain=domain,
-                    source_file=str(path),
-                    source_row=row.number,
-                )
+                drafts = list(found.parse(row.value))
+                if not drafts:
+                    raise RowError("no trajectory", f"the row is an empty {label} document")
             except RowError as error:
-                bad_row = _bad_row(path, row, error)
-                first_bad, bad = first_bad or bad_row, bad + 1
-                yield label, bad_row
+                results.append(_bad_row(path, row, row.number, error))
+            except (LookupError, TypeError, AttributeError, ValueError) as error:
+                what = f"{type(error).__name__} {error}"[:200]
+                broken = RowError("breaks its format", f"the row only looks like {label}: {what}")
+                results.append(_bad_row(path, row, row.number, broken))
             else:
-                usable += 1
-                yield label, trajectory
+                for index, draft in enumerate(drafts, start=1):
+                    number = row.number if len(drafts) == 1 else index
+                    results.append(_built(draft, path, row, number, tools, domain))
+            for result in results:
+                if isinstance(result, BadRow):
+                    first_bad, bad = first_bad or result, bad + 1
+                else:
+                    usable += 1
+                yield label, result
         if first_bad is None and not usable:
             raise ConfigError(f"{path}: the file is empty; name one with trajectories")
         if first_bad is not None and not usable:
@@ -91,13 +120,37 @@ def read_labelled(
             )
 
 
+def _built(
+    draft: Draft,
+    path: Path,
+    row: Row,
+    number: int,
+    tools: tuple[ToolSpec, ...] | None,
+    domain: str | None,
+) -> Trajectory | BadRow:
+    try:
+        return build(
+            draft,
+            given_tools=tools,
+            given_domain=domain,
+            source_file=str(path),
+            source_row=number,
+        )
+    except RowError as error:
+        return _bad_row(path, row, number, error)
+
+
+def _recogniser(value: JSON) -> Format | None:
+    return next((known for known in FORMATS if known.recognises(value)), None)
+
+
 def format_of(row: Row) -> Format:
     """The format that recognises the row. Raises RowError, also for a row that is no JSON."""
     if isinstance(row.value, RowError):
         raise row.value
-    for candidate in FORMATS:
-        if candidate.recognises(row.value):
-            return candidate
+    found = _recogniser(row.value)
+    if found is not None:
+        return found
     keys = "is no object"
     if isinstance(row.value, dict):
         keys = f"has the keys {', '.join(key[:40] for key in [*row.value][:8])}"
@@ -108,10 +161,10 @@ def _known() -> str:
     return ", ".join(f.NAME for f in FORMATS)
 
 
-def _bad_row(path: Path, row: Row, error: RowError) -> BadRow:
+def _bad_row(path: Path, row: Row, number: int, error: RowError) -> BadRow:
     return BadRow(
         source_file=str(path),
-        source_row=row.number,
+        source_row=number,
         reason=error.reason,
         remedy=error.remedy[:REMEDY_CHARACTERS],
         excerpt=row.excerpt,

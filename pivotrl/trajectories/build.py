@@ -8,7 +8,7 @@ the source is an index here. This module must never know a file or a format.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
 import orjson
@@ -66,7 +66,7 @@ def build(
             remedy = f"{place} calls {name!r}: declare it in the row's `tools` or in data.tools"
             raise RowError("undeclared tool", remedy)
     return Trajectory(
-        id=trajectory_id(messages, tools),
+        id=trajectory_id(messages, tools, draft.not_actions),
         messages=messages,
         tools=tools,
         tools_declared=bool(tools) or not called,
@@ -74,14 +74,18 @@ def build(
         task=_text(draft.task, "task"),
         reward=_reward(draft.reward),
         accepted_actions=accepted,
+        not_actions=frozenset(draft.not_actions),
         source_file=source_file,
         source_row=source_row,
     )
 
 
-def trajectory_id(messages: Sequence[Message], tools: Sequence[ToolSpec]) -> str:
+def trajectory_id(
+    messages: Sequence[Message], tools: Sequence[ToolSpec], not_actions: Set[int] = frozenset()
+) -> str:
     """Hash of the content; messages as `tie_calls` leaves them."""
-    return digest([[message_to_json(m) for m in messages], [tool_to_json(t) for t in tools]])
+    content = [[message_to_json(m) for m in messages], [tool_to_json(t) for t in tools]]
+    return digest([*content, sorted(not_actions)] if not_actions else content)
 
 
 def call_id(position: int) -> str:

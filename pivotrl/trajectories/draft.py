@@ -6,6 +6,7 @@ formats share (checks, ties, ids) happens later, in `build`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +24,8 @@ class Draft:
     reward: JSON = None
     accepted_actions: JSON = None
     """`{"<message index>": [assistant message, ...]}`."""
+    not_actions: Set[int] = frozenset()
+    """Indices of assistant messages that are context alone: a shown example, a copied turn."""
 
 
 class Format(Protocol):
@@ -32,6 +35,6 @@ class Format(Protocol):
         """True if the row has this format's shape, whatever the file is called."""
         ...
 
-    def parse(self, row: JSON) -> Draft:
-        """The row as a draft. Raises RowError."""
+    def parse(self, row: JSON) -> Iterable[Draft]:
+        """The row's trajectories; nearly always one. Raises RowError."""
         ...

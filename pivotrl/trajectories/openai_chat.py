@@ -1,6 +1,7 @@
 """OpenAI chat: a row with `messages`, and beside them what else is known of the trajectory.
 
-Source: OpenAI's chat completions reference. Legacy `functions` / `function_call` are understood.
+A bare list of messages is a row too. Source: OpenAI's chat completions reference. Legacy
+`functions` / `function_call` are understood.
 """
 
 from __future__ import annotations
@@ -12,19 +13,25 @@ NAME = "openai_chat"
 
 
 def recognises(row: JSON) -> bool:
-    return (
-        isinstance(row, dict)
-        and isinstance(row.get("messages"), list)
-        and all(isinstance(m, dict) and "role" in m for m in row["messages"])
-    )
+    if isinstance(row, dict):
+        return are_messages(row.get("messages"))
+    return bool(row) and are_messages(row)
 
 
-def parse(row: JSON) -> Draft:
-    return Draft(
-        messages=row["messages"],
-        tools=row.get("tools") or row.get("functions"),
-        task=row["task"] if row.get("task") is not None else row.get("task_id"),
-        domain=row.get("domain"),
-        reward=row.get("reward"),
-        accepted_actions=row.get("accepted_actions"),
-    )
+def are_messages(value: JSON) -> bool:
+    return isinstance(value, list) and all(isinstance(m, dict) and "role" in m for m in value)
+
+
+def parse(row: JSON) -> list[Draft]:
+    if isinstance(row, list):
+        return [Draft(messages=row)]
+    return [
+        Draft(
+            messages=row["messages"],
+            tools=row.get("tools") or row.get("functions"),
+            task=row["task"] if row.get("task") is not None else row.get("task_id"),
+            domain=row.get("domain"),
+            reward=row.get("reward"),
+            accepted_actions=row.get("accepted_actions"),
+        )
+    ]

@@ -1,20 +1,23 @@
-"""Files to raw rows: JSONL, JSON array or one JSON document, plain or gzipped, told by content.
+"""Files to raw rows: JSONL, JSON array or document, gzip or zstd of both, Parquet, data sets.
 
-JSONL is streamed with a bound on every line; a JSON array or document is loaded whole. A row that
-cannot be decoded is handed on as a `RowError` in its place, so that counting never slips. This
-module must never know what a row means.
+Told by content, not by name. JSONL, Parquet and data sets are streamed, JSONL with a bound on every
+line; a JSON array or document is loaded whole. A row that cannot be decoded is handed on as a
+`RowError` in its place, so that counting never slips. This module must never know what a row means.
 """
 
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import orjson
+import zstandard
 
 from pivotrl.types import JSON, ConfigError, canonical
 
@@ -24,6 +27,12 @@ EXCERPT_CHARACTERS = 200
 HEAD_BYTES = 4 * EXCERPT_CHARACTERS + 4
 
 _UTF8_MARK = b"\xef\xbb\xbf"
+_GZIP, _ZSTD, _PARQUET = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PAR1"
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".traj", ".parquet", ".gz", ".zst")
+"""Files that are read where a folder is named."""
+DATA_SET_FILES = ("state.json", "dataset_dict.json")
+"""They mark a folder as a data set saved by the `datasets` library."""
+HUB = "hf:"
 _OTHER_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
@@ -52,53 +61,130 @@ class Row:
         return text if len(text) <= EXCERPT_CHARACTERS else text[:EXCERPT_CHARACTERS] + "…"
 
 
-def read_rows(path: Path) -> Iterator[Row]:
-    """Every row of the file in order; blank lines are no rows. An empty file yields nothing.
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """The files and data sets behind `paths`, of folders in order of name.
 
-    Raises ConfigError if the file cannot be opened.
+    Raises ConfigError for what is not there and for a folder without any.
     """
+    found: list[Path] = []
+    for path in paths:
+        if path.is_file() or _is_data_set(path) or str(path).startswith(HUB):
+            found.append(path)
+        elif path.is_dir():
+            inside = [f for f in sorted(path.rglob("*")) if f.is_file() and f.suffix in SUFFIXES]
+            if not inside:
+                known = ", ".join(SUFFIXES)
+                raise ConfigError(f"{path}: the folder has no file {known} (data.trajectories)")
+            found += inside
+        else:
+            raise ConfigError(f"{path}: no such file (data.trajectories)")
+    return found
+
+
+def _is_data_set(path: Path) -> bool:
+    return any((path / name).is_file() for name in DATA_SET_FILES)
+
+
+def read_rows(path: Path, is_row: Callable[[JSON], bool] = lambda _: False) -> Iterator[Row]:
+    """Every row of a file or data set in order; blank lines are no rows. Empty ones yield nothing.
+
+    A JSON array for which `is_row` holds is one row, else each of its items is. Raises ConfigError
+    if the file cannot be opened.
+    """
+    if str(path).startswith(HUB) or _is_data_set(path):
+        yield from _numbered(_data_set(path))
+        return
     try:
-        plain = path.open("rb")
+        with path.open("rb") as plain:
+            mark = plain.read(4)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; check data.trajectories") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder; name the files in it") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be opened: {error.strerror}") from None
-    with plain:
-        zipped = plain.read(2) == b"\x1f\x8b"
-        plain.seek(0)
-        stream = cast(BinaryIO, gzip.GzipFile(fileobj=plain)) if zipped else plain
-        number = 0
+    number = 0
+    try:
+        rows = _numbered(_parquet(path)) if mark == _PARQUET else _rows(path, mark, is_row)
+        for row in rows:
+            number = row.number
+            yield row
+    except (EOFError, gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
+        kind = "gzip" if mark.startswith(_GZIP) else "zstd"
+        problem = RowError(f"broken {kind}", f"compress the file again: {error}")
+        yield Row(number=number + 1, value=problem, head=b"")
+
+
+def _numbered(values: Iterator[JSON]) -> Iterator[Row]:
+    for number, value in enumerate(values, start=1):
+        yield Row(number=number, value=value)
+
+
+def _parquet(path: Path) -> Iterator[JSON]:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        for batch in ParquetFile(path).iter_batches(batch_size=64):
+            yield from batch.to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        yield RowError("broken Parquet", f"write the file again: {str(error).splitlines()[0]}")
+
+
+def _data_set(path: Path) -> Iterator[JSON]:
+    """Rows of a saved data set, or of one on the hub: `hf:owner/name` or `hf:owner/name:split`."""
+    import datasets
+
+    if str(path).startswith(HUB):
+        name, _, split = str(path).removeprefix(HUB).partition(":")
         try:
-            for row in _rows(stream):
-                number = row.number
-                yield row
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            problem = RowError("broken gzip", f"compress the file again: {error}")
-            yield Row(number=number + 1, value=problem, head=b"")
+            yield from datasets.load_dataset(name, split=split or "train", streaming=True)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise ConfigError(f"{path}: cannot be loaded from the hub: {reason}") from None
+        return
+    try:
+        loaded = datasets.load_from_disk(str(path))
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ConfigError(f"{path}: is no whole data set: {reason}") from None
+    for part in loaded.values() if isinstance(loaded, dict) else [loaded]:
+        yield from part
 
 
-def _rows(stream: BinaryIO) -> Iterator[Row]:
-    head = stream.read(4096)
+@contextmanager
+def _opened(path: Path, mark: bytes) -> Iterator[BinaryIO]:
+    with path.open("rb") as plain:
+        if mark.startswith(_GZIP):
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=plain))
+        elif mark == _ZSTD:
+            reader = zstandard.ZstdDecompressor().stream_reader(plain, read_across_frames=True)
+            yield cast(BinaryIO, io.BufferedReader(reader))
+        else:
+            yield plain
+
+
+def _rows(path: Path, mark: bytes, is_row: Callable[[JSON], bool]) -> Iterator[Row]:
+    with _opened(path, mark) as stream:
+        head = stream.read(4096)
     if head.startswith(_OTHER_MARKS):
         yield _bad(1, head, "not UTF-8", "the file is UTF-16 or UTF-32: convert it, e.g. by iconv")
         return
     start = len(_UTF8_MARK) if head.startswith(_UTF8_MARK) else 0
-    stream.seek(start)
-    document = _is_document(stream, array=head[start:].lstrip().startswith(b"["))
-    stream.seek(start)
-    yield from _document(stream) if document else _lines(stream)
+    array = head[start:].lstrip().startswith(b"[")
+    with _opened(path, mark) as stream:
+        stream.read(start)
+        document = _is_document(stream, array)
+    with _opened(path, mark) as stream:
+        stream.read(start)
+        yield from _document(stream, is_row) if document else _lines(stream)
 
 
 def _is_document(stream: BinaryIO, array: bool) -> bool:
-    """True for one JSON value in the whole file, false for one a line; moves the stream."""
-    start = stream.tell()
+    """True for one JSON value in the whole file, false for one a line."""
     first, second = _full_line(stream), _full_line(stream)
     if _decodes(first):
         return array and not second
-    stream.seek(start)
-    return _decodes(stream.read(MAX_DOCUMENT_BYTES)) or (array and not _decodes(second))
+    rest = stream.read(MAX_DOCUMENT_BYTES)
+    return _decodes(first + second + rest) or (array and not _decodes(second))
 
 
 def _full_line(stream: BinaryIO) -> bytes:
@@ -116,7 +202,7 @@ def _decodes(data: bytes) -> bool:
     return True
 
 
-def _document(stream: BinaryIO) -> Iterator[Row]:
+def _document(stream: BinaryIO, is_row: Callable[[JSON], bool]) -> Iterator[Row]:
     data = stream.read(MAX_DOCUMENT_BYTES + 1)
     if len(data) > MAX_DOCUMENT_BYTES:
         yield _bad(1, data, "document too large", f"over {MAX_DOCUMENT_BYTES} bytes: write JSONL")
@@ -124,7 +210,7 @@ def _document(stream: BinaryIO) -> Iterator[Row]:
     value = _decode(data)
     head = data[:HEAD_BYTES]
     del data
-    if isinstance(value, list):
+    if isinstance(value, list) and not is_row(value):
         for number, item in enumerate(value, start=1):
             yield Row(number=number, value=item)
     else:

@@ -15,12 +15,14 @@ def recognises(row: JSON) -> bool:
     return isinstance(row, dict) and "task_id" in row and isinstance(row.get("traj"), list)
 
 
-def parse(row: JSON) -> Draft:
-    return Draft(
-        messages=row["traj"],
-        tools=row.get("tools"),
-        task=row["task_id"],
-        domain=row.get("domain"),
-        reward=row.get("reward"),
-        accepted_actions=row.get("accepted_actions"),
-    )
+def parse(row: JSON) -> list[Draft]:
+    return [
+        Draft(
+            messages=row["traj"],
+            tools=row.get("tools"),
+            task=row["task_id"],
+            domain=row.get("domain"),
+            reward=row.get("reward"),
+            accepted_actions=row.get("accepted_actions"),
+        )
+    ]

@@ -1,0 +1,59 @@
+"""NeMo-Gym rows: Responses items under `responses_create_params`, and what the verifier needs.
+
+A rollout goes on in `response.output`; a pivot row has one `expected_action`, `expected_answer` or
+`expected_answers`, which is its only action: the turns before it are context. Source: NeMo-Gym.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pivotrl.trajectories.draft import Draft
+from pivotrl.trajectories.responses import messages_of
+from pivotrl.trajectories.rows import RowError
+from pivotrl.types import JSON
+
+NAME = "nemo_gym"
+
+
+def recognises(row: JSON) -> bool:
+    parameters = row.get("responses_create_params") if isinstance(row, dict) else None
+    return isinstance(parameters, dict) and isinstance(parameters.get("input"), list)
+
+
+def parse(row: JSON) -> list[Draft]:
+    parameters = row["responses_create_params"]
+    given: list[JSON] = parameters["input"]
+    response = row.get("response")
+    output = response.get("output") if isinstance(response, dict) else None
+    expected = [] if output else _expected(row)
+    context = messages_of(given)
+    return [
+        Draft(
+            messages=messages_of([*given, *(output or expected)]),
+            tools=parameters.get("tools") or row.get("declared_tools"),
+            task=row.get("uuid") or row.get("_ng_task_index") or row.get("id"),
+            reward=row.get("reward"),
+            not_actions={i for i, _ in enumerate(context)} if expected else frozenset(),
+        )
+    ]
+
+
+def _expected(row: dict[str, Any]) -> list[JSON]:
+    """The demonstrated action as Responses items."""
+    action = row.get("expected_action")
+    if isinstance(action, dict):
+        if action.get("type") == "function_call_batch":
+            return list(action.get("calls") or [])
+        return [action | {"role": "assistant"} if action.get("type") == "message" else action]
+    if isinstance(row.get("expected_answer"), str):
+        return [{"role": "assistant", "content": row["expected_answer"]}]
+    if isinstance(row.get("expected_answers"), list):
+        return [
+            {"type": "function_call", "name": call["name"], "arguments": call.get("arguments")}
+            for call in row["expected_answers"]
+            if isinstance(call, dict) and "name" in call
+        ]
+    raise RowError(
+        "no assistant turn", "the row is a task without a rollout and without an expected action"
+    )
