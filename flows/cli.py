@@ -155,6 +155,67 @@ def inspect(
     Console().print(table)
 
 
+@app.command(
+    epilog="Example:  [bold]pivotrl verify --jsonl actions.jsonl[/]; a row has domain, tools, "
+    "messages, demonstration and action, the last two assistant messages in OpenAI chat form"
+)
+def verify(
+    jsonl: Annotated[Path, typer.Option("--jsonl", help="Actions to judge, one object a line.")],
+    debug: Debug = False,
+) -> None:
+    """Judge actions one by one: prints each row with its `verdict`."""
+    from dataclasses import asdict
+
+    import orjson
+
+    from pivotrl.trajectories.rows import RowError, read_rows
+    from pivotrl.verifiers.cases import judge_row
+
+    for row in read_rows(jsonl):
+        value = {"row": row.number} if isinstance(row.value, RowError) else row.value
+        shown = value if isinstance(value, dict) else {"row": row.number, "value": value}
+        verdict = orjson.loads(orjson.dumps(asdict(judge_row(row))))
+        print(orjson.dumps(shown | {"verdict": verdict}).decode())
+
+
+@app.command(epilog="Example:  [bold]pivotrl verdicts tests/verdicts[/]")
+def verdicts(
+    paths: Annotated[list[Path], typer.Argument(help="Labelled cases: files or folders.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Measure the verifiers on labelled cases: precision and recall, and every miss."""
+    from dataclasses import asdict
+
+    import orjson
+
+    from pivotrl.trajectories.rows import files_of, read_rows
+    from pivotrl.verifiers.cases import judge_cases, rates
+
+    cases = list(judge_cases((str(f), row) for f in files_of(paths) for row in read_rows(f)))
+    domains = {
+        domain: rates(c for c in cases if c.domain == domain)
+        for domain in sorted({c.domain for c in cases})
+    }
+    misses = [case for case in cases if case.says != case.accepted]
+    if as_json:
+        found = {
+            "domains": {d: asdict(r) for d, r in domains.items()},
+            "misses": [asdict(case) for case in misses],
+        }
+        print(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
+        return
+    console = Console()
+    table = Table("domain", "cases", "precision", "recall", title="Verdicts on labelled cases")
+    for domain, rate in domains.items():
+        numbers = (f"{x:.3f}" if x is not None else "" for x in (rate.precision, rate.recall))
+        table.add_row(domain, f"{rate.n:,}", *numbers)
+    console.print(table)
+    for case in misses:
+        what = "accepts what is wrong" if case.says else f"rejects ({case.verdict.category})"
+        console.print(Text(f"{case.source}, row {case.row}: {what}: {case.why}"), soft_wrap=True)
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

@@ -38,7 +38,7 @@ class RunConfig(Section):
 
 class DataConfig(Section):
     trajectories: Annotated[tuple[Path, ...], BeforeValidator(_listed)] = Field(
-        description="One file or a list: OpenAI-chat JSONL or τ-bench v1 JSON, also gzipped."
+        description="Files, folders, saved data sets or `hf:owner/name`, of any known format."
     )
     tools: Path | None = Field(
         None, description="JSON list of tools, for files whose rows declare none."

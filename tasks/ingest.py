@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,17 +11,20 @@ from rich.markup import escape
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest, file_hash
 from pivotrl.store.shards import write_shard
-from pivotrl.types import PivotRLError, Trajectory
+from pivotrl.trajectories.rows import HUB, files_of, hub_commit
+from pivotrl.types import PivotRLError, Trajectory, digest
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
+
+BAD_ROWS_A_SHARD = 10_000
 
 
 def ingest(config: Config) -> Manifest | None:
     data = config.data
-    files = [*data.trajectories, *([data.tools] if data.tools else [])]
+    files = [*files_of(data.trajectories), *([data.tools] if data.tools else [])]
     return _stage(
         settings={
-            "files": [file_hash(file) for file in files],
+            "files": [_fingerprint(file) for file in files],
             "tools": data.tools is not None,
             "domain": data.domain,
             "min_reward": data.min_reward,
@@ -30,74 +34,91 @@ def ingest(config: Config) -> Manifest | None:
     )
 
 
+def _fingerprint(path: Path) -> str:
+    """Of a file its hash, of a saved data set its files', of one on the hub its commit."""
+    if str(path).startswith(HUB):
+        return hub_commit(path)
+    if path.is_dir():
+        return digest([file_hash(file) for file in sorted(path.rglob("*")) if file.is_file()])
+    return file_hash(path)
+
+
 def _body(work: Work) -> Produced:
     from pivotrl import trajectories
 
     tools_file: Path | None = work.extra["tools"]
     tools = trajectories.read_tools(tools_file) if tools_file else None
     settings = work.settings
-    shards: list[list[Trajectory]] = []
-    bad: list[dict] = []
-    rows = low = turns = 0
+    files: list[tuple[str, str | None, int, str | None]] = []
+    counts = Counter[str](rows=0, trajectories=0, bad_rows=0, low_reward=0, duplicates=0)
     seen: set[str] = set()
-    twice = 0
-    source = ""
+    good: list[Trajectory] = []
+    bad: list[trajectories.BadRow] = []
+    first_bad: trajectories.BadRow | None = None
+    turns = 0
+
+    def write(table: str, rows: list[dict]) -> None:
+        if rows:
+            name = f"{table}-{sum(f[1] == table for f in files):05d}.parquet"
+            write_shard(work.out / name, table, rows)
+            files.append((name, table, len(rows), None))
+
+    def write_good() -> None:
+        nonlocal turns
+        write("trajectories", [trajectories.to_row(t) for t in good])
+        good.clear()
+        turns = 0
+
+    def write_bad() -> None:
+        write("quarantine", [asdict(row) for row in bad])
+        bad.clear()
+
     for item in trajectories.read(work.extra["paths"], tools=tools, domain=settings["domain"]):
-        rows += 1
+        counts["rows"] += 1
         if isinstance(item, trajectories.BadRow):
-            bad.append(asdict(item))
+            counts["bad_rows"] += 1
+            first_bad = first_bad or item
+            bad.append(item)
+            if len(bad) == BAD_ROWS_A_SHARD:
+                write_bad()
             continue
         minimum, reward = settings["min_reward"], item.reward
         if minimum is not None and reward is not None and reward < minimum:
-            low += 1
+            counts["low_reward"] += 1
             continue
         if item.id in seen:
-            twice += 1
+            counts["duplicates"] += 1
             continue
         seen.add(item.id)
+        counts["trajectories"] += 1
         size = sum(m.role == "assistant" for m in item.messages)
-        if not shards or item.source_file != source or turns + size > settings["shard_turns"]:
-            shards.append([])
-            source, turns = item.source_file, 0
-        shards[-1].append(item)
+        other_file = bool(good) and item.source_file != good[-1].source_file
+        if good and (other_file or turns + size > settings["shard_turns"]):
+            write_good()
+        good.append(item)
         turns += size
+    write_good()
+    write_bad()
     if not seen:
         raise PivotRLError(
-            f"none of {rows} rows is left: {len(bad)} bad, {low} below data.min_reward = "
-            f"{settings['min_reward']}; lower data.min_reward or mend the rows"
+            f"none of {counts['rows']} rows is left: {counts['bad_rows']} bad, "
+            f"{counts['low_reward']} below data.min_reward = {settings['min_reward']}; lower "
+            "data.min_reward or mend the rows"
         )
-    files: list[tuple[str, str | None, int, str | None]] = []
-    for number, shard in enumerate(shards):
-        name = f"trajectories-{number:05d}.parquet"
-        write_shard(work.out / name, "trajectories", [trajectories.to_row(t) for t in shard])
-        files.append((name, "trajectories", len(shard), None))
-    if bad:
-        write_shard(work.out / "quarantine.parquet", "quarantine", bad)
-        files.append(("quarantine.parquet", "quarantine", len(bad), None))
-    if low:
+    if counts["low_reward"]:
         current().say(
-            f"  [yellow]{low:,} of {rows:,} trajectories have a reward below "
-            f"{settings['min_reward']:g} and are left out[/] (data.min_reward)"
+            f"  [yellow]{counts['low_reward']:,} of {counts['rows']:,} trajectories have a reward "
+            f"below {settings['min_reward']:g} and are left out[/] (data.min_reward)"
         )
-    if bad:
-        first = bad[0]
+    if first_bad:
         current().say(
-            f"  [yellow]{len(bad):,} bad rows in quarantine[/], first: "
+            f"  [yellow]{counts['bad_rows']:,} bad rows in quarantine[/], first: "
             + escape(
-                f"{first['source_file']}, row {first['source_row']}: {first['reason']}; "
-                f"{first['remedy']}"
+                f"{first_bad.source_file}, row {first_bad.source_row}: {first_bad.reason}; "
+                f"{first_bad.remedy}"
             )
         )
-    return Produced(
-        files=files,
-        counts={
-            "rows": rows,
-            "trajectories": len(seen),
-            "bad_rows": len(bad),
-            "low_reward": low,
-            "duplicates": twice,
-        },
-    )
+    return Produced(files=files, counts=dict(counts))
 
 
 _stage = Stage(name="ingest", body=_body, modules=("pivotrl.trajectories", "pivotrl.store.shards"))

@@ -150,6 +150,18 @@ def _data_set(path: Path) -> Iterator[JSON]:
         yield from part
 
 
+def hub_commit(path: Path) -> str:
+    """The commit that a data set on the hub is at. Raises ConfigError where it cannot be asked."""
+    from huggingface_hub import HfApi
+
+    name = str(path).removeprefix(HUB).partition(":")[0]
+    try:
+        return str(HfApi().dataset_info(name).sha)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise ConfigError(f"{path}: cannot be found on the hub: {reason}") from None
+
+
 @contextmanager
 def _opened(path: Path, mark: bytes) -> Iterator[BinaryIO]:
     with path.open("rb") as plain:

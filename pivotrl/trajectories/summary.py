@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pivotrl.trajectories import BadRow, read_labelled
+from pivotrl.trajectories.rows import files_of
 from pivotrl.types import Role, ToolSpec
 
 
@@ -42,7 +43,7 @@ def summarise(
     bad_rows: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     trajectories = rewarded = solved = undeclared = text_turns = tool_call_turns = 0
-    for label, result in read_labelled(paths, tools=tools, domain=domain):
+    for label, result in read_labelled(files_of(paths), tools=tools, domain=domain):
         formats[label] += 1
         if isinstance(result, BadRow):
             bad_rows[result.reason] += 1

@@ -1,0 +1,160 @@
+"""Single judgements from rows of JSON: `pivotrl verify`, and labelled cases for `pivotrl verdicts`.
+
+A row has `domain, tools, messages, demonstration, action`, perhaps `accepted_actions`;
+`demonstration`, `action` and accepted actions are assistant messages in OpenAI chat form. The
+action is a model's and may be anything; the rest is the data's and must be readable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import orjson
+
+from pivotrl.trajectories.build import build
+from pivotrl.trajectories.draft import Draft
+from pivotrl.trajectories.rows import Row, RowError
+from pivotrl.types import (
+    JSON,
+    Action,
+    Candidate,
+    ConfigError,
+    ToolCall,
+    Verdict,
+    VerdictStatus,
+)
+from pivotrl.verifiers import verifier_for
+
+
+def judge_row(row: Row) -> Verdict:
+    """The verdict of the row's domain; an unreadable row has an error as its verdict."""
+    try:
+        if isinstance(row.value, RowError):
+            raise row.value
+        candidate, action = read_case(row.value)
+        return verifier_for(candidate.domain).verify(candidate, action)
+    except (RowError, ConfigError) as error:
+        return Verdict(
+            status=VerdictStatus.ERROR,
+            reward=None,
+            category="unreadable row",
+            details={"why": str(error)},
+        )
+
+
+def read_case(row: JSON) -> tuple[Candidate, Action]:
+    """Raises RowError where the candidate cannot be read."""
+    if not isinstance(row, Mapping) or not isinstance(row.get("messages"), list):
+        raise RowError("unreadable row", "give domain, tools, messages, demonstration, action")
+    turn = len(row["messages"])
+    accepted = row.get("accepted_actions")
+    trajectory = build(
+        Draft(
+            messages=[*row["messages"], row.get("demonstration")],
+            tools=row.get("tools"),
+            domain=row.get("domain"),
+            accepted_actions={str(turn): accepted} if accepted else None,
+        ),
+        given_tools=None,
+        given_domain=None,
+        source_file="",
+        source_row=0,
+    )
+    return Candidate(id="", trajectory=trajectory, turn=turn), read_action(row.get("action"))
+
+
+def read_action(message: JSON) -> Action:
+    """The action that an assistant message is; what cannot be read is malformed. Never raises."""
+    if not isinstance(message, Mapping):
+        return Action(malformed=("the action is no message",))
+    malformed: list[str] = []
+    calls: list[ToolCall] = []
+    given = message.get("tool_calls") or ()
+    for index, call in enumerate(given if isinstance(given, list | tuple) else [given]):
+        try:
+            calls.append(_call(call))
+        except (TypeError, ValueError) as error:
+            malformed.append(f"tool call {index}: {error}")
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "".join(p["text"] for p in content if isinstance(p, dict) and _has_text(p))
+    if content is not None and not isinstance(content, str):
+        malformed.append("the content is no text")
+        content = None
+    return Action(text=content or "", tool_calls=tuple(calls), malformed=tuple(malformed))
+
+
+def _has_text(part: Mapping[str, JSON]) -> bool:
+    return isinstance(part.get("text"), str)
+
+
+def _call(call: JSON) -> ToolCall:
+    """Raises TypeError or ValueError."""
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping):
+        raise TypeError("no object")
+    name, arguments = function.get("name"), function.get("arguments")
+    if not isinstance(name, str) or not name:
+        raise TypeError("no name")
+    if isinstance(arguments, str) and arguments.strip():
+        arguments = orjson.loads(arguments)
+    elif arguments is None or isinstance(arguments, str):
+        arguments = {}
+    if not isinstance(arguments, dict):
+        raise TypeError("the arguments are no object")
+    return ToolCall(name=name, arguments=arguments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A labelled case and what the verifier says of it."""
+
+    source: str
+    row: int
+    domain: str
+    accepted: bool
+    why: str
+    verdict: Verdict
+
+    @property
+    def says(self) -> bool:
+        return self.verdict.status is VerdictStatus.OK and (self.verdict.reward or 0) >= 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Of one domain. Precision: accepted rightly of all accepted; recall: of all right ones."""
+
+    n: int
+    precision: float | None
+    recall: float | None
+
+
+def judge_cases(rows: Iterable[tuple[str, Row]]) -> Iterator[Case]:
+    """`rows` are (source, row) with `accepted` and `why`. Raises ConfigError for one without."""
+    for source, row in rows:
+        value = row.value
+        if not isinstance(value, Mapping) or not isinstance(value.get("accepted"), bool):
+            raise RowError(
+                "no label", f"{source}, row {row.number}: `accepted` is no true or false"
+            )
+        yield Case(
+            source=source,
+            row=row.number,
+            domain=str(value.get("domain")),
+            accepted=value["accepted"],
+            why=str(value.get("why", "")),
+            verdict=judge_row(row),
+        )
+
+
+def rates(cases: Iterable[Case]) -> Rates:
+    found = list(cases)
+    both = sum(case.accepted and case.says for case in found)
+    says, right = sum(case.says for case in found), sum(case.accepted for case in found)
+    return Rates(
+        n=len(found),
+        precision=both / says if says else None,
+        recall=both / right if right else None,
+    )

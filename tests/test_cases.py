@@ -1,0 +1,136 @@
+"""`pivotrl verify` and `pivotrl verdicts`: single judgements from rows of JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from flows.cli import app
+from pivotrl.trajectories.rows import Row
+from pivotrl.types import VerdictStatus
+from pivotrl.verifiers.cases import judge_row
+
+FIND = {
+    "type": "function",
+    "function": {
+        "name": "find",
+        "parameters": {
+            "type": "object",
+            "properties": {"id": {"type": "string"}, "full": {"type": "boolean", "default": False}},
+            "required": ["id"],
+        },
+    },
+}
+
+
+def call(arguments: Any, name: str = "find") -> dict[str, Any]:
+    return {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}
+        ],
+    }
+
+
+def row(action: Any, **changes: Any) -> dict[str, Any]:
+    return {
+        "domain": "tool_use",
+        "tools": [FIND],
+        "messages": [{"role": "user", "content": "Where is order 7?"}],
+        "demonstration": call('{"id": "7"}'),
+        "action": action,
+    } | changes
+
+
+def verdict(value: Any) -> Any:
+    return judge_row(Row(number=1, value=value))
+
+
+@pytest.mark.parametrize(
+    ("action", "reward", "category"),
+    [
+        (call('{"full": false, "id": "7"}'), 1.0, "accepted"),
+        (call({"id": "7"}), 1.0, "accepted"),
+        (call('{"id": "8"}'), 0.0, "wrong_argument"),
+        (call('{"id": "7"'), 0.0, "malformed"),
+        ({"role": "assistant", "content": "It is on its way."}, 0.0, "text_instead_of_call"),
+        (None, 0.0, "malformed"),
+        (call([1]), 0.0, "malformed"),
+    ],
+)
+def test_an_action_in_chat_form_is_judged(action: Any, reward: float, category: str) -> None:
+    found = verdict(row(action))
+    assert (found.status, found.reward, found.category) == (VerdictStatus.OK, reward, category)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [7, {}, row(call("{}"), domain="no such domain"), row(call("{}"), demonstration="text")],
+)
+def test_a_row_that_cannot_be_read_is_an_error_and_no_reward(value: Any) -> None:
+    found = verdict(value)
+    assert (found.status, found.reward) == (VerdictStatus.ERROR, None)
+    assert found.details["why"]
+
+
+def test_accepted_actions_of_the_row_count() -> None:
+    other = call('{"id": "8"}')
+    assert verdict(row(other, accepted_actions=[other])).reward == 1.0
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(JSON_VALUES, st.sampled_from(["action", "content", "tool_calls", "call", "arguments"]))
+def test_no_action_whatever_raises(value: Any, where: str) -> None:
+    action: Any = call('{"id": "7"}')
+    if where == "action":
+        action = value
+    elif where == "call":
+        action["tool_calls"][0]["function"] = value
+    elif where == "arguments":
+        action["tool_calls"][0]["function"]["arguments"] = value
+    else:
+        action[where] = value
+    assert verdict(row(action)).status is not VerdictStatus.ERROR
+
+
+def test_the_command_prints_every_row_with_its_verdict(tmp_path: Path) -> None:
+    path = tmp_path / "actions.jsonl"
+    path.write_text(
+        json.dumps(row(call('{"id": "7"}'), note="kept")) + "\nno json\n" + json.dumps(row(None))
+    )
+    done = CliRunner().invoke(app, ["verify", "--jsonl", str(path)])
+    assert done.exit_code == 0
+    first, second, third = map(json.loads, done.stdout.splitlines())
+    assert first["note"] == "kept"
+    assert first["verdict"]["reward"] == 1.0
+    assert second["verdict"]["status"] == "error"
+    assert third["verdict"]["category"] == "malformed"
+
+
+def test_verdicts_prints_rates_and_misses(tmp_path: Path) -> None:
+    cases = [
+        row(call('{"id": "7"}'), accepted=True, why="the same"),
+        row(call('{"id": "8"}'), accepted=False, why="another order"),
+        row(call('{"id": "8"}'), accepted=True, why="labelled wrongly"),
+    ]
+    path = tmp_path / "cases.jsonl"
+    path.write_text("\n".join(map(json.dumps, cases)))
+    done = CliRunner().invoke(app, ["verdicts", str(path), "--json"])
+    found = json.loads(done.stdout)
+    assert found["domains"]["tool_use"] == {"n": 3, "precision": 1.0, "recall": 0.5}
+    assert [miss["row"] for miss in found["misses"]] == [3]
+    assert "labelled wrongly" in CliRunner().invoke(app, ["verdicts", str(path)]).stdout
