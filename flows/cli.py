@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,13 @@ app = typer.Typer(
     help="Supervised agent trajectories in, a better agent out.",
     pretty_exceptions_enable=False,
 )
+
+
+class ExportForm(StrEnum):
+    NEMO_GYM = "nemo-gym"
+    TRL = "trl"
+
+
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -214,6 +222,41 @@ def verdicts(
     for case in misses:
         what = "accepts what is wrong" if case.says else f"rejects ({case.verdict.category})"
         console.print(Text(f"{case.source}, row {case.row}: {what}: {case.why}"), soft_wrap=True)
+
+
+@app.command(
+    epilog="Examples:  [bold]pivotrl export pivots.jsonl[/] (NeMo-Gym)  ·  "
+    "pivotrl export pivots.jsonl --form trl --model pivotrl/mini/model"
+)
+def export(
+    out: Annotated[Path, typer.Argument(help="The JSONL file to write.")],
+    form: Annotated[ExportForm, typer.Option(help="Whose rows.")] = ExportForm.NEMO_GYM,
+    model: Annotated[
+        Path | None, typer.Option(help="For trl: the model whose template renders the prompts.")
+    ] = None,
+    max_prompt: Annotated[int, typer.Option(help="For trl: longest prompt, in tokens.")] = 8192,
+    debug: Debug = False,
+) -> None:
+    """Write the last selection's pivots for another trainer: NeMo-Gym, or TRL's GRPOTrainer."""
+    import orjson
+
+    from pivotrl.chat import ChatFormat
+    from pivotrl.export import nemo_gym_row, pivots_of, trl_rows
+    from pivotrl.store import Store
+    from pivotrl.types import ConfigError
+
+    pivots = pivots_of(Store(home() / "pivotrl.duckdb"))
+    if form is ExportForm.NEMO_GYM:
+        rows = [nemo_gym_row(candidate, mean) for candidate, mean in pivots]
+    elif model is None:
+        raise ConfigError("trl rows need a chat template; add --model DIR")
+    else:
+        rows = trl_rows([candidate for candidate, _ in pivots], ChatFormat.load(model), max_prompt)
+    unfinished = out.with_name(out.name + ".unfinished")
+    unfinished.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    unfinished.replace(out)
+    left = f", {len(pivots) - len(rows)} too long" if len(rows) < len(pivots) else ""
+    print(f"{len(rows):,} pivots -> {out}{left}")
 
 
 @app.command()

@@ -136,6 +136,58 @@ def test_the_registered_model_loads_and_is_the_checkpoint(home: Path) -> None:
     assert all(torch.equal(own[name].float(), value.float()) for name, value in stored.items())
 
 
+def test_nemo_gym_rows_hold_the_pivots_and_read_back_as_the_same(
+    home: Path, tmp_path: Path
+) -> None:
+    from pivotrl.candidates import extract
+    from pivotrl.trajectories import read
+    from pivotrl.types import Trajectory
+
+    out = tmp_path / "pivots.jsonl"
+    pivotrl(home, "export", str(out))
+    means = [json.loads(line)["metadata"]["mean_reward"] for line in out.read_text().splitlines()]
+    assert means == sorted(means)
+    found = [c.id for t in read([out]) if isinstance(t, Trajectory) for c in extract(t)]
+    chosen = {row["candidate_id"] for row in rows(home, "select candidate_id from pivots")}
+    assert len(found) == len(chosen)
+    assert set(found) == chosen
+
+
+def test_trl_trains_on_the_pivots_with_our_reward(home: Path, tmp_path: Path) -> None:
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import GRPOConfig, GRPOTrainer
+
+    from pivotrl.chat import ChatFormat
+    from pivotrl.export import reward_function
+
+    model = ROOT / "pivotrl/mini/model"
+    out = tmp_path / "pivots.jsonl"
+    pivotrl(home, "export", str(out), "--form", "trl", "--model", str(model))
+    trainer = GRPOTrainer(
+        model=AutoModelForCausalLM.from_pretrained(model),
+        processing_class=AutoTokenizer.from_pretrained(model),
+        reward_funcs=[reward_function(ChatFormat.load(model))],
+        train_dataset=Dataset.from_list([json.loads(line) for line in out.open()]),
+        args=GRPOConfig(
+            output_dir=str(tmp_path / "trl"),
+            max_steps=2,
+            per_device_train_batch_size=8,
+            num_generations=8,
+            max_completion_length=48,
+            logging_steps=1,
+            report_to="none",
+            use_cpu=True,
+            bf16=False,
+            save_strategy="no",
+        ),
+    )
+    trainer.train()
+    rewards = [row["reward"] for row in trainer.state.log_history if "reward" in row]
+    assert len(rewards) == 2
+    assert all(0 <= reward <= 1 for reward in rewards)
+
+
 def test_an_unchanged_second_run_is_all_cached_and_makes_no_second_model(
     home: Path, data: Path
 ) -> None:

@@ -160,6 +160,15 @@ class ChatFormat:
         )
         return text
 
+    def prompt_text(self, ids: Sequence[int]) -> str:
+        """Text that the tokenizer reads back to `ids`. Raises TemplateError where there is none."""
+        text: str = self._tokenizer.decode(
+            list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        if self._tokenizer(text, add_special_tokens=False)["input_ids"] != list(ids):
+            raise TemplateError("the prompt's text is read back as other tokens")
+        return text
+
     def _tools(self, tools: Sequence[ToolSpec]) -> list[JSON] | None:
         if not tools:
             return None
