@@ -136,9 +136,7 @@ def test_the_registered_model_loads_and_is_the_checkpoint(home: Path) -> None:
     assert all(torch.equal(own[name].float(), value.float()) for name, value in stored.items())
 
 
-def test_nemo_gym_rows_hold_the_pivots_and_read_back(
-    home: Path, tmp_path: Path
-) -> None:
+def test_nemo_gym_rows_hold_the_pivots_and_read_back(home: Path, tmp_path: Path) -> None:
     from pivotrl.candidates import extract
     from pivotrl.trajectories import read
     from pivotrl.types import Trajectory

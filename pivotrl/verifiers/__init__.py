@@ -14,6 +14,7 @@ from typing import Literal
 
 from pivotrl.types import ConfigError, Verifier
 from pivotrl.verifiers.strict import StrictVerifier
+from pivotrl.verifiers.terminal import TerminalVerifier
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
 ENTRY_POINT_GROUP = "pivotrl.verifiers"
@@ -42,7 +43,9 @@ def verifier_for(domain: str, mode: Literal["functional", "strict"] = "functiona
         return verifier
     if domain in TOOL_USE_DOMAINS:
         return ToolUseVerifier()
-    known = sorted({*TOOL_USE_DOMAINS, *added})
+    if domain == TerminalVerifier.name:
+        return TerminalVerifier()
+    known = sorted({*TOOL_USE_DOMAINS, TerminalVerifier.name, *added})
     near = difflib.get_close_matches(domain, known, 1)
     raise ConfigError(
         f"no verifier for domain {domain!r}"

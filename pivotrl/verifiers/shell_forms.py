@@ -1,0 +1,431 @@
+"""A shell command line in normal form: two lines of one form do the same and show the same.
+
+Parsed by bash's own grammar (`bashlex`); what it cannot parse is compared word by word. Nothing is
+executed. What is taken as the same: quoting, the order and bundling of flags, long and short names
+of flags, a leading `cd`, absolute and relative paths, `cat f | grep x`, ways to view lines of a
+file, redirections that only quieten, flags and pages that only change how much is shown. This
+module must never know an action or a candidate.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bashlex
+
+MAX_CHARACTERS = 20_000
+MAX_NESTING = 20
+MAX_WORDS = 400
+"""Longer lines are compared word by word: the grammar takes some 0.1 ms a word."""
+_BREAK = re.compile(r"[;|&()<>]|\s+")
+_HEREDOC = re.compile(r"(<<-?)\s*(['\"])(\w+)\2")
+_SED_LINES = re.compile(r"(\d+)(?:,(\d+|\$))?p")
+_PAGE = 10
+"""A trailing `head` or `tail` of at least so many lines is a page, not a choice."""
+
+VALUES = {
+    "grep": "emABCdf",
+    "head": "nc",
+    "tail": "nc",
+    "pytest": "kmnpcor",
+    "mkdir": "m",
+    "sort": "kto",
+    "cut": "dfc",
+    "curl": "XHdoFuAbe",
+    "git": "Cc",
+    "python": "W",
+    "wc": "",
+    "ls": "",
+    "cat": "",
+    "rm": "",
+    "cp": "t",
+    "mv": "t",
+    "touch": "dr",
+    "chmod": "",
+    "diff": "U",
+    "tree": "LIP",
+    "pip": "rc",
+    "uniq": "",
+    "sed": "ef",
+    "which": "",
+    "echo": "",
+    "ps": "",
+    "du": "d",
+    "df": "",
+}
+"""Commands whose flags are known: single letters that take a value."""
+LONG = {
+    "grep": {"recursive": "r", "line-number": "n", "ignore-case": "i", "word-regexp": "w",
+             "files-with-matches": "l", "count": "c", "invert-match": "v", "extended-regexp": "E",
+             "fixed-strings": "F", "only-matching": "o", "max-count": "m", "with-filename": "H",
+             "dereference-recursive": "r"},
+    "ls": {"all": "a", "almost-all": "a", "human-readable": "h", "recursive": "R", "reverse": "r"},
+    "head": {"lines": "n", "bytes": "c"},
+    "tail": {"lines": "n", "bytes": "c", "follow": "f"},
+    "rm": {"recursive": "r", "force": "f"},
+    "cp": {"recursive": "r", "archive": "a", "force": "f"},
+    "mkdir": {"parents": "p"},
+    "wc": {"lines": "l", "words": "w", "bytes": "c"},
+    "sort": {"reverse": "r", "numeric-sort": "n", "unique": "u"},
+    "pip": {"requirement": "r", "quiet": "q", "upgrade": "U"},
+    "curl": {"request": "X", "header": "H", "data": "d", "output": "o", "silent": "s",
+             "location": "L"},
+    "diff": {"recursive": "r", "unified": "u"},
+    "du": {"human-readable": "h", "summarize": "s", "max-depth": "d"},
+}  # fmt: skip
+SAME_FLAG = {("grep", "R"): "r", ("rm", "R"): "r", ("cp", "R"): "r"}
+SHOWS_ONLY = {
+    "ls": "laAhF1trSGgo",
+    "grep": "nHIs",
+    "cat": "nAv",
+    "pytest": "vqsxl",
+    "curl": "sS",
+    "pip": "qv",
+    "mkdir": "v",
+    "cp": "v",
+    "mv": "v",
+    "rm": "v",
+    "du": "h",
+    "df": "h",
+    "tree": "",
+}
+"""Flags that change how much is shown, not what is done or found."""
+SHOWS_ONLY_LONG = {
+    "pytest": ("tb", "no-header", "no-summary", "color", "disable-warnings", "verbose", "quiet"),
+    "ls": ("color",),
+    "grep": ("color", "colour"),
+    "git": ("no-pager",),
+    "pip": ("no-input", "disable-pip-version-check", "progress-bar"),
+}
+FINDS = ("grep", "find", "rg", "ls", "git", "tree", "ack")
+"""Their output may be cut to a page."""
+ANYWHERE = ("cat", "head", "tail", "grep", "sed", "ls", "wc", "diff", "rm", "cp", "mv", "mkdir",
+            "touch", "view", "find", "chmod", "file", "stat", "tree", "du")  # fmt: skip
+"""With absolute paths alone, the working directory does not matter to them."""
+QUIETENS = {("2>", "/dev/null"), ("2>&", "1"), ("&>", "/dev/null"), (">", "/dev/stdout")}
+
+
+class Unreadable(ValueError):
+    """No form can be made: too long, or nested too deeply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One simple command."""
+
+    name: str
+    flags: tuple[tuple[str, str], ...]
+    """(flag, value or empty), sorted where the command's flags are known."""
+    arguments: tuple[str, ...]
+    redirects: tuple[tuple[str, str], ...]
+    assignments: tuple[str, ...]
+    directory: str | None
+    """Where it runs; None where that does not matter or is not known."""
+
+
+Form = tuple[Any, ...]
+"""("and" | "or" | "then" | "background" | "pipe" | "raw" | "command", parts...)"""
+
+
+def normal_form(line: str, directory: str | None = None) -> Form:
+    """The form of a command line that runs in `directory` (absolute; None where unknown).
+
+    Raises Unreadable. Linear in the line, which is bounded.
+    """
+    if len(line) > MAX_CHARACTERS:
+        raise Unreadable(f"{len(line)} characters")
+    if _nesting(line) > MAX_NESTING:
+        raise Unreadable("nested too deeply")
+    text = _HEREDOC.sub(r"\1\3", line.strip())
+    if len(_BREAK.findall(text.partition("<<")[0])) > MAX_WORDS:
+        return ("raw", *_words(text))
+    try:
+        trees = bashlex.parse(text) if text else []
+    except (bashlex.errors.ParsingError, NotImplementedError, ValueError, TypeError, AttributeError,
+            AssertionError, IndexError, KeyError):  # fmt: skip
+        return ("raw", *_words(text))
+    except RecursionError:
+        raise Unreadable("nested too deeply") from None
+    reader = _Reader(text, directory)
+    parts: list[tuple[str, Form]] = []
+    for tree in trees:
+        parts += reader.sequence(tree)
+    return _joined(_without_noise(parts))
+
+
+def _nesting(line: str) -> int:
+    """The deepest bracket, and more for every backquote, which nests without saying so."""
+    depth = deepest = 0
+    for character in line:
+        depth += (character in "({") - (character in ")}")
+        deepest = max(deepest, depth)
+    return deepest + line.count("`") // 2
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text, comments=True)
+    except ValueError:
+        return text.split()
+
+
+class _Reader:
+    """Walks one line's trees; a `cd` moves the directory of what follows."""
+
+    def __init__(self, text: str, directory: str | None) -> None:
+        self.text, self.directory = text, directory
+        self.moved = False
+
+    def sequence(self, node: Any) -> list[tuple[str, Form]]:
+        """(operator before it, form) of the commands that run one after the other."""
+        if node.kind != "list":
+            return [("then", form)] if (form := self.one(node)) else []
+        out: list[tuple[str, Form]] = []
+        operator = "then"
+        for part in node.parts:
+            if part.kind == "operator":
+                operator = {"&&": "and", "||": "or", "&": "background"}.get(part.op, "then")
+                if operator == "background" and out:
+                    out[-1] = (out[-1][0], ("background", out[-1][1]))
+                    operator = "then"
+            elif form := self.one(part):
+                out.append((operator, form))
+        return out
+
+    def one(self, node: Any) -> Form | None:
+        """The form of one pipeline or command; None for a `cd` that only moves."""
+        if node.kind == "pipeline":
+            negated = any(p.kind == "reservedword" for p in node.parts)
+            parts = [self.one(p) for p in node.parts if p.kind not in ("pipe", "reservedword")]
+            form = _pipeline([p for p in parts if p])
+            return ("not", form) if negated else form
+        if node.kind == "command":
+            return self.command(node)
+        start, end = node.pos
+        return ("raw", *_words(self.text[start:end]))
+
+    def command(self, node: Any) -> Form | None:
+        words, redirects, assignments = [], [], []
+        for part in node.parts:
+            if part.kind == "word":
+                words.append(_word(part))
+            elif part.kind == "assignment":
+                assignments.append(part.word)
+            elif part.kind == "redirect":
+                redirects.append(self.redirect(part))
+        kept = tuple(sorted(r for r in redirects if r not in QUIETENS))
+        if words[:1] == ["cd"] and len(words) <= 2 and not kept:
+            return self.move(words[1] if len(words) == 2 else "~")
+        if not words:
+            return ("command", Command("", (), (), kept, tuple(assignments), self.directory))
+        return ("command", self.simple(words, kept, tuple(assignments)))
+
+    def move(self, target: str) -> Form | None:
+        if target.startswith(("/", "~", "$")):
+            self.directory = posixpath.normpath(target)
+        elif self.directory is not None:
+            self.directory = posixpath.normpath(posixpath.join(self.directory, target))
+        else:
+            self.directory = "./" + posixpath.normpath(target)
+        self.moved = True
+        return None
+
+    def redirect(self, node: Any) -> tuple[str, str]:
+        output = node.output
+        target = str(output) if isinstance(output, int) else output.word
+        if node.heredoc is not None:
+            return ("<<", node.heredoc.value)
+        operator = f"{node.input if node.input not in (None, 1) else ''}{node.type}"
+        path = operator in (">", ">>", "<", "2>", "&>")
+        return operator, self.path(target) if path else target
+
+    def path(self, word: str) -> str:
+        """Absolute where the directory is known."""
+        if word.startswith("/"):
+            return posixpath.normpath(word)
+        if self.directory is None or not word or word.startswith(("-", "$", "~")):
+            return word
+        return posixpath.normpath(posixpath.join(self.directory, word))
+
+    def simple(
+        self,
+        words: Sequence[str],
+        redirects: tuple[tuple[str, str], ...],
+        assigned: tuple[str, ...],
+    ) -> Command:
+        name, *rest = words
+        name = name.removeprefix("/usr/bin/").removeprefix("/bin/")
+        if name in ("python", "python3") and rest[:2] == ["-m", "pytest"]:
+            name, rest = "pytest", rest[2:]
+        if name in ("python3", "pip3", "egrep", "fgrep"):
+            extra = {"egrep": ["-E"], "fgrep": ["-F"]}.get(name, [])
+            name = {"python3": "python", "pip3": "pip"}.get(name, "grep")
+            rest = [*extra, *rest]
+        flags, arguments = _flags(name, rest)
+        inputs = [target for operator, target in redirects if operator == "<"]
+        if name in ("grep", "cat", "head", "tail", "sed", "wc", "sort") and inputs:
+            arguments = [*arguments, *inputs]
+            redirects = tuple(r for r in redirects if r[0] != "<")
+        files = _file_places(name, flags, arguments)
+        resolved = [self.path(a) if i in files else a for i, a in enumerate(arguments)]
+        command = Command(name, tuple(flags), tuple(resolved), redirects, assigned, self.directory)
+        return _settled(_viewed(command), files)
+
+
+def _word(node: Any) -> str:
+    """The word without its quotes; one that expands nothing is told from one that does."""
+    word: str = node.word
+    return word if node.parts or "$" not in word else word.replace("$", "\\$")
+
+
+def _flags(name: str, words: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Flags with their values, and the other words in order."""
+    values, long = VALUES.get(name), LONG.get(name, {})
+    if values is None or name in ("python", "echo"):
+        return [], list(words)  # unknown: every word counts, in its place
+    flags: list[tuple[str, str]] = []
+    rest: list[str] = []
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            rest += queue
+            break
+        if word.startswith("--"):
+            key, _, value = word[2:].partition("=")
+            if key in long:
+                letter = long[key]
+                if letter in values and not value and queue:
+                    value = queue.pop(0)
+                flags.append((letter, value))
+            else:
+                flags.append((key, value))
+        elif name in ("head", "tail") and re.fullmatch(r"-\d+", word):
+            flags.append(("n", word[1:]))
+        elif word.startswith("-") and len(word) > 1 and not re.fullmatch(r"-\d+", word):
+            letters = word[1:]
+            while letters:
+                letter, letters = letters[0], letters[1:]
+                if letter in values:
+                    value = letters or (queue.pop(0) if queue else "")
+                    flags.append((letter, value))
+                    break
+                flags.append((letter, ""))
+        else:
+            rest.append(word)
+    flags = [(SAME_FLAG.get((name, flag), flag), value) for flag, value in flags]
+    shows, shows_long = SHOWS_ONLY.get(name, ""), SHOWS_ONLY_LONG.get(name, ())
+    kept = [
+        (flag, value)
+        for flag, value in flags
+        if not (len(flag) == 1 and flag in shows) and flag not in shows_long
+    ]
+    return sorted(set(kept)), rest
+
+
+def _file_places(name: str, flags: Sequence[tuple[str, str]], arguments: Sequence[str]) -> set[int]:
+    """Which arguments are paths."""
+    if name in ("grep", "sed", "rg", "chmod"):
+        given = any(flag in ("e", "f") for flag, _ in flags)
+        return set(range(0 if given else 1, len(arguments)))
+    if name == "find":
+        first = next((i for i, a in enumerate(arguments) if a.startswith(("-", "(", "!"))), None)
+        return set(range(len(arguments) if first is None else first))
+    if name in ANYWHERE or name in ("pytest", "sort"):
+        return set(range(len(arguments)))
+    return {i for i, a in enumerate(arguments) if a.startswith(("/", "./", "../"))}
+
+
+def _viewed(command: Command) -> Command:
+    """`cat`, `head`, `tail -n +K` and `sed -n a,bp` of one file as a view of its lines."""
+    if command.redirects or command.assignments:
+        return command
+    flags, arguments = dict(command.flags), command.arguments
+    lines: tuple[str, str] | None = None
+    if command.name == "cat" and not flags and len(arguments) == 1:
+        lines = ("1", "$")
+    elif command.name == "head" and set(flags) <= {"n"} and len(arguments) == 1:
+        count = flags.get("n", "10")
+        lines = ("1", count) if count.isdigit() else None
+    elif command.name == "tail" and set(flags) == {"n"} and len(arguments) == 1:
+        lines = (flags["n"][1:], "$") if flags["n"].startswith("+") else None
+    elif command.name == "sed" and set(flags) == {"n"} and len(arguments) == 2:
+        found = _SED_LINES.fullmatch(arguments[0])
+        lines = (found[1], found[2] or found[1]) if found else None
+        arguments = arguments[1:]
+    if lines is None:
+        return command
+    return Command("view", (("lines", "-".join(lines)),), arguments, (), (), command.directory)
+
+
+def _settled(command: Command, files: set[int]) -> Command:
+    """Without the directory where it does not matter: all paths are absolute."""
+    paths = [a for i, a in enumerate(command.arguments) if i in files or command.name == "view"]
+    free = command.name in ANYWHERE and paths and all(a.startswith("/") for a in paths)
+    if not free:
+        return command
+    return Command(
+        command.name,
+        command.flags,
+        command.arguments,
+        command.redirects,
+        command.assignments,
+        None,
+    )
+
+
+def _pipeline(parts: list[Form]) -> Form:
+    """Pipelines without a `cat` that only feeds, and without a page at the end."""
+    while len(parts) > 1:
+        first, second = parts[0], parts[1]
+        if first[0] != "command" or second[0] != "command":
+            break
+        view, into = first[1], second[1]
+        feeds = view.name == "view" and view.flags == (("lines", "1-$"),)
+        if not feeds or into.name not in ("grep", "head", "tail", "sed", "wc", "sort", "cut"):
+            break
+        merged = Command(
+            into.name,
+            into.flags,
+            (*into.arguments, *view.arguments),
+            into.redirects,
+            into.assignments,
+            view.directory,
+        )
+        parts[:2] = [("command", _viewed(merged))]
+    while len(parts) > 1 and parts[-1][0] == "command":
+        last, before = parts[-1][1], parts[-2]
+        page = last.name in ("head", "tail") and set(dict(last.flags)) <= {"n"}
+        count = dict(last.flags).get("n", "10") if page else ""
+        finds = before[0] == "command" and before[1].name in FINDS
+        if (page and finds and count.isdigit() and int(count) >= _PAGE and not last.arguments) or (
+            last.name == "cat" and not last.arguments and not last.redirects
+        ):
+            parts = parts[:-1]
+        else:
+            break
+    return parts[0] if len(parts) == 1 else ("pipe", *parts)
+
+
+def _without_noise(parts: list[tuple[str, Form]]) -> list[tuple[str, Form]]:
+    """Without `|| true` and a closing `true`."""
+
+    def is_true(form: Form) -> bool:
+        return form[0] == "command" and form[1].name in ("true", ":") and not form[1].arguments
+
+    while len(parts) > 1 and is_true(parts[-1][1]):
+        parts = parts[:-1]
+    return parts
+
+
+def _joined(parts: list[tuple[str, Form]]) -> Form:
+    if not parts:
+        return ("nothing",)
+    # `a && b` and `a; b` differ only where a fails: an agent's lines mean the same by both.
+    flat = tuple(("and" if op == "then" else op, form) for op, form in parts)
+    return flat[0][1] if len(flat) == 1 else ("sequence", *flat)

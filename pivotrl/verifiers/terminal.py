@@ -1,0 +1,168 @@
+"""The verifier of shell actions: does the command line do the same as a known one?
+
+A command is the argument of a shell tool, a block in the text, or Terminus's JSON of keystrokes.
+Lines are compared in normal form (`shell_forms`), in the directory that the state tells. All that
+is no command (a final answer, another tool) is judged as in conversational tool use. Source: METHOD
+of PivotRL's terminal domain, with comparison in place of string similarity.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from pivotrl.types import (
+    JSON,
+    Action,
+    Candidate,
+    Message,
+    Role,
+    ToolCall,
+    Verdict,
+    action_of,
+)
+from pivotrl.verifiers.comparison import excerpt
+from pivotrl.verifiers.shell_forms import Form, Unreadable, normal_form
+from pivotrl.verifiers.tool_use import ToolUseVerifier, acceptance, rejection, unfinished
+
+SHELL_TOOL = re.compile(r"(?i).*(bash|shell|terminal|command|exec|^run$|^cmd$).*")
+COMMAND_KEYS = ("command", "cmd", "keystrokes", "script")
+DIRECTORY_KEYS = ("workdir", "cwd", "working_directory")
+HOW_LONG_KEYS = ("timeout", "timeout_ms", "duration", "is_input", "description", "security_risk")
+"""How a tool waits for or explains a command, not what it does."""
+_BLOCK = re.compile(r"```(?:mswea_bash_command|bash|sh|shell)?[ \t]*\n(.*?)\n?```", re.DOTALL)
+_DIRECTORY_SAID = re.compile(
+    r"\(Current directory: (?P<a>/[^\s)]*)\)|[\w.-]+@[\w.-]+:(?P<b>[/~]\S*?) ?[#$]"
+    r"|working directory: (?P<c>/[^\s\]]*)"
+)
+MAX_LINES = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What is typed, line by line, and whether the agent says that it is done."""
+
+    lines: tuple[tuple[str, str | None], ...]
+    """(command line, the directory that the call names)."""
+    done: bool = False
+
+
+class TerminalVerifier:
+    name = "terminal"
+
+    def __init__(self) -> None:
+        self._others = ToolUseVerifier()
+
+    def verify(self, candidate: Candidate, action: Action) -> Verdict:
+        """Judge an action (see the module). Never raises."""
+        if verdict := unfinished(action):
+            return verdict
+        references = [
+            act
+            for message in (candidate.demonstration, *candidate.accepted_actions)
+            if (act := act_of(action_of(message)))
+        ]
+        if not references:
+            return self._others.verify(candidate, action)
+        given = act_of(action)
+        if given is None:
+            return rejection("no_command", {"expected": excerpt(references[0].lines[0][0])})
+        if given in references:
+            return acceptance({"reference": references.index(given)})
+        directory = directory_of(candidate.messages)
+        try:
+            forms = _forms(given, directory)
+        except Unreadable as reason:
+            return rejection("unreadable_command", {"reason": str(reason)})
+        for index, reference in enumerate(references):
+            if reference.done == given.done and _readable_forms(reference, directory) == forms:
+                return acceptance({"reference": index})
+        return rejection(
+            "different_command",
+            {"expected": _shown(references[0]), "given": _shown(given)},
+        )
+
+
+def act_of(action: Action) -> Act | None:
+    """The commands of an action; None where it has none, or something else beside them."""
+    if action.tool_calls:
+        lines = [_line(call) for call in action.tool_calls[:MAX_LINES]]
+        if any(line is None for line in lines):
+            return None
+        return Act(lines=tuple(line for line in lines if line is not None))
+    if (typed := _terminus(action.text)) is not None:
+        return typed
+    blocks = _BLOCK.findall(action.text)
+    if len(blocks) == 1 and blocks[0].strip():
+        return Act(lines=((blocks[0], None),))
+    return None
+
+
+def _line(call: ToolCall) -> tuple[str, str | None] | None:
+    arguments = call.arguments
+    if not SHELL_TOOL.fullmatch(call.name) or not isinstance(arguments, Mapping):
+        return None
+    known = {*COMMAND_KEYS, *DIRECTORY_KEYS, *HOW_LONG_KEYS}
+    command = next((arguments[k] for k in COMMAND_KEYS if isinstance(arguments.get(k), str)), None)
+    if command is None or not command.strip() or not arguments.keys() <= known:
+        return None
+    where = next((arguments[k] for k in DIRECTORY_KEYS if isinstance(arguments.get(k), str)), None)
+    return command, where
+
+
+def _terminus(text: str) -> Act | None:
+    """Terminus 1 and 2: a JSON object with `commands` of `keystrokes`."""
+    start, end = text.find("{"), text.rfind("}")
+    if start < 0 or "keystrokes" not in text:
+        return None
+    try:
+        value: JSON = orjson.loads(text[start : end + 1])
+    except orjson.JSONDecodeError:
+        return None
+    commands = value.get("commands") if isinstance(value, dict) else None
+    if not isinstance(commands, list):
+        return None
+    typed: list[JSON] = [
+        c.get("keystrokes") if isinstance(c, dict) else None for c in commands[:MAX_LINES]
+    ]
+    if not all(isinstance(keys, str) for keys in typed):
+        return None
+    done = value.get("task_complete", value.get("is_task_complete", False)) is True
+    lines = tuple((keys, None) for keys in typed if keys.strip())
+    return Act(lines=lines, done=done) if lines or done else None
+
+
+def directory_of(messages: Sequence[Message]) -> str | None:
+    """Where the shell is, as far as the state tells: the last prompt or line that says so."""
+    for message in reversed(messages):
+        if message.role in (Role.TOOL, Role.USER):
+            said = [*_DIRECTORY_SAID.finditer(message.content[-4000:])]
+            if said:
+                return next(group for group in said[-1].groups() if group).rstrip("/") or "/"
+    return None
+
+
+def _forms(act: Act, directory: str | None) -> list[Form]:
+    """Lines typed one after the other are one line: `cd x` and then `ls` is `cd x && ls`."""
+    forms: list[Form] = []
+    together = "\n".join(line for line, where in act.lines if where is None)
+    if together:
+        forms.append(normal_form(together, directory))
+    forms += [normal_form(line, where) for line, where in act.lines if where is not None]
+    if len(act.lines) == 1 and act.lines[0][1] is not None and act.lines[0][1] == directory:
+        return [normal_form(act.lines[0][0], directory)]
+    return forms
+
+
+def _readable_forms(act: Act, directory: str | None) -> list[Form] | None:
+    try:
+        return _forms(act, directory)
+    except Unreadable:
+        return None
+
+
+def _shown(act: Act) -> str:
+    return excerpt("\n".join(line for line, _ in act.lines))
