@@ -76,8 +76,9 @@ class ProfileConfig(Section):
 
 
 class VerifyConfig(Section):
-    mode: Literal["functional", "strict"] = Field(
-        "functional", description="Functional reward, or the paper's control: string equality."
+    mode: Literal["functional", "tool_name", "strict"] = Field(
+        "functional",
+        description="Functional; or the paper's coarse rule, tool names; or its control, equality.",
     )
 
 

@@ -9,7 +9,7 @@ know how pivots were chosen.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from jsonschema import Draft202012Validator
@@ -29,7 +29,7 @@ from pivotrl.types import (
     Sample,
     ToolCall,
 )
-from pivotrl.verifiers import verifier_for
+from pivotrl.verifiers import Mode, verifier_for
 
 AGENT = "single_step_tool_use_with_argument_comparison_agent"
 
@@ -208,7 +208,7 @@ def _stored(candidate: Candidate) -> str:
     return orjson.dumps([row, to_row(candidate.trajectory)]).decode()
 
 
-def reward_function(chat: ChatFormat, mode: Literal["functional", "strict"] = "functional") -> Any:
+def reward_function(chat: ChatFormat, mode: Mode = "functional") -> Any:
     """A `reward_funcs` of TRL: our verifier's rewards, None where there is no verdict."""
     known: dict[str, Candidate] = {}
 

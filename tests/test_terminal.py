@@ -1,21 +1,15 @@
-"""The shell verifier: labelled cases, hostile lines, bounds."""
+"""The shell verifier: hostile lines, bounds (labelled cases are in `test_cases`)."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pivotrl.trajectories.rows import Row, read_rows
 from pivotrl.types import Action, Candidate, Message, Role, ToolCall, Trajectory, VerdictStatus
-from pivotrl.verifiers.cases import judge_cases, rates
 from pivotrl.verifiers.shell_forms import MAX_CHARACTERS, Unreadable, normal_form
 from pivotrl.verifiers.terminal import TerminalVerifier
 
-CASES = Path(__file__).parent / "verdicts" / "terminal.jsonl"
 VERIFIER = TerminalVerifier()
 
 
@@ -29,14 +23,6 @@ def candidate(command: str) -> Candidate:
         Message(role=Role.ASSISTANT, tool_calls=(call(command),)),
     )
     return Candidate(id="c", trajectory=Trajectory(id="t", messages=messages), turn=1)
-
-
-def test_labelled_cases() -> None:
-    cases = list(judge_cases((str(CASES), row) for row in read_rows(CASES)))
-    found = rates(cases)
-    assert found.n >= 150
-    assert found.precision is not None and found.precision >= 0.97
-    assert found.recall is not None and found.recall >= 0.93
 
 
 PIECES = st.sampled_from(
@@ -80,11 +66,3 @@ def test_what_is_too_long_or_too_deep_is_refused(line: str) -> None:
         normal_form(line)
     assert VERIFIER.verify(candidate("ls"), Action(tool_calls=(call(line),))).reward == 0.0
     assert VERIFIER.verify(candidate(line), Action(tool_calls=(call(line),))).reward == 1.0
-
-
-def test_every_case_is_accepted_for_its_own_demonstration() -> None:
-    for line in CASES.read_text().splitlines():
-        row = json.loads(line)
-        row |= {"action": row["demonstration"], "accepted": True}
-        (case,) = judge_cases([("cases", Row(number=1, value=row))])
-        assert case.says, row["demonstration"]

@@ -8,11 +8,14 @@ domain, the object a callable without arguments that returns a `Verifier`.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Literal
 
 from pivotrl.types import ConfigError, Verifier
+from pivotrl.verifiers.browsing import BrowsingVerifier
+from pivotrl.verifiers.software import SoftwareVerifier, ToolNameVerifier
 from pivotrl.verifiers.strict import StrictVerifier
 from pivotrl.verifiers.terminal import TerminalVerifier
 from pivotrl.verifiers.tool_use import ToolUseVerifier
@@ -20,6 +23,12 @@ from pivotrl.verifiers.tool_use import ToolUseVerifier
 ENTRY_POINT_GROUP = "pivotrl.verifiers"
 TOOL_USE_DOMAINS = ("tool_use", "retail", "airline", "telecom")
 """Conversations with tools, as in the paper's τ² domain."""
+OWN_DOMAINS: dict[str, Callable[[], Verifier]] = {
+    "browsing": BrowsingVerifier,
+    "software": SoftwareVerifier,
+    "terminal": TerminalVerifier,
+}
+Mode = Literal["functional", "tool_name", "strict"]
 
 
 def added_versions() -> dict[str, str]:
@@ -31,21 +40,27 @@ def added_versions() -> dict[str, str]:
 
 
 @lru_cache(maxsize=256)
-def verifier_for(domain: str, mode: Literal["functional", "strict"] = "functional") -> Verifier:
-    """The verifier of a domain; `strict` is the same for all. ConfigError if none is known."""
+def verifier_for(domain: str, mode: Mode = "functional") -> Verifier:
+    """The verifier of a domain. ConfigError if none is known.
+
+    `strict` and `tool_name`, the paper's rule for software, are the same for all domains.
+    """
     if mode == "strict":
         return StrictVerifier()
+    if mode == "tool_name":
+        return ToolNameVerifier()
     if mode != "functional":
-        raise ConfigError(f"verifier mode {mode!r} is unknown: use 'functional' or 'strict'")
+        modes = "'functional', 'tool_name' or 'strict'"
+        raise ConfigError(f"verifier mode {mode!r} is unknown: use {modes}")
     added = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if domain in added:
         verifier: Verifier = added[domain].load()()
         return verifier
     if domain in TOOL_USE_DOMAINS:
         return ToolUseVerifier()
-    if domain == TerminalVerifier.name:
-        return TerminalVerifier()
-    known = sorted({*TOOL_USE_DOMAINS, TerminalVerifier.name, *added})
+    if domain in OWN_DOMAINS:
+        return OWN_DOMAINS[domain]()
+    known = sorted({*TOOL_USE_DOMAINS, *OWN_DOMAINS, *added})
     near = difflib.get_close_matches(domain, known, 1)
     raise ConfigError(
         f"no verifier for domain {domain!r}"

@@ -336,6 +336,10 @@ def _file_places(name: str, flags: Sequence[tuple[str, str]], arguments: Sequenc
     if name == "find":
         first = next((i for i, a in enumerate(arguments) if a.startswith(("-", "(", "!"))), None)
         return set(range(len(arguments) if first is None else first))
+    if name in ("python", "bash", "sh", "node"):
+        first = next((i for i, a in enumerate(arguments) if a.startswith("-") or "." in a), None)
+        script = first is not None and not arguments[first].startswith("-")
+        return {first} if script and first is not None else set()
     if name in ANYWHERE or name in ("pytest", "sort"):
         return set(range(len(arguments)))
     return {i for i, a in enumerate(arguments) if a.startswith(("/", "./", "../"))}
