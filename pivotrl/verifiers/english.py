@@ -131,3 +131,15 @@ def negated_words(sentence: str) -> list[str] | None:
             scope.append(stem(word))
             left -= 1
     return scope if negative else None
+
+
+ACTS = frozenset(
+    map(
+        stem,
+        _words(
+            """cancel return exchange refund charge book buy sell pay ship transfer delete remove
+            create upgrade downgrade block unblock suspend resume"""
+        ),
+    )
+)
+"""What is done to things: said in place of what a tool does, they are another statement."""

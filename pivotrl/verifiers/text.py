@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from pivotrl.types import JSON
 from pivotrl.verifiers.comparison import ACCEPTED, MATCH, NO_CONTEXT, Comparison, Context, excerpt
-from pivotrl.verifiers.english import stem
+from pivotrl.verifiers.english import ACTS, stem
 from pivotrl.verifiers.facts import Reading, read
 
 MIN_SIMILARITY = 0.5
@@ -40,6 +40,12 @@ _OPPOSITES = tuple(
         ("refund", "charge"),
         ("upgrade", "downgrade"),
         ("cheapest", "expensive"),
+        ("pending", "delivered"),
+        ("pending", "shipped"),
+        ("shipped", "delivered"),
+        ("active", "inactive"),
+        ("more", "less"),
+        ("higher", "lower"),
     )
 )
 
@@ -81,7 +87,8 @@ def _contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str
             return "wrong_fact", {"given": _shown(wrong), "expected": _shown(missing)}
         if missing:
             return "missing_fact", {"expected": _shown(missing)}
-    wanted_verbs, got_verbs = wanted.words & context.verbs, got.words & context.verbs
+    wanted_verbs = wanted.words & context.verbs
+    got_verbs = got.words & (context.verbs | ACTS if wanted_verbs else context.verbs)
     if wanted_verbs - got_verbs and got_verbs - wanted_verbs:
         return "wrong_fact", {"expected": sorted(wanted_verbs)[:5], "given": sorted(got_verbs)[:5]}
     if wanted.denies != got.denies:
