@@ -73,8 +73,8 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         trainings.append((selection, checkpoint))
         start = checkpoint_of(session.home, checkpoint)
         policy = identify(start)
-        if checkpoint.counts["stop_reason"] != "stale":
-            break
+        if checkpoint.counts["stop_reason"] != "stale" or not checkpoint.counts["best_step"]:
+            break  # nothing is left to profile anew: not stale, or no better than where it began
 
     assert trajectories and candidates and selection  # rounds is at least 1
     parts: dict[str, JSON] = {"ingest": trajectories.counts, "extract": candidates.counts}

@@ -178,6 +178,7 @@ class Stage:
         with FileLock(lock):
             done = published(folder, work.home)
             if done is not None:
+                lock.unlink(missing_ok=True)
                 return done
             shutil.rmtree(work.out, ignore_errors=True)
             work.out.mkdir(parents=True)
