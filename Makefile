@@ -11,7 +11,7 @@ help:
 	@echo "make test        set up, then the tests (about 15 minutes)"
 	@echo "make ui          the Prefect and MLflow pages of your runs, on loopback"
 	@echo "make check       ruff, mypy, import-linter"
-	@echo "make base-model  train the embedded default's base model again (about 40 minutes)"
+	@echo "make base-model  train the embedded default's base model again (25 to 40 minutes)"
 
 setup: $(STAMP)
 
