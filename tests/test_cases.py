@@ -139,6 +139,25 @@ def test_no_action_whatever_raises(value: Any, where: str, domain: str, name: st
     assert judged.status is not VerdictStatus.ERROR, judged
 
 
+def test_an_exception_of_ours_is_an_error_and_no_reward(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise KeyError("a defect")
+
+    for module, name in (("browsing", "_difference"), ("software", "_difference")):
+        monkeypatch.setattr(f"pivotrl.verifiers.{module}.{name}", broken)
+    monkeypatch.setattr("pivotrl.verifiers.terminal.normal_form", broken)
+    acts = {
+        "browsing": call({"query": "a"}, "search"),
+        "software": call({"path": "a.py"}, "view"),
+        "terminal": call({"command": "ls"}, "bash"),
+    }
+    others = {"terminal": call({"command": "pwd"}, "bash")}
+    for domain, act in acts.items():
+        given = others.get(domain, act)
+        found = verdict(row(given, domain=domain, demonstration=act, tools=[]))
+        assert (found.status, found.reward) == (VerdictStatus.ERROR, None), domain
+
+
 def test_the_command_prints_every_row_with_its_verdict(tmp_path: Path) -> None:
     path = tmp_path / "actions.jsonl"
     path.write_text(

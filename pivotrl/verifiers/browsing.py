@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from pivotrl.types import JSON, Action, Candidate, ToolCall, Verdict
-from pivotrl.verifiers.comparison import excerpt
 from pivotrl.verifiers.english import STOP, stem
 from pivotrl.verifiers.facts import read
-from pivotrl.verifiers.tool_use import ToolUseVerifier, acceptance, rejection, unfinished
+from pivotrl.verifiers.outcome import never_raises, unfinished
+from pivotrl.verifiers.steps import judge_steps
+from pivotrl.verifiers.tool_use import ToolUseVerifier
 
 MIN_QUERY = 0.65
 """F1 of the words of two queries that bind alike."""
@@ -51,30 +52,15 @@ class BrowsingVerifier:
     def __init__(self) -> None:
         self._others = ToolUseVerifier()
 
+    @never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
         """Judge an action (see the module). Never raises."""
         if verdict := unfinished(action):
             return verdict
-        given = _steps(action.tool_calls)
         references = (candidate.demonstration, *candidate.accepted_actions)
-        found = [_steps(reference.tool_calls) for reference in references]
-        if given is None or all(steps is None for steps in found):
-            return self._others.verify(candidate, action)
-        closest = "different_step"
-        for index, steps in enumerate(found):
-            if steps is None or len(steps) != len(given):
-                continue
-            reasons = [_difference(w, g) for w, g in zip(steps, given, strict=True)]
-            if not any(reasons):
-                return acceptance({"reference": index})
-            closest = next(filter(None, reasons))
-        calls = candidate.demonstration.tool_calls
-        return rejection(closest, {"expected": excerpt(calls[0].arguments) if calls else ""})
-
-
-def _steps(calls: tuple[ToolCall, ...]) -> list[Step] | None:
-    steps = [_step(call) for call in calls]
-    return [s for s in steps if s] if steps and all(steps) else None
+        return judge_steps(
+            references, action.tool_calls, _step, _difference
+        ) or self._others.verify(candidate, action)
 
 
 def _step(call: ToolCall) -> Step | None:
@@ -159,7 +145,7 @@ def canonical_url(url: str) -> str:
         return text
     query = sorted(
         pair
-        for pair in parse_qsl(parts.query, keep_blank_values=True, max_num_fields=None)
+        for pair in parse_qsl(parts.query, keep_blank_values=True)
         if not _TRACKING.fullmatch(pair[0])
     )
     where = f":{port}" if port not in (None, 80, 443) else ""

@@ -38,7 +38,6 @@ VALUES = {
     "cut": "dfc",
     "curl": "XHdoFuAbe",
     "git": "Cc",
-    "python": "W",
     "wc": "",
     "ls": "",
     "cat": "",
@@ -53,7 +52,6 @@ VALUES = {
     "uniq": "",
     "sed": "ef",
     "which": "",
-    "echo": "",
     "ps": "",
     "du": "d",
     "df": "",
@@ -83,7 +81,7 @@ SHOWS_ONLY = {
     "ls": "laAhF1trSGgo",
     "grep": "nHIs",
     "cat": "nAv",
-    "pytest": "vqsxl",
+    "pytest": "vqsl",
     "curl": "sS",
     "pip": "qv",
     "mkdir": "v",
@@ -92,7 +90,6 @@ SHOWS_ONLY = {
     "rm": "v",
     "du": "h",
     "df": "h",
-    "tree": "",
 }
 """Flags that change how much is shown, not what is done or found."""
 SHOWS_ONLY_LONG = {
@@ -102,10 +99,12 @@ SHOWS_ONLY_LONG = {
     "git": ("no-pager",),
     "pip": ("no-input", "disable-pip-version-check", "progress-bar"),
 }
+VIEW = "<view>"
+"""The name of what `cat`, `head` and their like become; no command line can have it."""
 FINDS = ("grep", "find", "rg", "ls", "git", "tree", "ack")
 """Their output may be cut to a page."""
 ANYWHERE = ("cat", "head", "tail", "grep", "sed", "ls", "wc", "diff", "rm", "cp", "mv", "mkdir",
-            "touch", "view", "find", "chmod", "file", "stat", "tree", "du")  # fmt: skip
+            "touch", VIEW, "find", "chmod", "file", "stat", "tree", "du")  # fmt: skip
 """With absolute paths alone, the working directory does not matter to them."""
 QUIETENS = {("2>", "/dev/null"), ("2>&", "1"), ("&>", "/dev/null"), (">", "/dev/stdout")}
 
@@ -129,7 +128,9 @@ class Command:
 
 
 Form = tuple[Any, ...]
-"""("and" | "or" | "then" | "background" | "pipe" | "raw" | "command", parts...)"""
+"""(kind, parts...): `command`, `pipe`, `not`, `background`, `raw` (words: nothing more is known),
+`directory` (a line that ends by moving there), `nothing`, or a `sequence` of (`and` or `or`, form).
+"""
 
 
 def normal_form(line: str, directory: str | None = None) -> Form:
@@ -155,7 +156,10 @@ def normal_form(line: str, directory: str | None = None) -> Form:
     parts: list[tuple[str, Form]] = []
     for tree in trees:
         parts += reader.sequence(tree)
-    return _joined(_without_noise(parts))
+    parts = _without_noise(parts)
+    if reader.moved:  # a shell stays there: that is what the line did
+        parts.append(("then", ("directory", reader.directory)))
+    return _joined(parts)
 
 
 def _nesting(line: str) -> int:
@@ -169,7 +173,7 @@ def _nesting(line: str) -> int:
 
 def _words(text: str) -> list[str]:
     try:
-        return shlex.split(text, comments=True)
+        return shlex.split(text)
     except ValueError:
         return text.split()
 
@@ -180,6 +184,7 @@ class _Reader:
     def __init__(self, text: str, directory: str | None) -> None:
         self.text, self.directory = text, directory
         self.moved = False
+        """Whether a `cd` was the last command."""
 
     def sequence(self, node: Any) -> list[tuple[str, Form]]:
         """(operator before it, form) of the commands that run one after the other."""
@@ -207,7 +212,8 @@ class _Reader:
         if node.kind == "command":
             return self.command(node)
         start, end = node.pos
-        return ("raw", *_words(self.text[start:end]))
+        self.moved = False
+        return ("raw", self.directory, *_words(self.text[start:end]))
 
     def command(self, node: Any) -> Form | None:
         words, redirects, assignments = [], [], []
@@ -218,9 +224,12 @@ class _Reader:
                 assignments.append(part.word)
             elif part.kind == "redirect":
                 redirects.append(self.redirect(part))
-        kept = tuple(sorted(r for r in redirects if r not in QUIETENS))
+        to_file = any(operator in (">", ">>") for operator, _ in redirects)
+        quiet = QUIETENS - {("2>&", "1")} if to_file else QUIETENS
+        kept = tuple(sorted(r for r in redirects if r not in quiet))
         if words[:1] == ["cd"] and len(words) <= 2 and not kept:
             return self.move(words[1] if len(words) == 2 else "~")
+        self.moved = False
         if not words:
             return ("command", Command("", (), (), kept, tuple(assignments), self.directory))
         return ("command", self.simple(words, kept, tuple(assignments)))
@@ -236,8 +245,7 @@ class _Reader:
         return None
 
     def redirect(self, node: Any) -> tuple[str, str]:
-        output = node.output
-        target = str(output) if isinstance(output, int) else output.word
+        target = getattr(node.output, "word", str(node.output))  # a number, or - which closes
         if node.heredoc is not None:
             return ("<<", node.heredoc.value)
         operator = f"{node.input if node.input not in (None, 1) else ''}{node.type}"
@@ -286,7 +294,7 @@ def _word(node: Any) -> str:
 def _flags(name: str, words: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
     """Flags with their values, and the other words in order."""
     values, long = VALUES.get(name), LONG.get(name, {})
-    if values is None or name in ("python", "echo"):
+    if values is None:
         return [], list(words)  # unknown: every word counts, in its place
     flags: list[tuple[str, str]] = []
     rest: list[str] = []
@@ -364,12 +372,12 @@ def _viewed(command: Command) -> Command:
         arguments = arguments[1:]
     if lines is None:
         return command
-    return Command("view", (("lines", "-".join(lines)),), arguments, (), (), command.directory)
+    return Command(VIEW, (("lines", "-".join(lines)),), arguments, (), (), command.directory)
 
 
 def _settled(command: Command, files: set[int]) -> Command:
     """Without the directory where it does not matter: all paths are absolute."""
-    paths = [a for i, a in enumerate(command.arguments) if i in files or command.name == "view"]
+    paths = [a for i, a in enumerate(command.arguments) if i in files or command.name == VIEW]
     free = command.name in ANYWHERE and paths and all(a.startswith("/") for a in paths)
     if not free:
         return command
@@ -390,7 +398,7 @@ def _pipeline(parts: list[Form]) -> Form:
         if first[0] != "command" or second[0] != "command":
             break
         view, into = first[1], second[1]
-        feeds = view.name == "view" and view.flags == (("lines", "1-$"),)
+        feeds = view.name == VIEW and view.flags == (("lines", "1-$"),)
         if not feeds or into.name not in ("grep", "head", "tail", "sed", "wc", "sort", "cut"):
             break
         merged = Command(
@@ -432,4 +440,4 @@ def _joined(parts: list[tuple[str, Form]]) -> Form:
         return ("nothing",)
     # `a && b` and `a; b` differ only where a fails: an agent's lines mean the same by both.
     flat = tuple(("and" if op == "then" else op, form) for op, form in parts)
-    return flat[0][1] if len(flat) == 1 else ("sequence", *flat)
+    return flat[0][1] if len(flat) == 1 and flat[0][0] == "and" else ("sequence", *flat)

@@ -11,14 +11,17 @@ from __future__ import annotations
 import ast
 import posixpath
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pivotrl.types import JSON, Action, Candidate, Message, ToolCall, Verdict, action_of
 from pivotrl.verifiers.comparison import excerpt
-from pivotrl.verifiers.shell_forms import Form, Unreadable, normal_form
+from pivotrl.verifiers.outcome import acceptance, never_raises, rejection, unfinished
+from pivotrl.verifiers.shell_forms import VIEW, Form, Unreadable, normal_form
+from pivotrl.verifiers.steps import judge_steps
 from pivotrl.verifiers.terminal import TerminalVerifier, act_of, directory_of
-from pivotrl.verifiers.tool_use import ToolUseVerifier, acceptance, rejection, unfinished
+from pivotrl.verifiers.tool_use import ToolUseVerifier
 
 MIN_OVERLAP = 0.5
 """Of the shorter view: how much of it both show."""
@@ -40,6 +43,8 @@ class Step:
     path: str
     lines: tuple[int, int] | None = None
     """1-based, both ends included."""
+    context: tuple[str, ...] = ()
+    """The lines that a replacement names, those that it leaves as they are too: its place."""
     removed: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
 
@@ -50,26 +55,16 @@ class SoftwareVerifier:
     def __init__(self) -> None:
         self._commands, self._others = TerminalVerifier(), ToolUseVerifier()
 
+    @never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
         """Judge an action (see the module). Never raises."""
         if verdict := unfinished(action):
             return verdict
         directory = directory_of(candidate.messages)
-        given = steps_of(action.tool_calls, directory)
         references = (candidate.demonstration, *candidate.accepted_actions)
-        found = [steps_of(reference.tool_calls, directory) for reference in references]
-        if given is None or all(steps is None for steps in found):
-            return self._rest(candidate, action)
-        closest = "different_step"
-        for index, steps in enumerate(found):
-            if steps is None or len(steps) != len(given):
-                continue
-            reasons = [_difference(w, g) for w, g in zip(steps, given, strict=True)]
-            if not any(reasons):
-                return acceptance({"reference": index})
-            closest = next(filter(None, reasons))
-        expected = excerpt(references[0].tool_calls[0].name) if references[0].tool_calls else ""
-        return rejection(closest, {"expected": expected})
+        return judge_steps(
+            references, action.tool_calls, lambda call: _step(call, directory), _difference
+        ) or self._rest(candidate, action)
 
     def _rest(self, candidate: Candidate, action: Action) -> Verdict:
         """No step on a file on one of the sides: a command, another tool, or text."""
@@ -86,6 +81,7 @@ class ToolNameVerifier:
     def __init__(self) -> None:
         self._others = ToolUseVerifier()
 
+    @never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
         """Judge an action. Never raises."""
         if verdict := unfinished(action):
@@ -104,18 +100,13 @@ def _names(message: Message) -> list[str]:
     return [call.name for call in message.tool_calls]
 
 
-def steps_of(calls: Sequence[ToolCall], directory: str | None) -> list[Step] | None:
-    """A step a call; None where there is no call or one that is no step on a file."""
-    steps = [_step(call, directory) for call in calls]
-    return [s for s in steps if s] if steps and all(steps) else None
-
-
 def _step(call: ToolCall, directory: str | None) -> Step | None:
     arguments = call.arguments
     if not isinstance(arguments, Mapping):
         return None
     if act := act_of(Action(tool_calls=(call,))):
-        return _viewed_by_shell(act.lines[0][0], directory)
+        ((line, named),) = act.lines
+        return _viewed_by_shell(line, named or directory)
     name = call.name.lower()
     command = arguments.get("command")
     what = command if isinstance(command, str) else name
@@ -131,8 +122,9 @@ def _step(call: ToolCall, directory: str | None) -> Step | None:
     if what in ("create", "write", "write_file", "create_file"):
         return Step(kind="create", path=where, added=_lines(content))
     if isinstance(old, str) and (isinstance(new, str) or new is None):
-        removed, added = _minimal(_lines(old), _lines(new))
-        return Step(kind="replace", path=where, removed=removed, added=added)
+        context = _lines(old)
+        removed, added = _minimal(context, _lines(new))
+        return Step(kind="replace", path=where, context=context, removed=removed, added=added)
     if what in ("insert", "insert_line", "insert_text"):
         text = content if content is not None else new
         at = _integer(arguments.get("insert_line", arguments.get("line")))
@@ -150,7 +142,7 @@ def _viewed_by_shell(line: str, directory: str | None) -> Step | None:
         form: Form = normal_form(line, directory)
     except Unreadable:
         return None
-    if form[0] != "command" or form[1].name != "view":
+    if form[0] != "command" or form[1].name != VIEW:
         return None
     ((_, lines),), (path,) = form[1].flags, form[1].arguments
     first, last = lines.split("-")
@@ -168,6 +160,8 @@ def _difference(wanted: Step, given: Step) -> str | None:
     if wanted.kind == "view":
         return None if _overlap(wanted.lines, given.lines) else "wrong_lines"
     if wanted.lines != given.lines:
+        return "wrong_lines"
+    if not (_holds(wanted.context, given.context) or _holds(given.context, wanted.context)):
         return "wrong_lines"
     if wanted.removed != given.removed and not _same_code(wanted.removed, given.removed):
         return "wrong_edit"
@@ -251,6 +245,13 @@ def _minimal(
     return removed[: len(removed) - end], added[: len(added) - end]
 
 
+def _holds(lines: Sequence[str], part: Sequence[str]) -> bool:
+    """Whether `part` is a run of `lines`."""
+    return any(
+        lines[start : start + len(part)] == part for start in range(len(lines) - len(part) + 1)
+    )
+
+
 def _same_code(one: Sequence[str], other: Sequence[str]) -> bool:
     """Whether both are Python with the same syntax tree: comments and layout aside."""
     trees = [_tree(lines) for lines in (one, other)]
@@ -263,6 +264,7 @@ def _tree(lines: Sequence[str]) -> str | None:
         return None
     indent = len(lines[0]) - len(lines[0].lstrip())
     try:
-        return f"{indent} {ast.dump(ast.parse(text))}"
+        with warnings.catch_warnings(action="ignore"):  # odd escapes in what a model wrote
+            return f"{indent} {ast.dump(ast.parse(text))}"
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None

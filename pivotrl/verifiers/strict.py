@@ -8,7 +8,7 @@ not compared: it belongs to the chat template.
 from __future__ import annotations
 
 from pivotrl.types import Action, Candidate, ToolCall, Verdict, VerdictStatus, canonical
-from pivotrl.verifiers.tool_use import acceptance, rejection, unfinished
+from pivotrl.verifiers.outcome import acceptance, rejection, unfinished
 
 
 class StrictVerifier:

@@ -2,8 +2,8 @@
 
 A command is the argument of a shell tool, a block in the text, or Terminus's JSON of keystrokes.
 Lines are compared in normal form (`shell_forms`), in the directory that the state tells. All that
-is no command (a final answer, another tool) is judged as in conversational tool use. Source: METHOD
-of PivotRL's terminal domain, with comparison in place of string similarity.
+is no command (a final answer, another tool) is judged as in conversational tool use. Source:
+PivotRL's terminal domain, with comparison in place of string similarity.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from pivotrl.types import (
     action_of,
 )
 from pivotrl.verifiers.comparison import excerpt
+from pivotrl.verifiers.outcome import acceptance, never_raises, rejection, unfinished
 from pivotrl.verifiers.shell_forms import Form, Unreadable, normal_form
-from pivotrl.verifiers.tool_use import ToolUseVerifier, acceptance, rejection, unfinished
+from pivotrl.verifiers.tool_use import ToolUseVerifier
 
 SHELL_TOOL = re.compile(r"(?i).*(bash|shell|terminal|command|exec|^run$|^cmd$).*")
 COMMAND_KEYS = ("command", "cmd", "keystrokes", "script")
@@ -56,6 +57,7 @@ class TerminalVerifier:
     def __init__(self) -> None:
         self._others = ToolUseVerifier()
 
+    @never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
         """Judge an action (see the module). Never raises."""
         if verdict := unfinished(action):
@@ -89,7 +91,9 @@ class TerminalVerifier:
 def act_of(action: Action) -> Act | None:
     """The commands of an action; None where it has none, or something else beside them."""
     if action.tool_calls:
-        lines = [_line(call) for call in action.tool_calls[:MAX_LINES]]
+        if len(action.tool_calls) > MAX_LINES:
+            return None
+        lines = [_line(call) for call in action.tool_calls]
         if any(line is None for line in lines):
             return None
         return Act(lines=tuple(line for line in lines if line is not None))
@@ -123,11 +127,9 @@ def _terminus(text: str) -> Act | None:
     except orjson.JSONDecodeError:
         return None
     commands = value.get("commands") if isinstance(value, dict) else None
-    if not isinstance(commands, list):
+    if not isinstance(commands, list) or len(commands) > MAX_LINES:
         return None
-    typed: list[JSON] = [
-        c.get("keystrokes") if isinstance(c, dict) else None for c in commands[:MAX_LINES]
-    ]
+    typed: list[JSON] = [c.get("keystrokes") if isinstance(c, dict) else None for c in commands]
     if not all(isinstance(keys, str) for keys in typed):
         return None
     done = value.get("task_complete", value.get("is_task_complete", False)) is True
@@ -152,8 +154,6 @@ def _forms(act: Act, directory: str | None) -> list[Form]:
     if together:
         forms.append(normal_form(together, directory))
     forms += [normal_form(line, where) for line, where in act.lines if where is not None]
-    if len(act.lines) == 1 and act.lines[0][1] is not None and act.lines[0][1] == directory:
-        return [normal_form(act.lines[0][0], directory)]
     return forms
 
 

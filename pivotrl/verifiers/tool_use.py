@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pivotrl.types import (
-    JSON,
     Action,
     Candidate,
-    FinishReason,
     Message,
     Role,
     ToolSpec,
@@ -22,6 +20,7 @@ from pivotrl.types import (
 )
 from pivotrl.verifiers.comparison import ACCEPTED, Comparison, Context, Undecidable, excerpt
 from pivotrl.verifiers.english import verb_of
+from pivotrl.verifiers.outcome import acceptance, never_raises, rejection, unfinished
 from pivotrl.verifiers.text import compare_texts
 from pivotrl.verifiers.tool_calls import compare_call, compare_calls
 
@@ -40,6 +39,7 @@ class ToolUseVerifier:
         # Actions come in groups: the last candidate is remembered, by identity and thus held.
         self._last: tuple[Trajectory, int, _Prepared] | None = None
 
+    @never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
         """Judge an action: 1 if it is the demonstration or an accepted action, else 0 and why.
 
@@ -63,30 +63,6 @@ class ToolUseVerifier:
                 category="undecidable",
                 details={"reason": excerpt(str(reason))},
             )
-        except Exception as error:  # a defect of ours must never become a reward
-            return Verdict(
-                status=VerdictStatus.ERROR,
-                reward=None,
-                category="error",
-                details={"reason": excerpt(f"{type(error).__name__}: {error}")},
-            )
-
-
-def unfinished(action: Action) -> Verdict | None:
-    """The verdict on an action that was cut or whose tool markup cannot be read, else None."""
-    if action.finish_reason == FinishReason.LENGTH:
-        return rejection("truncated", {})
-    if action.malformed:
-        return rejection("malformed", {"reason": excerpt(action.malformed[0])})
-    return None
-
-
-def rejection(category: str, details: dict[str, JSON]) -> Verdict:
-    return Verdict(status=VerdictStatus.OK, reward=0.0, category=category, details=details)
-
-
-def acceptance(details: dict[str, JSON]) -> Verdict:
-    return Verdict(status=VerdictStatus.OK, reward=1.0, category=ACCEPTED, details=details)
 
 
 def _prepare(candidate: Candidate) -> _Prepared:
