@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pivotrl.candidates import extract
 from pivotrl.trajectories import BadRow, format_of, read, read_labelled, read_tools
 from pivotrl.trajectories.rows import Row, files_of
-from pivotrl.types import JSON, Role, Trajectory
+from pivotrl.types import JSON, PivotRLError, Role, Trajectory
 
 TOOL: dict[str, Any] = {
     "type": "function",
@@ -470,6 +470,19 @@ def test_parquet_a_saved_data_set_and_a_folder(tmp_path: Path) -> None:
         one.id for one in read_row(tmp_path, hermes()) if isinstance(one, Trajectory)
     }
     assert [f.name for f in files_of([folder])] == ["more.jsonl", "rows.parquet"]
+
+
+def test_parquet_with_foreign_columns_or_cut_short_is_said_row_by_row(tmp_path: Path) -> None:
+    import polars as pl
+
+    path = tmp_path / "rows.parquet"
+    rows = [{"messages": hermes()["messages"], "image": b"\xff\x00"}, {"image": b"\xff"}]
+    pl.DataFrame(rows).write_parquet(path)
+    good, bad = read([path])
+    assert isinstance(good, Trajectory) and isinstance(bad, BadRow)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(PivotRLError, match="broken Parquet"):
+        list(read([path]))
 
 
 def test_a_bare_list_of_messages_is_one_row(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ formats share (checks, ties, ids) happens later, in `build`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,3 +38,9 @@ class Format(Protocol):
     def parse(self, row: JSON) -> Iterable[Draft]:
         """The row's trajectories; nearly always one. Raises RowError."""
         ...
+
+
+def beside(row: Mapping[str, JSON], task_key: str = "task_id") -> dict[str, JSON]:
+    """What most formats say beside the messages: `task` (or `task_key`), `domain`, `reward`."""
+    task = row["task"] if row.get("task") is not None else row.get(task_key)
+    return {"task": task, "domain": row.get("domain"), "reward": row.get("reward")}

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from pivotrl.chat.parsing import MAX_DEPTH, parse_completion
-from pivotrl.trajectories.draft import Draft
+from pivotrl.trajectories.draft import Draft, beside
 from pivotrl.trajectories.openai_chat import are_messages
 from pivotrl.trajectories.rows import RowError
 from pivotrl.types import JSON, FinishReason
@@ -49,9 +49,7 @@ def parse(row: JSON) -> list[Draft]:
         Draft(
             messages=messages,
             tools=row.get("tools") or tools,
-            task=row["task"] if row.get("task") is not None else row.get("task_id"),
-            domain=row.get("domain"),
-            reward=row.get("reward"),
+            **beside(row),
         )
     ]
 

@@ -26,15 +26,18 @@ def parse(row: JSON) -> list[Draft]:
     given: list[JSON] = parameters["input"]
     response = row.get("response")
     output = response.get("output") if isinstance(response, dict) else None
-    expected = [] if output else _expected(row)
-    context = messages_of(given)
+    if output:  # a turn may begin in the input and go on in the output
+        messages, context = messages_of([*given, *output]), 0
+    else:
+        shown = messages_of(given)
+        messages, context = [*shown, *messages_of(_expected(row))], len(shown)
     return [
         Draft(
-            messages=messages_of([*given, *(output or expected)]),
+            messages=messages,
             tools=parameters.get("tools") or row.get("declared_tools"),
             task=row.get("uuid") or row.get("_ng_task_index") or row.get("id"),
             reward=row.get("reward"),
-            not_actions={i for i, _ in enumerate(context)} if expected else frozenset(),
+            not_actions=frozenset(range(context)),
         )
     ]
 

@@ -6,7 +6,7 @@ A bare list of messages is a row too. Source: OpenAI's chat completions referenc
 
 from __future__ import annotations
 
-from pivotrl.trajectories.draft import Draft
+from pivotrl.trajectories.draft import Draft, beside
 from pivotrl.types import JSON
 
 NAME = "openai_chat"
@@ -29,9 +29,7 @@ def parse(row: JSON) -> list[Draft]:
         Draft(
             messages=row["messages"],
             tools=row.get("tools") or row.get("functions"),
-            task=row["task"] if row.get("task") is not None else row.get("task_id"),
-            domain=row.get("domain"),
-            reward=row.get("reward"),
+            **beside(row),
             accepted_actions=row.get("accepted_actions"),
         )
     ]

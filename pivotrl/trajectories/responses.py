@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pivotrl.trajectories.draft import Draft
+from pivotrl.trajectories.draft import Draft, beside
 from pivotrl.trajectories.rows import RowError
 from pivotrl.types import JSON
 
@@ -38,9 +38,7 @@ def parse(row: JSON) -> list[Draft]:
         Draft(
             messages=messages_of(items),
             tools=row.get("tools"),
-            task=row["task"] if row.get("task") is not None else row.get("task_id"),
-            domain=row.get("domain"),
-            reward=row.get("reward"),
+            **beside(row),
         )
     ]
 

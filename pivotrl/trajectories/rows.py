@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import orjson
 import zstandard
@@ -56,7 +56,9 @@ class Row:
     @property
     def excerpt(self) -> str:
         """The start of the row, at most `EXCERPT_CHARACTERS` and a mark that there is more."""
-        raw = self.head if self.head is not None else canonical(self.value)[:HEAD_BYTES]
+        raw = self.head
+        if raw is None:
+            raw = b"" if isinstance(self.value, RowError) else canonical(self.value)[:HEAD_BYTES]
         text = raw.decode("utf-8", errors="replace").strip()
         return text if len(text) <= EXCERPT_CHARACTERS else text[:EXCERPT_CHARACTERS] + "…"
 
@@ -113,12 +115,21 @@ def read_rows(path: Path, is_row: Callable[[JSON], bool] = lambda _: False) -> I
         yield Row(number=number + 1, value=problem, head=b"")
 
 
-def _numbered(values: Iterator[JSON]) -> Iterator[Row]:
+def _numbered(values: Iterator[JSON | RowError]) -> Iterator[Row]:
     for number, value in enumerate(values, start=1):
-        yield Row(number=number, value=value)
+        plain = value if isinstance(value, RowError) else _plain(value)
+        yield Row(number=number, value=plain)
 
 
-def _parquet(path: Path) -> Iterator[JSON]:
+def _plain(value: Any) -> JSON | RowError:
+    """JSON of what columns hold beside JSON: dates, decimals, bytes."""
+    try:
+        return orjson.loads(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
+    except orjson.JSONEncodeError as error:
+        return RowError("not JSON", f"a column holds what JSON cannot: {error}")
+
+
+def _parquet(path: Path) -> Iterator[JSON | RowError]:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pivotrl.trajectories.draft import Draft
+from pivotrl.trajectories.draft import Draft, beside
 from pivotrl.trajectories.hermes import read_text
 from pivotrl.types import JSON
 
@@ -46,9 +46,7 @@ def parse(row: JSON) -> list[Draft]:
         Draft(
             messages=messages,
             tools=row.get("tools") or tools,
-            task=row["task"] if row.get("task") is not None else row.get("id"),
-            domain=row.get("domain"),
-            reward=row.get("reward"),
+            **beside(row, "id"),
         )
     ]
 

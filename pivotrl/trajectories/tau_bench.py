@@ -5,7 +5,7 @@ The files declare no tools: give them with `data.tools`. Source: sierra-research
 
 from __future__ import annotations
 
-from pivotrl.trajectories.draft import Draft
+from pivotrl.trajectories.draft import Draft, beside
 from pivotrl.types import JSON
 
 NAME = "tau_bench"
@@ -20,9 +20,7 @@ def parse(row: JSON) -> list[Draft]:
         Draft(
             messages=row["traj"],
             tools=row.get("tools"),
-            task=row["task_id"],
-            domain=row.get("domain"),
-            reward=row.get("reward"),
+            **beside(row),
             accepted_actions=row.get("accepted_actions"),
         )
     ]
