@@ -241,13 +241,13 @@ def export(
     import orjson
 
     from pivotrl.chat import ChatFormat
-    from pivotrl.export import nemo_gym_row, pivots_of, trl_rows
+    from pivotrl.export import nemo_gym_rows, pivots_of, trl_rows
     from pivotrl.store import Store
     from pivotrl.types import ConfigError
 
     pivots = pivots_of(Store(home() / "pivotrl.duckdb"))
     if form is ExportForm.NEMO_GYM:
-        rows = [nemo_gym_row(candidate, mean) for candidate, mean in pivots]
+        rows = nemo_gym_rows(pivots)
     elif model is None:
         raise ConfigError("trl rows need a chat template; add --model DIR")
     else:
@@ -255,8 +255,9 @@ def export(
     unfinished = out.with_name(out.name + ".unfinished")
     unfinished.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
     unfinished.replace(out)
-    left = f", {len(pivots) - len(rows)} too long" if len(rows) < len(pivots) else ""
-    print(f"{len(rows):,} pivots -> {out}{left}")
+    left_out = len(pivots) - len(rows)
+    more = f", {left_out:,} left out: they do not fit its form" if left_out else ""
+    print(f"{len(rows):,} pivots -> {out}{more}")
 
 
 @app.command()

@@ -9,13 +9,14 @@ know how pivots were chosen.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import orjson
 from jsonschema import Draft202012Validator
 
 from pivotrl.candidates import load_candidates
-from pivotrl.chat import ChatFormat
+from pivotrl.chat import ChatFormat, TemplateError
 from pivotrl.rollouts import judge, prompts
 from pivotrl.store import Store
 from pivotrl.trajectories.columns import to_row
@@ -123,8 +124,13 @@ def _rows(store: Store, sql: str, parameters: Sequence[Any]) -> list[dict[str, A
     return [dict(zip(columns, row, strict=True)) for row in found]
 
 
-def nemo_gym_row(candidate: Candidate, mean: float) -> dict[str, JSON]:
-    """A pivot row of NeMo-Gym. Raises PivotRLError where its contract cannot hold the pivot."""
+def nemo_gym_rows(pivots: Iterable[tuple[Candidate, float]]) -> list[dict[str, JSON]]:
+    """Pivot rows of NeMo-Gym; a pivot that its contract cannot hold is left out."""
+    rows = (_nemo_gym_row(candidate, mean) for candidate, mean in pivots)
+    return [row for row in rows if _VALIDATOR.is_valid(row)]
+
+
+def _nemo_gym_row(candidate: Candidate, mean: float) -> dict[str, JSON]:
     tools = [
         {
             "type": "function",
@@ -134,7 +140,7 @@ def nemo_gym_row(candidate: Candidate, mean: float) -> dict[str, JSON]:
         }
         for tool in candidate.tools
     ]
-    row: dict[str, JSON] = {
+    return {
         "uuid": candidate.id,
         "responses_create_params": {
             "input": _items(candidate.messages),
@@ -146,10 +152,6 @@ def nemo_gym_row(candidate: Candidate, mean: float) -> dict[str, JSON]:
         "agent_ref": {"type": "responses_api_agents", "name": AGENT},
         "metadata": {"domain": candidate.domain, "mean_reward": mean, "turn": candidate.turn},
     }
-    broken = next(_VALIDATOR.iter_errors(row), None)
-    if broken is not None:
-        raise PivotRLError(f"pivot {candidate.id}: no NeMo-Gym row: {broken.message[:200]}")
-    return row
 
 
 def _items(messages: Iterable[Message]) -> list[JSON]:
@@ -189,13 +191,14 @@ def trl_rows(candidates: Sequence[Candidate], chat: ChatFormat, longest: int) ->
     """Rows `{prompt, candidate}` for TRL's GRPOTrainer; `candidate` is for `reward_function`.
 
     Prompts are text that this model's tokenizer reads back to the same ids. A pivot over `longest`
-    tokens, or one that the template refuses, is left out.
+    tokens, or one that the template or the tokenizer cannot express, is left out.
     """
-    fitting, _ = prompts(candidates, chat, longest=longest)
-    return [
-        {"prompt": chat.prompt_text(item.prompt_ids), "candidate": _stored(item.candidate)}
-        for item in fitting
-    ]
+    rows = []
+    for item in prompts(candidates, chat, longest=longest)[0]:
+        with suppress(TemplateError):
+            text = chat.prompt_text(item.prompt_ids)
+            rows.append({"prompt": text, "candidate": _stored(item.candidate)})
+    return rows
 
 
 def _stored(candidate: Candidate) -> str:
