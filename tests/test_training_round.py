@@ -103,6 +103,25 @@ def test_a_tiny_model_learns_the_rewarded_token(tmp_path: Path) -> None:
     assert int(logits[0, -1].argmax()) == REWARDED
 
 
+def test_the_moving_average_is_what_is_kept(tmp_path: Path) -> None:
+    """Against the recurrence written out over the weights after each step."""
+    model = random_model()
+    average = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    def follow(record: StepRecord) -> None:
+        for name, parameter in model.named_parameters():
+            average[name] = 0.8 * average[name] + 0.2 * parameter.detach()
+
+    settings = train_settings(steps=5, ema_decay=0.8)
+    last, result = run(tmp_path / "averaged", settings, model=model, on_step=follow)
+    kept = dict(AutoModelForCausalLM.from_pretrained(result.checkpoint).named_parameters())
+    for name, expected in average.items():
+        torch.testing.assert_close(kept[name], expected)
+    plain, _ = run(tmp_path / "plain", train_settings(steps=5))
+    for a, b in zip(plain.parameters(), last.parameters(), strict=True):
+        assert torch.equal(a, b)  # averaging changes no step
+
+
 def test_records_carry_trl_names_and_rollouts(tmp_path: Path) -> None:
     heard: list[StepRecord] = []
     settings = train_settings(kl_beta=0.05, updates_per_batch=2, warmup_steps=2)
@@ -277,7 +296,13 @@ def test_a_finished_round_answers_again_without_work(tmp_path: Path) -> None:
     )
 
 
-RESUMABLE = {"steps": 12, "validate_every": 3, "checkpoint_every": 2, "kl_beta": 0.05}
+RESUMABLE = {
+    "steps": 12,
+    "validate_every": 3,
+    "checkpoint_every": 2,
+    "kl_beta": 0.05,
+    "ema_decay": 0.5,
+}
 
 
 def test_killed_anywhere_it_ends_with_the_same_bits(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The work folder of a round: checkpoints to resume from, records of steps, policies to keep.
 
-    checkpoint-000020/   state.safetensors (weights, optimiser moments), progress.json
+    checkpoint-000020/   state.safetensors (weights, moments, average), progress.json
     policy-000010/       a Hugging Face folder, the best policy so far
     steps.jsonl          one StepRecord a line
 
@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -52,13 +53,18 @@ class WorkFolder:
         for unfinished in path.glob(f"*{PARTIAL}"):
             _remove(unfinished)
 
-    def resume(self, model: Any, optimizer: torch.optim.Optimizer) -> Progress:
-        """The last checkpoint's progress, with its weights and moments loaded; else the start's.
+    def resume(
+        self,
+        model: Any,
+        optimizer: torch.optim.Optimizer,
+        average: Mapping[str, torch.Tensor] = MappingProxyType({}),
+    ) -> Progress:
+        """The last checkpoint's progress, with its weights and averages; else the start's.
 
         Later records are cut off. Raises PivotRLError if the folder belongs to another round.
         """
         folders = sorted(self.path.glob("checkpoint-*"))
-        progress = self._load(folders[-1], model, optimizer) if folders else Progress()
+        progress = self._load(folders[-1], model, optimizer, average) if folders else Progress()
         kept = [
             line
             for line in (self.records.read_bytes().splitlines() if self.records.exists() else [])
@@ -68,7 +74,13 @@ class WorkFolder:
             file.write_bytes(b"".join(line + b"\n" for line in kept))
         return progress
 
-    def _load(self, folder: Path, model: Any, optimizer: torch.optim.Optimizer) -> Progress:
+    def _load(
+        self,
+        folder: Path,
+        model: Any,
+        optimizer: torch.optim.Optimizer,
+        average: Mapping[str, torch.Tensor],
+    ) -> Progress:
         row = orjson.loads((folder / "progress.json").read_bytes())
         if row.pop("fingerprint") != self.fingerprint:
             raise PivotRLError(
@@ -84,6 +96,8 @@ class WorkFolder:
                     optimizer.state[parameter] = {
                         "step": torch.tensor(moments[name], dtype=torch.float32)
                     } | {kind: state[f"{kind}/{name}"].to(parameter.device) for kind in MOMENTS}
+            for name, averaged in average.items():
+                averaged.copy_(state[f"average/{name}"])
         reason = row.pop("stop_reason")
         return Progress(
             step=row["step"],
@@ -92,9 +106,15 @@ class WorkFolder:
             stop_reason=StopReason(reason) if reason else None,
         )
 
-    def save(self, model: Any, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    def save(
+        self,
+        model: Any,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+        average: Mapping[str, torch.Tensor] = MappingProxyType({}),
+    ) -> None:
         """Writes a checkpoint, then removes older ones and policies that are no longer best."""
-        tensors: dict[str, torch.Tensor] = {}
+        tensors = {f"average/{name}": averaged for name, averaged in average.items()}
         optimizer_steps: dict[str, float] = {}
         for name, parameter in model.named_parameters():
             tensors[name] = parameter.detach().contiguous()

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from pivotrl.training import alarms
+from pivotrl.training.averaging import MovingAverage
 from pivotrl.training.checkpoint import Progress, WorkFolder, read_records
 from pivotrl.training.improvement import improve, packing_for
 from pivotrl.training.metrics import group_metrics
@@ -58,7 +59,8 @@ def train_round(
     takes its weights). `reference`: the frozen pi_0, None exactly if kl_beta is 0.
     If `workdir` holds a checkpoint of this round, it goes on from there, bit for bit on a CPU;
     `on_step` then hears of later steps only, `result.records` has all. The model ends with the
-    last weights, `result.checkpoint` holds the best. Raises PivotRLError.
+    last weights, `result.checkpoint` holds the best policy, averaged by `settings.ema_decay`.
+    Raises PivotRLError.
     """
     _check(model, reference, pivots, settings)
     model.eval()  # no dropout: the loss must be about the policy that sampled
@@ -66,17 +68,21 @@ def train_round(
     optimizer = adamw(model, settings.weight_decay)
     content = [asdict(settings), [asdict(p) for p in pivots], [asdict(p) for p in validation]]
     work = WorkFolder(workdir, digest(content))
-    progress = work.resume(model, optimizer)
+    average = MovingAverage(model, settings.ema_decay)
+    progress = work.resume(model, optimizer, average.weights)
     history = [row.metrics for row in read_records(work.records) if row.step > 0]
     engine.load_weights(model.state_dict())
     schedule = plan(len(pivots), settings.pivots_per_step, settings.steps, settings.seed)
 
     def validate(progress: Progress) -> tuple[Progress, dict[str, float]]:
         started = time.perf_counter()
-        score = validation_reward(engine, validation, reward, settings)
-        if not progress.validation or score > max(value for _, value in progress.validation):
-            work.save_policy(model, progress.step)
-            progress = replace(progress, best_step=progress.step)
+        with average.in_place(model):
+            engine.load_weights(model.state_dict())
+            score = validation_reward(engine, validation, reward, settings)
+            if not progress.validation or score > max(value for _, value in progress.validation):
+                work.save_policy(model, progress.step)
+                progress = replace(progress, best_step=progress.step)
+        engine.load_weights(model.state_dict())
         progress = replace(progress, validation=(*progress.validation, (progress.step, score)))
         seconds = time.perf_counter() - started
         return progress, {"validation/reward": score, "seconds/validate": seconds}
@@ -95,6 +101,7 @@ def train_round(
         metrics = group_metrics(groups)
         metrics["num_tokens"] += history[-1]["num_tokens"] if history else 0
         metrics |= improve(model, reference, optimizer, groups, packing, settings, step)
+        average.update(model)
         engine.load_weights(model.state_dict())
         metrics["seconds/sample"] = sampled - started
         metrics["seconds/train"] = time.perf_counter() - sampled
@@ -118,10 +125,11 @@ def train_round(
         on_step(record)
         alarms.raise_alarm(history, step)
         if progress.stop_reason and not validation:
-            work.save_policy(model, step)
+            with average.in_place(model):
+                work.save_policy(model, step)
             progress = replace(progress, best_step=step)
         if progress.stop_reason or _due(step, settings.checkpoint_every):
-            work.save(model, optimizer, progress)
+            work.save(model, optimizer, progress, average.weights)
     return work.result(progress)
 
 

@@ -46,6 +46,8 @@ class TrainSettings:
     clip_low: float = 0.2
     clip_high: float = 0.2
     kl_beta: float = 0.0
+    ema_decay: float = 0.0
+    """Of the moving average of the weights that is validated and kept; 0 keeps them as they are."""
     advantage: Advantage = "population"
     advantage_epsilon: float = 1e-4
     temperature: float = 1.0
@@ -81,6 +83,8 @@ class TrainSettings:
                 raise PivotRLError(
                     f"training: {name} is {getattr(self, name)}; it must be at least {bound}"
                 )
+        if not 0 <= self.ema_decay < 1:
+            raise PivotRLError(f"training: ema_decay is {self.ema_decay}; it must be in [0, 1)")
         if self.temperature <= 0:
             raise PivotRLError("training: temperature is 0; exploration needs one above 0")
 
