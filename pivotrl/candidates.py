@@ -10,87 +10,139 @@ or a file.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import orjson
 
 from pivotrl.trajectories import columns
 from pivotrl.trajectories.build import tie_calls
 from pivotrl.types import (
     JSON,
     Candidate,
-    Message,
     PivotRLError,
     Role,
     Split,
     Trajectory,
     canonical,
     digest,
-    message_to_json,
-    tool_to_json,
 )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Occurrence:
-    """A row of the `occurrences` table (`dataclasses.asdict`): where a candidate was found."""
-
-    candidate_id: str
-    trajectory_id: str
-    turn: int
-    split_group: str
+_TOOL_ERROR = re.compile(
+    r"\W{0,3}((error|exception|traceback|invalid|unknown (tool|command|function))\b|usage:)"
+    r"|.{0,200}: command not found",
+    re.IGNORECASE,
+)
+"""How a tool's result begins when the call itself failed."""
+_COMMAND_IN_TEXT = ("```", '"commands"', "<command>")
+"""How agents without a shell tool write a command."""
 
 
 def extract(trajectory: Trajectory, *, validation_share: float = 0.1) -> list[Candidate]:
     """The candidates of a trajectory, in order; cost is linear in its messages.
 
-    No candidates are canned greetings (text before the user has spoken: a greeting of the harness),
-    empty turns (neither text nor call: nothing to imitate) and what the source says is context.
-    `validation_share` in [0, 1].
+    See `rows` for what is none. `validation_share` in [0, 1].
     """
-    split = split_of(split_group(trajectory), validation_share)
-    first_user = _first(trajectory, Role.USER)
-    seen = hashlib.sha256()
-    seen.update(canonical([tool_to_json(t) for t in trajectory.tools]) + b"\n")
-    candidates = []
-    for turn, message in enumerate(tie_calls(trajectory.messages)):
-        content = canonical(message_to_json(message)) + b"\n"
-        decides = turn not in trajectory.not_actions and _is_action(turn, message, first_user)
-        if message.role == Role.ASSISTANT and decides:
+    tied = replace(trajectory, messages=tie_calls(trajectory.messages))
+    found = rows(columns.to_row(tied), validation_share=validation_share)
+    return [from_row(row, trajectory) for row in found]
+
+
+def rows(trajectory: Mapping[str, JSON], *, validation_share: float = 0.1) -> list[dict[str, JSON]]:
+    """Rows of the `candidates` table from a row of `trajectories`.
+
+    No candidates are canned greetings (text before the user has spoken: a greeting of the harness),
+    empty turns (neither text nor call: nothing to imitate), what the source says is context, and
+    what the domain's rule leaves out (`_counts`).
+    """
+    messages = orjson.loads(trajectory["messages"])
+    accepted = orjson.loads(trajectory["accepted_actions"])
+    files = orjson.loads(trajectory["files"])
+    not_actions = orjson.loads(trajectory["not_actions"])
+    group = _split_group(trajectory, messages)
+    of_all = {
+        "trajectory_id": trajectory["trajectory_id"],
+        "domain": trajectory["domain"],
+        "task": trajectory["task"],
+        "split": str(split_of(group, validation_share)),
+        "split_group": group,
+    }
+    first_user = next((i for i, m in enumerate(messages) if m["role"] == Role.USER), 0)
+    seen = _hash_of_tools(trajectory["tools"]).copy()
+    found = []
+    for turn, message in enumerate(messages):
+        content = canonical(message)
+        if (
+            message["role"] == Role.ASSISTANT
+            and turn not in not_actions
+            and ("tool_calls" in message or (message["content"] and turn >= first_user))
+            and _counts(trajectory["domain"], messages, turn)
+        ):
             decision = seen.copy()
-            decision.update(b"demonstration\n" + content)
-            candidates.append(
-                Candidate(
-                    id=decision.hexdigest()[:16], trajectory=trajectory, turn=turn, split=split
-                )
+            decision.update(b"demonstration\n" + content + b"\n")
+            calls = message.get("tool_calls", ())
+            found.append(
+                of_all
+                | {
+                    "candidate_id": decision.hexdigest()[:16],
+                    "turn": turn,
+                    "action_type": "tool_call" if calls else "text",
+                    "tool_names": [call["function"]["name"] for call in calls],
+                    "demonstration": content.decode(),
+                    "accepted_actions": canonical(accepted.get(str(turn), [])).decode(),
+                    "files": digest(files[str(turn)]) if str(turn) in files else None,
+                }
             )
-        seen.update(content)
-    return candidates
+        seen.update(content + b"\n")
+    return found
 
 
-def _is_action(turn: int, message: Message, first_user: int | None) -> bool:
-    if message.tool_calls:
-        return True
-    canned = first_user is not None and turn < first_user
-    return bool(message.content) and not canned
+def _counts(domain: str, messages: Sequence[JSON], turn: int) -> bool:
+    """The domain's own rule (paper, section 4); a conversation counts every turn."""
+    message = messages[turn]
+    called = "tool_calls" in message
+    if domain == "software":  # tool calls that did not error
+        return called and not any(
+            _TOOL_ERROR.match(result["content"]) for result in _results(messages, turn)
+        )
+    if domain == "terminal":  # shell actions
+        return called or any(mark in message["content"] for mark in _COMMAND_IN_TEXT)
+    if domain == "browsing":  # search, open and evidence, but no thinking aloud
+        return not called or any(c["function"]["name"] != "think" for c in message["tool_calls"])
+    return True
 
 
-def _first(trajectory: Trajectory, role: Role) -> int | None:
-    return next((i for i, m in enumerate(trajectory.messages) if m.role == role), None)
+def _results(messages: Sequence[JSON], turn: int) -> list[JSON]:
+    """The tool messages that answer the turn's calls."""
+    ids = {call["id"] for call in messages[turn]["tool_calls"]}
+    end = turn + 1
+    while end < len(messages) and messages[end]["role"] == Role.TOOL:
+        end += 1
+    return [m for m in messages[turn + 1 : end] if m.get("tool_call_id") in ids]
 
 
-def split_group(trajectory: Trajectory) -> str:
+@lru_cache(maxsize=64)
+def _hash_of_tools(tools: str) -> Any:
+    """Trajectories of one domain carry the same tools; callers copy."""
+    return hashlib.sha256(canonical(orjson.loads(tools)) + b"\n")
+
+
+def _split_group(trajectory: Mapping[str, JSON], messages: Sequence[JSON]) -> str:
     """Hash of what must not lie on both sides: the task, else system prompt and first user message.
 
     A row with none of the three is a group of its own.
     """
-    if trajectory.task is not None:
-        return digest(["task", trajectory.domain, trajectory.task])
+    if trajectory["task"] is not None:
+        return digest(["task", trajectory["domain"], trajectory["task"]])
     opening = [
-        trajectory.messages[index].content
+        next((m["content"] for m in messages if m["role"] == role), None)
         for role in (Role.SYSTEM, Role.USER)
-        if (index := _first(trajectory, role)) is not None
     ]
-    return digest(["opening", *opening] if opening else ["trajectory", trajectory.id])
+    known = [content for content in opening if content is not None]
+    return digest(["opening", *known] if known else ["trajectory", trajectory["trajectory_id"]])
 
 
 def split_of(group: str, validation_share: float) -> Split:
@@ -98,54 +150,29 @@ def split_of(group: str, validation_share: float) -> Split:
     return Split.VALIDATION if int(group, 16) < validation_share * 16**16 else Split.TRAIN
 
 
-def fold(candidates: Iterable[Candidate]) -> tuple[list[Candidate], list[Occurrence]]:
-    """Each decision once, in order of first appearance, and every place where it was found.
+def fold(found: Iterable[dict[str, JSON]]) -> tuple[list[dict[str, JSON]], list[dict[str, JSON]]]:
+    """Each decision once, in order of first appearance, and rows of `occurrences`.
 
-    Of equal candidates the one of the smallest (group, trajectory, turn) stays, with its side,
-    whatever the order they came in.
+    Of equal candidates the one of the smallest `rank` stays, with its side, whatever the order
+    they came in.
     """
-    kept: dict[str, tuple[Occurrence, Candidate]] = {}
-    occurrences: dict[Occurrence, None] = {}
-    for candidate in candidates:
-        place = Occurrence(
-            candidate_id=candidate.id,
-            trajectory_id=candidate.trajectory.id,
-            turn=candidate.turn,
-            split_group=split_group(candidate.trajectory),
-        )
-        occurrences[place] = None
-        known = kept.get(candidate.id)
-        if known is None or _rank(place) < _rank(known[0]):
-            kept[candidate.id] = (place, candidate)
-    return [candidate for _, candidate in kept.values()], list(occurrences)
+    kept: dict[str, dict[str, JSON]] = {}
+    places: dict[tuple[JSON, ...], dict[str, JSON]] = {}
+    for row in found:
+        place = {key: row[key] for key in ("candidate_id", "trajectory_id", "turn", "split_group")}
+        places[tuple(place.values())] = place
+        known = kept.get(row["candidate_id"])
+        if known is None or rank(row) < rank(known):
+            kept[row["candidate_id"]] = row
+    return [*kept.values()], [*places.values()]
 
 
-def _rank(place: Occurrence) -> tuple[str, str, int]:
-    return place.split_group, place.trajectory_id, place.turn
-
-
-def to_row(candidate: Candidate) -> dict[str, JSON]:
-    """A row of the `candidates` table."""
-    calls = candidate.demonstration.tool_calls
-    return {
-        "candidate_id": candidate.id,
-        "trajectory_id": candidate.trajectory.id,
-        "turn": candidate.turn,
-        "domain": candidate.domain,
-        "task": candidate.trajectory.task,
-        "split": str(candidate.split),
-        "split_group": split_group(candidate.trajectory),
-        "action_type": "tool_call" if calls else "text",
-        "tool_names": [call.name for call in calls],
-        "demonstration": canonical(message_to_json(candidate.demonstration)).decode(),
-        "accepted_actions": canonical(
-            [message_to_json(action) for action in candidate.accepted_actions]
-        ).decode(),
-    }
+def rank(row: Mapping[str, JSON]) -> tuple[str, str, int]:
+    return row["split_group"], row["trajectory_id"], row["turn"]
 
 
 def from_row(row: Mapping[str, JSON], trajectory: Trajectory) -> Candidate:
-    """The inverse of `to_row`, given the trajectory that the row refers to."""
+    """The candidate that a row refers to, in its trajectory."""
     return Candidate(
         id=row["candidate_id"], trajectory=trajectory, turn=row["turn"], split=Split(row["split"])
     )

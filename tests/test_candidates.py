@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pivotrl import candidates
-from pivotrl.candidates import extract, fold, load_candidates, split_group, split_of
+from pivotrl.candidates import extract, fold, load_candidates, split_of
 from pivotrl.trajectories import columns, read, read_tools
-from pivotrl.trajectories.build import trajectory_id
+from pivotrl.trajectories.build import tie_calls, trajectory_id
 from pivotrl.types import (
+    JSON,
     Candidate,
     Message,
     PivotRLError,
@@ -48,6 +49,21 @@ def trajectory_of(*messages: Message, task: str | None = None) -> Trajectory:
     )
 
 
+def rows_of(*trajectories: Trajectory, share: float = 0.1) -> list[dict[str, JSON]]:
+    return [
+        row
+        for t in trajectories
+        for row in candidates.rows(
+            columns.to_row(replace(t, messages=tie_calls(t.messages))), validation_share=share
+        )
+    ]
+
+
+def split_group(trajectory: Trajectory) -> str:
+    (group,) = {row["split_group"] for row in rows_of(trajectory)}
+    return str(group)
+
+
 PLAIN = trajectory_of(SYSTEM, USER, CALL, RESULT, TEXT)
 
 
@@ -66,6 +82,36 @@ def test_canned_greetings_and_empty_turns_are_no_actions() -> None:
     assert greeted[0].messages[1] == greeting  # but the model saw it
     assert [c.turn for c in extract(trajectory_of(SYSTEM, TEXT))] == [1]  # no user at all
     assert [c.turn for c in extract(trajectory_of(SYSTEM, CALL, RESULT, USER, TEXT))] == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("domain", "turns"),
+    [
+        ("shop", [1, 3, 5, 6, 8]),  # a conversation: every turn
+        ("software", [1, 8]),  # tool calls that did not error
+        ("terminal", [1, 3, 6, 8]),  # shell actions, as calls or in text
+        ("browsing", [1, 3, 5, 6]),  # every step but thinking aloud
+    ],
+)
+def test_each_domain_has_its_rule(domain: str, turns: list[int]) -> None:
+    def called(name: str, id: str) -> Message:
+        call = ToolCall(name=name, arguments={}, id=id)
+        return Message(role=Role.ASSISTANT, tool_calls=(call,))
+
+    messages = (
+        USER,
+        called("open", "1"),
+        Message(role=Role.TOOL, content="Errors are listed below", tool_call_id="1"),
+        called("open", "2"),
+        Message(role=Role.TOOL, content="Error: no such file", tool_call_id="2"),
+        Message(role=Role.ASSISTANT, content="It is there."),
+        Message(role=Role.ASSISTANT, content="```bash\nls\n```"),
+        USER,
+        called("think", "3"),
+        Message(role=Role.TOOL, content="", tool_call_id="3"),
+    )
+    found = extract(replace(trajectory_of(*messages), domain=domain))
+    assert [c.turn for c in found] == turns
 
 
 def test_ids_are_content_never_call_ids_names_or_places() -> None:
@@ -163,25 +209,25 @@ def test_folding_keeps_one_and_every_place(order: list[int]) -> None:
         trajectory_of(SYSTEM, USER, CALL, replace(RESULT, content=str(i % 3)), TEXT, task=str(i))
         for i in range(6)
     ]
-    found = [c for i in order for c in extract(trajectories[i], validation_share=0.5)]
+    found = rows_of(*(trajectories[i] for i in order), share=0.5)
     unique, occurrences = fold(found)
     assert len(found) == 12
     assert len(unique) == 4
-    assert sorted(Counter(o.candidate_id for o in occurrences).values()) == [2, 2, 2, 6]
-    for candidate in unique:
-        groups = [o.split_group for o in occurrences if o.candidate_id == candidate.id]
-        assert candidate.split == split_of(min(groups), 0.5)
-        assert split_group(candidate.trajectory) == min(groups)
+    assert sorted(Counter(o["candidate_id"] for o in occurrences).values()) == [2, 2, 2, 6]
+    for row in unique:
+        groups = [o["split_group"] for o in occurrences if o["candidate_id"] == row["candidate_id"]]
+        assert row["split"] == split_of(min(groups), 0.5)
+        assert row["split_group"] == min(groups)
 
 
 def test_the_same_trajectory_twice_is_one_place() -> None:
-    unique, occurrences = fold([*extract(PLAIN), *extract(PLAIN)])
+    unique, occurrences = fold(rows_of(PLAIN, PLAIN))
     assert len(unique) == len(occurrences) == 2
 
 
 def test_rows_come_back_joined_to_their_trajectories() -> None:
     found = extract(PLAIN, validation_share=1.0)
-    rows = [candidates.to_row(c) for c in found]
+    rows = rows_of(PLAIN, share=1.0)
     assert [row["action_type"] for row in rows] == ["tool_call", "text"]
     assert [row["tool_names"] for row in rows] == [["find"], []]
     assert json.loads(rows[1]["demonstration"])["content"] == TEXT.content
@@ -215,7 +261,7 @@ def test_the_real_files() -> None:
 
     tau = found("tau-bench/gpt-4o-airline.json")
     assert len(tau) == 2454
-    unique, occurrences = fold(tau)
+    unique, occurrences = fold(rows_of(*{c.trajectory.id: c.trajectory for c in tau}.values()))
     assert len(unique) == 2446
     assert len(occurrences) == 2454
     derived = found("derived/openai_chat.jsonl")  # five of the same trajectories, another format

@@ -99,6 +99,28 @@ def test_a_chat_row_is_read_whole(tmp_path: Path) -> None:
     assert trajectory.source_row == 1
 
 
+@pytest.mark.parametrize(
+    ("names", "domain"),
+    [
+        (["bash"], "terminal"),
+        (["execute_bash", "think", "finish"], "terminal"),
+        (["bash", "edit", "create", "find_file", "open", "submit"], "software"),
+        (["execute_bash", "str_replace_editor", "browser"], "software"),
+        (["web_search", "open_url", "final_answer"], "browsing"),
+        (["search", "visit"], "browsing"),
+        (["search_direct_flight", "book_reservation"], "tool_use"),
+        (["edit_order", "bash"], "tool_use"),
+        (["think"], "tool_use"),
+    ],
+)
+def test_the_domain_is_told_from_the_tools(tmp_path: Path, names: list[str], domain: str) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    row = {"tools": tools, "messages": [{"role": "assistant", "content": "Done."}]}
+    assert one(tmp_path, row).domain == domain
+    assert one(tmp_path, row | {"domain": "mine"}).domain == "mine"
+    assert one(tmp_path, row, domain="given").domain == "given"
+
+
 def test_forms_of_the_same_content_have_one_id(tmp_path: Path) -> None:
     plain = one(tmp_path, chat())
     legacy = chat(tools=None, functions=[TOOL["function"]])

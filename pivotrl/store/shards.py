@@ -23,7 +23,7 @@ def write_shard(path: Path, table: str, rows: Sequence[dict[str, JSON]]) -> None
     that break the table's model and where the disk cannot take them.
     """
     buffer = io.BytesIO()
-    frame_of(table, rows).write_parquet(buffer, compression="zstd")
+    frame_of(table, rows).write_parquet(buffer, compression="zstd", compression_level=1)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,7 @@ class Trajectories(Rows):
     tools: str
     tools_declared: bool
     accepted_actions: str
+    files: str
     not_actions: str
     source_file: str
     source_row: int = pa.Field(ge=0)
@@ -53,6 +54,7 @@ class Candidates(Rows):
     tool_names: pl.List = pa.Field(dtype_kwargs={"inner": pl.String})
     demonstration: str
     accepted_actions: str
+    files: str = pa.Field(nullable=True)
 
 
 class Occurrences(Rows):
@@ -259,7 +261,8 @@ def frame_of(table: str, rows: Sequence[dict]) -> pl.DataFrame:
             surplus = ", ".join(sorted(row.keys() - schema.keys()))
             raise PivotRLError(f"table {table}, row {number}: no column {surplus}; see schema.sql")
     try:
-        frame = pl.DataFrame(rows, schema=schema, strict=True)
+        columns = {name: [row.get(name) for row in rows] for name in schema}
+        frame = pl.DataFrame(columns, schema=schema, strict=True)
     except (TypeError, pl.exceptions.PolarsError) as error:
         what = " ".join(str(error).split())[:200]
         raise PivotRLError(f"table {table}: a value has the wrong type: {what}") from None

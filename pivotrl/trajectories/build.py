@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import orjson
 
+from pivotrl.trajectories.domains import infer
 from pivotrl.trajectories.draft import Draft
 from pivotrl.trajectories.rows import RowError
 from pivotrl.trajectories.tool_specs import parse_tools
@@ -37,6 +38,8 @@ _ROLES = {
     "function": Role.TOOL,
 }
 _THINK, _END_THINK = "<think>", "</think>"
+MAX_FILES, MAX_FILE_BYTES = 200, 1_000_000
+"""Of a row's snapshots, all together."""
 
 
 def build(
@@ -70,10 +73,11 @@ def build(
         messages=messages,
         tools=tools,
         tools_declared=bool(tools) or not called,
-        domain=_text(draft.domain, "domain") or given_domain or "tool_use",
+        domain=_text(draft.domain, "domain") or given_domain or infer(declared or called),
         task=_text(draft.task, "task"),
         reward=_reward(draft.reward),
         accepted_actions=accepted,
+        files=_files(draft.files, messages),
         not_actions=frozenset(draft.not_actions),
         source_file=source_file,
         source_row=source_row,
@@ -107,7 +111,15 @@ def tie_calls(messages: Iterable[Message]) -> tuple[Message, ...]:
             calls = number_calls(message.tool_calls, position)
             open_calls += zip((c.id for c in message.tool_calls), calls, strict=True)
             position += len(calls)
-            tied.append(replace(message, tool_calls=calls))
+            tied.append(
+                Message(  # not `replace`, which takes four times as long
+                    role=Role.ASSISTANT,
+                    content=message.content,
+                    reasoning=message.reasoning,
+                    tool_calls=calls,
+                    name=message.name,
+                )
+            )
         elif message.role == Role.TOOL:
             found = next((pair for pair in open_calls if _answers(message, *pair)), None)
             if found is None:
@@ -115,14 +127,22 @@ def tie_calls(messages: Iterable[Message]) -> tuple[Message, ...]:
                 remedy = f"message {index} answers {wanted!r}, which no turn before it calls"
                 raise RowError("tool result without its call", remedy)
             open_calls.remove(found)
-            tied.append(replace(message, tool_call_id=found[1].id, name=found[1].name))
+            call = found[1]
+            tied.append(
+                Message(
+                    role=Role.TOOL, content=message.content, tool_call_id=call.id, name=call.name
+                )
+            )
         else:
             tied.append(message)
     return tuple(tied)
 
 
 def number_calls(calls: Sequence[ToolCall], start: int) -> tuple[ToolCall, ...]:
-    return tuple(replace(call, id=call_id(start + i)) for i, call in enumerate(calls))
+    return tuple(
+        ToolCall(name=call.name, arguments=call.arguments, id=call_id(start + i))
+        for i, call in enumerate(calls)
+    )
 
 
 def _answers(result: Message, source_id: str | None, call: ToolCall) -> bool:
@@ -132,11 +152,12 @@ def _answers(result: Message, source_id: str | None, call: ToolCall) -> bool:
 
 
 def _message(index: int, message: JSON) -> Message:
-    role = _ROLES.get(str(message.get("role"))) if isinstance(message, Mapping) else None
+    role = _ROLES.get(str(message.get("role"))) if isinstance(message, dict) else None
     if role is None:
         raise RowError("unreadable message", f"message {index} has none of the roles {[*_ROLES]}")
     content = _content(index, message.get("content"))
-    calls = _calls(index, message)
+    called = "tool_calls" in message or "function_call" in message
+    calls = _calls(index, message) if called else ()
     if role != Role.ASSISTANT:
         if calls:
             raise RowError("unreadable message", f"message {index}: only an assistant calls tools")
@@ -175,9 +196,9 @@ def _content(index: int, content: JSON) -> str:
 
 
 def _part(index: int, part: JSON) -> str:
-    text = part.get("text") if isinstance(part, Mapping) else part
+    text = part.get("text") if isinstance(part, dict) else part
     if not isinstance(text, str):
-        kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
         remedy = f"message {index} has a part of type {kind!r}: only text parts can be used"
         raise RowError("content is not text", remedy)
     return text
@@ -194,8 +215,8 @@ def _calls(index: int, message: Mapping[str, JSON]) -> tuple[ToolCall, ...]:
 
 
 def _call(index: int, call: JSON) -> ToolCall:
-    function = call.get("function") if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping):
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
         raise RowError("unreadable call", f"a call of message {index} has no `function`")
     name, source_id = function.get("name"), call.get("id")
     if not isinstance(name, str) or not name:
@@ -252,9 +273,7 @@ def _accepted_actions(
         raise RowError(reason, '`accepted_actions` is not {"<message index>": [messages]}')
     accepted: dict[int, tuple[Message, ...]] = {}
     for key, actions in value.items():
-        turn = int(key) if key.isascii() and key.isdigit() and len(key) < 9 else len(messages)
-        if turn >= len(messages) or messages[turn].role != Role.ASSISTANT:
-            raise RowError(reason, f"{key!r} is not the index of an assistant message")
+        turn = _turn(key, messages, reason)
         if not isinstance(actions, list):
             raise RowError(reason, f"the actions accepted at message {key} are not a list")
         read = [_message(turn, action) for action in actions]
@@ -265,6 +284,38 @@ def _accepted_actions(
             replace(action, tool_calls=number_calls(action.tool_calls, start)) for action in read
         )
     return accepted
+
+
+def _files(value: JSON, messages: Sequence[Message]) -> Mapping[int, Mapping[str, str]]:
+    if value is None:
+        return {}
+    reason = "unreadable files"
+    if not isinstance(value, Mapping) or not all(
+        isinstance(files, Mapping) and all(isinstance(text, str) for text in files.values())
+        for files in value.values()
+    ):
+        raise RowError(reason, '`files` is not {"<message index>": {"<path>": "<text>"}}')
+    paths = [path for files in value.values() for path in files]
+    size = sum(len(text.encode()) for files in value.values() for text in files.values())
+    if len(paths) > MAX_FILES or size > MAX_FILE_BYTES:
+        limit = f"at most {MAX_FILES} of {MAX_FILE_BYTES:,} bytes in all"
+        raise RowError(reason, f"{len(paths)} files of {size:,} bytes: keep {limit}")
+    for key, files in value.items():
+        for path in files:
+            parts = path.split("/")
+            odd = any(part in ("", ".", "..") or len(part.encode()) > 255 for part in parts)
+            if odd or "\0" in path or len(path) > 1000:
+                raise RowError(reason, f"{path[:80]!r} of message {key}: use a relative path")
+            if any(other.startswith(path + "/") for other in files):
+                raise RowError(reason, f"{path[:80]!r} of message {key} is a file and a folder")
+    return {_turn(key, messages, reason): dict(files) for key, files in value.items()}
+
+
+def _turn(key: str, messages: Sequence[Message], reason: str) -> int:
+    turn = int(key) if key.isascii() and key.isdigit() and len(key) < 9 else len(messages)
+    if turn >= len(messages) or messages[turn].role != Role.ASSISTANT:
+        raise RowError(reason, f"{key!r} is not the index of an assistant message")
+    return turn
 
 
 def _called_tools(messages: Iterable[tuple[int, Message]], what: str) -> dict[str, str]:

@@ -39,6 +39,7 @@ def to_row(trajectory: Trajectory) -> dict[str, JSON]:
         "tools": orjson.dumps([tool_to_json(t) for t in trajectory.tools]).decode(),
         "tools_declared": trajectory.tools_declared,
         "accepted_actions": orjson.dumps(accepted).decode(),
+        "files": orjson.dumps(trajectory.files, option=orjson.OPT_NON_STR_KEYS).decode(),
         "not_actions": orjson.dumps(sorted(trajectory.not_actions)).decode(),
         "source_file": trajectory.source_file,
         "source_row": trajectory.source_row,
@@ -59,6 +60,7 @@ def from_row(row: Mapping[str, JSON]) -> Trajectory:
             int(turn): tuple(message_from_json(m) for m in actions)
             for turn, actions in orjson.loads(row["accepted_actions"]).items()
         },
+        files={int(turn): files for turn, files in orjson.loads(row["files"]).items()},
         not_actions=frozenset(orjson.loads(row["not_actions"])),
         source_file=row["source_file"],
         source_row=row["source_row"],

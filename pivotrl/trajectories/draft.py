@@ -24,6 +24,8 @@ class Draft:
     reward: JSON = None
     accepted_actions: JSON = None
     """`{"<message index>": [assistant message, ...]}`."""
+    files: JSON = None
+    """`{"<message index>": {"<relative path>": "<text>"}}`."""
     not_actions: Set[int] = frozenset()
     """Indices of assistant messages that are context alone: a shown example, a copied turn."""
 

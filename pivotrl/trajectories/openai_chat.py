@@ -31,5 +31,6 @@ def parse(row: JSON) -> list[Draft]:
             tools=row.get("tools") or row.get("functions"),
             **beside(row),
             accepted_actions=row.get("accepted_actions"),
+            files=row.get("files"),
         )
     ]

@@ -6,6 +6,7 @@ This module must never know a trajectory.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import orjson
@@ -38,11 +39,17 @@ def read_tools(path: Path) -> tuple[ToolSpec, ...]:
 
 def parse_tools(value: JSON) -> tuple[ToolSpec, ...]:
     """Tools of a decoded list (or of its JSON text). Raises RowError."""
-    if isinstance(value, str):
-        try:
-            value = orjson.loads(value)
-        except orjson.JSONDecodeError as error:
-            raise RowError(REASON, f"`tools` is text but not JSON: {error}") from None
+    text = value if isinstance(value, str | bytes) else orjson.dumps(value)
+    return _parse_tools(text)
+
+
+@lru_cache(maxsize=64)
+def _parse_tools(text: str | bytes) -> tuple[ToolSpec, ...]:
+    """Shared between the rows of a file, which often all carry the same tools."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise RowError(REASON, f"`tools` is text but not JSON: {error}") from None
     if not isinstance(value, list):
         raise RowError(REASON, "`tools` must be a list of OpenAI tools")
     tools = tuple(_parse_tool(index, tool) for index, tool in enumerate(value))
