@@ -103,6 +103,8 @@ class Trajectory:
     reward: float | None = None
     accepted_actions: Mapping[int, tuple[Message, ...]] = field(default_factory=dict)
     """Message index of an assistant turn -> other assistant messages that are also right there."""
+    files: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    """Message index of an assistant turn -> the files before it: relative path -> text."""
     not_actions: frozenset[int] = frozenset()
     """Indices of assistant messages that are context alone: a shown example, a copied turn."""
     source_file: str = ""
@@ -130,6 +132,11 @@ class Candidate:
     @property
     def accepted_actions(self) -> tuple[Message, ...]:
         return self.trajectory.accepted_actions.get(self.turn, ())
+
+    @property
+    def files(self) -> Mapping[str, str] | None:
+        """The files that the turn starts from; None where the row does not carry them."""
+        return self.trajectory.files.get(self.turn)
 
     @property
     def tools(self) -> tuple[ToolSpec, ...]:

@@ -129,7 +129,7 @@ def _grpo_body(work: Work) -> Produced:
 
     def reward(candidate_id: str, one: Sample) -> Verdict:
         candidate = known[candidate_id]
-        verifier = verifier_for(candidate.domain, work.settings["verify"]["mode"])
+        verifier = verifier_for(candidate.domain, **work.settings["verify"])
         return rollouts.judge(candidate, verifier, chat.parse, one)
 
     with current().progress(f"train {settings.steps} steps", settings.steps, "steps") as advance:

@@ -31,7 +31,7 @@ def verify(
     label: str,
 ) -> Manifest | None:
     return _stage(
-        settings={"mode": config.verify.mode, "added": added_versions()},
+        settings=config.verify.model_dump(mode="json") | {"added": added_versions()},
         inputs={
             "rollouts": rollouts,
             "candidates": candidates.only(shard) if candidates else None,
@@ -42,24 +42,27 @@ def verify(
 
 
 def check_domains(config: Config, candidates: Manifest) -> None:
-    """Raises ConfigError, before anything is sampled, for a domain that no verifier knows."""
+    """Raises ConfigError, before anything is sampled, for a domain that no verifier knows.
+
+    Also where commands are to be run and this machine has no sandbox.
+    """
     for domain in candidates.counts["domains"]:
-        verifier_for(domain, config.verify.mode)
+        verifier_for(domain, config.verify.mode, config.verify.execute)
 
 
 def _body(work: Work) -> Produced:
     from pivotrl import rollouts
 
-    mode = work.settings["mode"]
+    mode, execute = work.settings["mode"], work.settings["execute"]
     candidates = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
     sampled = [row for path in work.files("rollouts", "rollouts") for row in read_shard(path)]
     with current().progress(work.extra["label"], len(sampled), "rollouts") as advance:
         rows = rollouts.verdicts(
             sampled,
             {c.id: c for c in candidates},
-            partial(verifier_for, mode=mode),
+            partial(verifier_for, mode=mode, execute=execute),
             load_chat(work.extra["model"], work.extra["policy"].weights).parse,
-            version=digest([code_digest(MODULES), work.settings["added"]]),
+            version=digest([code_digest(MODULES), work.settings["added"], execute]),
             on_progress=advance,
         )
     write_shard(work.out / "verdicts.parquet", "verdicts", rows)

@@ -111,6 +111,7 @@ def test_a_dry_session_runs_nothing_and_says_what_would_run(session: Session) ->
     [
         {"accepted_actions": {"1": [{"role": "assistant", "content": "Sure."}]}},
         {"domain": "airline"},
+        {"files": {"1": {"a.txt": "A."}}},
     ],
 )
 def test_what_only_a_verdict_depends_on_is_judged_again_and_not_sampled_again(

@@ -49,6 +49,7 @@ def candidate(name: str = "c", **changes: Any) -> dict[str, Any]:
         "tool_names": ["find"],
         "demonstration": "{}",
         "accepted_actions": "[]",
+        "files": None,
     } | changes
 
 

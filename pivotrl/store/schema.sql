@@ -11,6 +11,7 @@ CREATE TABLE trajectories (
     tools            VARCHAR,
     tools_declared   BOOLEAN,
     accepted_actions VARCHAR,
+    files            VARCHAR,
     not_actions      VARCHAR,
     source_file      VARCHAR,
     source_row       BIGINT,
@@ -26,6 +27,7 @@ COMMENT ON COLUMN trajectories.messages IS 'JSON: OpenAI chat with decoded argum
 COMMENT ON COLUMN trajectories.tools IS 'JSON: OpenAI tools.';
 COMMENT ON COLUMN trajectories.tools_declared IS 'False where tools are called but declared nowhere.';
 COMMENT ON COLUMN trajectories.accepted_actions IS 'JSON: message index to assistant messages that are also right there.';
+COMMENT ON COLUMN trajectories.files IS 'JSON: message index to the files before that turn, path to text.';
 COMMENT ON COLUMN trajectories.not_actions IS 'JSON: indices of assistant messages that are context alone.';
 COMMENT ON COLUMN trajectories.source_file IS 'File that it was read from.';
 COMMENT ON COLUMN trajectories.source_row IS '1-based line or index in that file.';
@@ -43,6 +45,7 @@ CREATE TABLE candidates (
     tool_names    VARCHAR[],
     demonstration VARCHAR,
     accepted_actions VARCHAR,
+    files         VARCHAR,
     shard         VARCHAR
 );
 COMMENT ON TABLE candidates IS 'One assistant turn: a decision (s, a*), held by reference to its trajectory.';
@@ -57,6 +60,7 @@ COMMENT ON COLUMN candidates.action_type IS 'text or tool_call.';
 COMMENT ON COLUMN candidates.tool_names IS 'Tools that the demonstration calls, in order.';
 COMMENT ON COLUMN candidates.demonstration IS 'JSON: the assistant message a*.';
 COMMENT ON COLUMN candidates.accepted_actions IS 'JSON: messages that the row says are right there too.';
+COMMENT ON COLUMN candidates.files IS 'Hash of the files that the turn starts from; null where the row has none.';
 COMMENT ON COLUMN candidates.shard IS 'SHA-256 of the shard that the row came from.';
 
 CREATE TABLE occurrences (
@@ -173,10 +177,10 @@ CREATE TABLE judgements (
     details       VARCHAR,
     shard         VARCHAR
 );
-COMMENT ON TABLE judgements IS 'What a language-model judge says of a rollout.';
+COMMENT ON TABLE judgements IS 'What a language-model judge says of a rollout whose verdict is undecided.';
 COMMENT ON COLUMN judgements.status IS 'ok, undecided or error.';
 COMMENT ON COLUMN judgements.reward IS 'In [0, 1]; null unless the status is ok.';
-COMMENT ON COLUMN judgements.judgement_id IS 'Hash of rollout, judge, version and repeat.';
+COMMENT ON COLUMN judgements.judgement_id IS 'Hash of rollout, judge and version.';
 COMMENT ON COLUMN judgements.rollout_id IS 'The rollout.';
 COMMENT ON COLUMN judgements.candidate_id IS 'Its candidate.';
 COMMENT ON COLUMN judgements.judge IS 'Name of the judge.';

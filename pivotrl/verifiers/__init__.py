@@ -15,6 +15,7 @@ from typing import Literal
 
 from pivotrl.types import ConfigError, Verifier
 from pivotrl.verifiers.browsing import BrowsingVerifier
+from pivotrl.verifiers.execution import check_sandbox
 from pivotrl.verifiers.software import SoftwareVerifier, ToolNameVerifier
 from pivotrl.verifiers.strict import StrictVerifier
 from pivotrl.verifiers.terminal import TerminalVerifier
@@ -23,11 +24,11 @@ from pivotrl.verifiers.tool_use import ToolUseVerifier
 ENTRY_POINT_GROUP = "pivotrl.verifiers"
 TOOL_USE_DOMAINS = ("tool_use", "retail", "airline", "telecom")
 """Conversations with tools, as in the paper's τ² domain."""
-OWN_DOMAINS: dict[str, Callable[[], Verifier]] = {
-    "browsing": BrowsingVerifier,
+SHELL_DOMAINS: dict[str, type[SoftwareVerifier] | type[TerminalVerifier]] = {
     "software": SoftwareVerifier,
     "terminal": TerminalVerifier,
 }
+OWN_DOMAINS: dict[str, Callable[[], Verifier]] = {"browsing": BrowsingVerifier, **SHELL_DOMAINS}
 Mode = Literal["functional", "tool_name", "strict"]
 
 
@@ -40,10 +41,12 @@ def added_versions() -> dict[str, str]:
 
 
 @lru_cache(maxsize=256)
-def verifier_for(domain: str, mode: Mode = "functional") -> Verifier:
+def verifier_for(domain: str, mode: Mode = "functional", execute: bool = False) -> Verifier:
     """The verifier of a domain. ConfigError if none is known.
 
     `strict` and `tool_name`, the paper's rule for software, are the same for all domains.
+    With `execute` shell commands are run where comparison alone rejects; ConfigError where this
+    machine has no sandbox.
     """
     if mode == "strict":
         return StrictVerifier()
@@ -58,6 +61,9 @@ def verifier_for(domain: str, mode: Mode = "functional") -> Verifier:
         return verifier
     if domain in TOOL_USE_DOMAINS:
         return ToolUseVerifier()
+    if execute and domain in SHELL_DOMAINS:
+        check_sandbox()
+        return SHELL_DOMAINS[domain](execute=True)
     if domain in OWN_DOMAINS:
         return OWN_DOMAINS[domain]()
     known = sorted({*TOOL_USE_DOMAINS, *OWN_DOMAINS, *added})

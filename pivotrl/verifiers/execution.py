@@ -1,0 +1,305 @@
+"""Shell commands on copies of a snapshot, in a sandbox: what do they print, what do they leave?
+
+bubblewrap gives each run namespaces of its own (no network, no other process), the machine's /usr
+to read, and small file systems in memory to write, which end with it. A command is hostile: its
+time, memory, processes, files and output are bounded, and one that goes over a bound has no
+outcome. This module must never know a trajectory or a verdict, and never read a file that a command
+made: it is told names, modes and hashes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+import selectors
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import psutil
+
+from pivotrl.types import ConfigError
+from pivotrl.verifiers.comparison import excerpt
+
+HOME, WORK = "/home/user", "/work"
+ENVIRONMENT = {
+    "HOME": HOME,
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "PYTHONDONTWRITEBYTECODE": "1",  # a cache is no effect of a command
+    "PYTHONHASHSEED": "0",
+    "TERM": "dumb",
+    "TZ": "UTC",
+    "USER": "user",
+}
+SYSTEM = ("bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
+MAX_COMMAND = 100_000
+"""Bytes; the kernel takes 128 KiB as one argument."""
+POLL_SECONDS = 0.05
+NOBODY = "65534"
+
+# Limits first, so that nothing after them escapes; then the copy, a listing, the command, the end
+# of whatever it left running, a listing, the exit code. The pipe for these is not the command's.
+_RUN = """
+ulimit -c 0 -n 256 -t {seconds} -u {processes} -v {kibibytes} -f {file_kibibytes} || exit
+list() {{
+  find {folders} -printf '%y %m %p %l\\0' -type f -exec sha256sum --zero {{}} + 2>/dev/null
+  printf '\\0'
+}}
+tar -x && list >&{pipe} || exit
+bash -c "$1" </dev/null {pipe}>&-
+code=$?
+kill -KILL -1 2>/dev/null
+list >&{pipe}
+printf %d $code >&{pipe}
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    seconds: float = 5.0
+    """Of wall clock for the whole, and of CPU for each process."""
+    memory: int = 2**30
+    """Bytes that each process may address, and that all together may hold."""
+    processes: int = 32
+    storage: int = 2**25
+    """Bytes that each of the three writable folders holds, and a file at most."""
+    output: int = 2**18
+    """Bytes of either output and of the list of files."""
+
+
+LIMITS = Limits()
+
+
+class NoOutcome(Exception):
+    """Why a run says nothing: over a limit, or the sandbox did not work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+    before: frozenset[bytes]
+    """Of each file, folder and link: `type mode path target`; of each file `sha256  path` too."""
+    after: frozenset[bytes]
+
+    @property
+    def shows(self) -> bool:
+        """Whether it printed or changed anything."""
+        return bool(self.stdout or self.stderr) or self.before != self.after
+
+
+def equal_outcome(
+    references: Sequence[str], given: str, files: Mapping[str, str], folder: str | None
+) -> int | str:
+    """The index of the first reference whose outcome `given` has, else why there is none.
+
+    Two failures, two commands that print and change nothing, a reference that does not do the same
+    twice, and a run without an outcome are no proof.
+    """
+    try:
+        outcome = run_in_sandbox(given, files, folder)
+    except NoOutcome as reason:
+        return str(reason)
+    differences: list[str] = []
+    for index, reference in enumerate(references):
+        wanted = _steady(reference, tuple(files.items()), folder)
+        found = _difference(wanted, outcome) if isinstance(wanted, Outcome) else str(wanted)
+        if found is None:
+            return index
+        differences.append(found)
+    return differences[0] if differences else "no reference to run"
+
+
+@lru_cache(maxsize=16)
+def _steady(
+    command: str, files: tuple[tuple[str, str], ...], folder: str | None
+) -> Outcome | NoOutcome:
+    """What a reference does, run twice; remembered, since actions come in groups."""
+    try:
+        first, second = (run_in_sandbox(command, dict(files), folder) for _ in range(2))
+    except NoOutcome as reason:
+        return reason
+    return first if first == second else NoOutcome("the reference does not do the same twice")
+
+
+def _difference(wanted: Outcome, given: Outcome) -> str | None:
+    if wanted.exit_code and given.exit_code:
+        return "both fail, which proves nothing"
+    if not wanted.shows and not given.shows:
+        return "neither prints or changes anything, which proves nothing"
+    if wanted.exit_code != given.exit_code:
+        return f"exit code {given.exit_code}, not {wanted.exit_code}"
+    if changed := wanted.after ^ given.after:
+        return "another file: " + _shown(min(changed))
+    if (wanted.stdout, wanted.stderr) != (given.stdout, given.stderr):
+        return "another output: " + _shown(given.stdout or given.stderr)
+    return None
+
+
+def _shown(text: bytes) -> str:
+    return excerpt(text.decode("utf-8", "replace"))
+
+
+def check_sandbox() -> None:
+    """Raises ConfigError where no command can be run, saying what to install."""
+    try:
+        if run_in_sandbox("cat told", {"told": "works"}).stdout == b"works":
+            return
+        reason = "a command in it does not see its files"
+    except NoOutcome as error:
+        reason = str(error)
+    raise ConfigError(
+        f"commands cannot be run: no sandbox here ({reason}); install bubblewrap 0.8 or newer "
+        "(Debian: apt-get install bubblewrap), allow user namespaces, or leave verify.execute out"
+    )
+
+
+def run_in_sandbox(
+    command: str, files: Mapping[str, str], folder: str | None = None, limits: Limits = LIMITS
+) -> Outcome:
+    """The outcome of a bash command line in a copy of `files` (relative path -> text).
+
+    The copy lies in `folder` where that can be made (absolute, or below ~), else in `WORK`. A file
+    that starts with #! can be executed. Raises NoOutcome, within `limits.seconds` and a little.
+    """
+    bwrap, line = shutil.which("bwrap"), command.encode("utf-8", "replace")
+    if bwrap is None:
+        raise NoOutcome("bwrap is not installed")
+    if b"\0" in line or len(line) > MAX_COMMAND:
+        raise NoOutcome("the command is no argument that a shell takes")
+    receiver, pipe = os.pipe()
+    run = _RUN.format(
+        seconds=max(1, round(limits.seconds)),
+        processes=limits.processes,
+        kibibytes=limits.memory // 1024,
+        file_kibibytes=limits.storage // 1024,
+        folders=f"/tmp {HOME} .",
+        pipe=pipe,
+    )
+    with tempfile.TemporaryFile() as copy, os.fdopen(receiver, "rb") as listing:
+        copy.write(_archive(files))
+        copy.seek(0)
+        try:
+            process = subprocess.Popen(
+                [*_sandbox(bwrap, _place(folder), limits), "bash", "-c", run, "bash", line],
+                stdin=copy,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=(pipe,),
+                cwd="/",
+                env={},
+            )
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the folder's name
+            raise NoOutcome(f"the sandbox cannot be started: {error}") from None
+        finally:
+            os.close(pipe)
+        with process:
+            try:
+                assert process.stdout and process.stderr
+                streams = (process.stdout, process.stderr, listing)
+                stdout, stderr, told = _read(process.pid, [s.fileno() for s in streams], limits)
+            finally:
+                _end(process)
+    parts = told.split(b"\0\0")
+    if len(parts) != 3 or not (parts[2].isdigit() and len(parts[2]) <= 3):
+        raise NoOutcome("it did not end well: " + " ".join(_shown(stderr).split()))
+    before, after = (frozenset(part.split(b"\0")) for part in parts[:2])
+    return Outcome(
+        exit_code=int(parts[2]), stdout=stdout, stderr=stderr, before=before, after=after
+    )
+
+
+def _sandbox(bwrap: str, where: str, limits: Limits) -> list[str]:
+    """The command line before the command; all but three folders is read-only."""
+    out = [bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000"]
+    if os.geteuid() == 0:  # the kernel does not limit root's processes
+        out = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--", *out]
+    out += ["--gid", "1000", "--hostname", "sandbox", "--die-with-parent", "--new-session"]
+    out += ["--clearenv", *(w for k, v in ENVIRONMENT.items() for w in ("--setenv", k, v))]
+    for path in (Path("/", name) for name in SYSTEM if "bin" in name or "lib" in name):
+        if path.is_symlink():
+            out += ["--symlink", str(path.readlink()), str(path)]
+        else:
+            out += ["--ro-bind-try", str(path), str(path)]
+    for shared in ("/usr", "/etc/alternatives", "/etc/ld.so.cache"):  # awk and cc are alternatives
+        out += ["--ro-bind-try", shared, shared]
+    out += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    for folder in sorted({"/tmp", HOME, where}, key=len):  # the outer one first
+        out += ["--size", str(limits.storage), "--tmpfs", folder]
+    return [*out, "--remount-ro", "/", "--chdir", where, "--"]
+
+
+def _read(pid: int, streams: list[int], limits: Limits) -> list[bytes]:
+    """All that comes from the descriptors until they end. Raises NoOutcome over a limit."""
+    end = time.monotonic() + limits.seconds
+    found = dict.fromkeys(streams, b"")
+    with selectors.DefaultSelector() as open_streams:
+        for stream in streams:
+            open_streams.register(stream, selectors.EVENT_READ)
+        look = time.monotonic() + POLL_SECONDS
+        while open_streams.get_map():
+            now = time.monotonic()
+            if now >= end:
+                raise NoOutcome(f"it ran for over {limits.seconds:g} s")
+            if now >= look:
+                look = now + POLL_SECONDS
+                if _resident(pid) > limits.memory:
+                    raise NoOutcome(f"it held over {limits.memory:,} bytes of memory")
+            for key, _ in open_streams.select(min(end, look) - now):
+                piece = os.read(key.fd, 65536)
+                found[key.fd] += piece
+                if not piece:
+                    open_streams.unregister(key.fd)
+                if len(found[key.fd]) > limits.output:
+                    raise NoOutcome(f"it wrote over {limits.output:,} bytes of output or files")
+    return [*found.values()]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends what still runs, from within: all of a sandbox dies with its first process."""
+    if process.poll() is None:
+        with suppress(psutil.Error):
+            for first in psutil.Process(process.pid).children():
+                first.kill()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(1.0)  # bwrap, unless it is killed too, leaves no zombie
+        process.kill()
+
+
+def _resident(pid: int) -> int:
+    """Bytes that the process and all below it hold."""
+    total = 0
+    with suppress(psutil.Error):
+        for process in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.Error):
+                total += process.memory_info().rss
+    return total
+
+
+def _archive(files: Mapping[str, str]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for path, text in files.items():
+            content = text.encode("utf-8", "replace")
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(content), 0o755 if text.startswith("#!") else 0o644
+            archive.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def _place(folder: str | None) -> str:
+    """Where the copy lies: `folder`, unless that is relative or the system's own."""
+    named = HOME + folder[1:] if folder and folder.startswith("~") else folder or WORK
+    where = posixpath.normpath(named)
+    return where if where[:1] == "/" and where.split("/")[1] not in ("", *SYSTEM) else WORK
