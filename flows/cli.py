@@ -133,11 +133,19 @@ def ui(
 
 @app.command(
     epilog="Example:  [bold]pivotrl inspect runs.jsonl[/]  ·  "
-    "pivotrl inspect results.json --tools tools.json --json"
+    "pivotrl inspect results.json --tools tools.json --json  ·  "
+    "pivotrl inspect runs.jsonl --model my-model"
 )
 def inspect(
     paths: Annotated[list[Path], typer.Argument(help="Trajectory files of any known format.")],
     tools: Annotated[Path | None, typer.Option(help="JSON list of tools for all rows.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A model folder: also count prompt tokens, prompts over its context, and turns "
+            "where its template breaks the prefix, as by dropping earlier reasoning."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -149,7 +157,20 @@ def inspect(
     from pivotrl.trajectories import read_tools
     from pivotrl.trajectories.summary import summarise
 
-    summary = asdict(summarise(paths, tools=read_tools(tools) if tools else None, domain=None))
+    measured = None
+    if model is not None:
+        from transformers import AutoConfig
+
+        from pivotrl.chat import ChatFormat
+        from pivotrl.types import ConfigError
+
+        chat = ChatFormat.load(model)  # first: its errors name the folder and the remedy
+        config = AutoConfig.from_pretrained(str(model), local_files_only=True).get_text_config()
+        if (context := getattr(config, "max_position_embeddings", None)) is None:
+            raise ConfigError(f"{model}: config.json names no max_position_embeddings; add it")
+        measured = (chat, context)
+    declared = read_tools(tools) if tools else None
+    summary = asdict(summarise(paths, tools=declared, domain=None, model=measured))
     if as_json:
         print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
         return
@@ -169,6 +190,9 @@ def inspect(
 )
 def verify(
     jsonl: Annotated[Path, typer.Option("--jsonl", help="Actions to judge, one object a line.")],
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Run commands of rows with `files` in a sandbox.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Judge actions one by one: prints each row with its `verdict`."""
@@ -178,11 +202,14 @@ def verify(
 
     from pivotrl.trajectories.rows import RowError, read_rows
     from pivotrl.verifiers.cases import judge_row
+    from pivotrl.verifiers.execution import check_sandbox
 
+    if execute:
+        check_sandbox()
     for row in read_rows(jsonl):
         value = {"row": row.number} if isinstance(row.value, RowError) else row.value
         shown = value if isinstance(value, dict) else {"row": row.number, "value": value}
-        verdict = orjson.loads(orjson.dumps(asdict(judge_row(row))))
+        verdict = orjson.loads(orjson.dumps(asdict(judge_row(row, execute=execute))))
         print(orjson.dumps(shown | {"verdict": verdict}).decode())
 
 

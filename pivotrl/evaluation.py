@@ -46,7 +46,9 @@ class Chat(Protocol):
 
     def render(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[int]: ...
 
-    def parse(self, text: str, finish_reason: FinishReason) -> Action: ...
+    def parse(
+        self, text: str, finish_reason: FinishReason, tools: Sequence[ToolSpec] = ()
+    ) -> Action: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,7 +255,7 @@ def run_episodes(
             None,
         )
         for episode, sample in zip(live.values(), samples, strict=True):
-            action = chat.parse(sample.text, sample.finish_reason)
+            action = chat.parse(sample.text, sample.finish_reason, environment.tools)
             episode.state = environment.step(episode.state, action)
             episode.turns += 1
             episode.tokens += len(sample.token_ids)

@@ -20,6 +20,7 @@ from pivotrl.types import (
     RolloutStatus,
     Sample,
     SamplingParams,
+    ToolSpec,
     Verdict,
     VerdictStatus,
     Verifier,
@@ -28,7 +29,7 @@ from pivotrl.types import (
     seed_of,
 )
 
-Parse = Callable[[str, FinishReason], Action]
+Parse = Callable[[str, FinishReason, Sequence[ToolSpec]], Action]
 """A chat format's reading of a completion: `ChatFormat.parse`."""
 
 
@@ -106,7 +107,7 @@ def judge(candidate: Candidate, verifier: Verifier, parse: Parse, one: Sample) -
     """What the verifier says of one sample; one that the engine failed on has no reward."""
     if one.status != RolloutStatus.OK:
         return Verdict(status=VerdictStatus.ERROR, reward=None, category=str(one.status))
-    return verifier.verify(candidate, parse(one.text, one.finish_reason))
+    return verifier.verify(candidate, parse(one.text, one.finish_reason, candidate.tools))
 
 
 def verdicts(

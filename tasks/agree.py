@@ -94,7 +94,9 @@ def _body(work: Work) -> Produced:
             (
                 states[row["candidate_id"]],
                 known[row["candidate_id"]],
-                loaded.chat.parse(row["text"], row["finish_reason"]),
+                loaded.chat.parse(
+                    row["text"], row["finish_reason"], known[row["candidate_id"]].tools
+                ),
             )
             for row in rows
         ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_model import CHAT_TEMPLATE, make_tiny_model
 
-from pivotrl.chat import ChatFormat, TemplateError, parse_completion
-from pivotrl.chat.parsing import MAX_CALLS, MAX_CHARACTERS, MAX_DEPTH
+from pivotrl.chat import ChatFormat, TemplateError, parse_completion, prompts_of
+from pivotrl.chat.parsing import MAX_CALLS, MAX_CHARACTERS
+from pivotrl.chat.strict_json import MAX_DEPTH
+from pivotrl.trajectories.summary import summarise
 from pivotrl.types import (
     Action,
     ConfigError,
@@ -20,6 +23,7 @@ from pivotrl.types import (
     Role,
     ToolCall,
     ToolSpec,
+    Trajectory,
     canonical,
     message_to_json,
     tool_from_json,
@@ -211,6 +215,50 @@ def test_reasoning_that_the_prompt_opens(folder, tmp_path):
     assert chat.decode(ids) == "The order was sent.\n</think>\n\nYes."
 
 
+QWEN3_LATER = """{%- set last = namespace(user=0) %}
+{%- for message in messages %}{% if message.role == 'user' %}{% set last.user = loop.index0 %}
+{%- endif %}{% endfor %}
+{%- for message in messages %}
+{%- if message.role == 'user' %}"""
+
+
+def test_dropped_reasoning_breaks_the_prefix(folder, tmp_path, chat):
+    # Qwen3: the reasoning of turns before the last user message is dropped.
+    template = CHAT_TEMPLATE.replace(
+        "{%- for message in messages %}\n{%- if message.role == 'user' %}", QWEN3_LATER
+    ).replace(
+        "if message.reasoning_content", "if message.reasoning_content and loop.index0 > last.user"
+    )
+    qwen3 = with_template(folder, tmp_path, template)
+    thoughtful = replace(STATE[2], reasoning="Look it up.")
+    said = DEMONSTRATIONS[3]
+    messages = (*STATE[:2], thoughtful, STATE[3], said, STATE[1], said)
+    trajectory = Trajectory(id="t", messages=messages, tools=TOOLS)
+    assert prompts_of(chat, trajectory, [2, 4, 6]).breaks == ()
+    assert prompts_of(qwen3, trajectory, [2, 4, 6]).breaks == (6,)
+    rows = [message_to_json(message) for message in messages]
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps({"messages": rows, "tools": PLAIN_TOOLS}))
+    counts = prompts_of(qwen3, trajectory, [2, 4, 6]).tokens
+    assert summarise([file], model=(qwen3, counts[4])).prompts == {
+        "median tokens": counts[4],
+        "longest tokens": counts[6],
+        "over the context": 2,
+        "refused by the template": 0,
+        "prefix breaks": 1,
+    }
+    unthinking = replace(trajectory, messages=(*STATE, DEMONSTRATIONS[0], STATE[1], said))
+    assert prompts_of(qwen3, unthinking, [2, 4, 6]).breaks == ()
+
+
+def test_a_refused_prompt_is_told_and_breaks_nothing(folder, tmp_path):
+    refusal = "{% if messages|length == 4 %}{{ raise_exception('four') }}{% endif %}"
+    refusing = with_template(folder, tmp_path, refusal + CHAT_TEMPLATE)
+    trajectory = Trajectory(id="t", messages=(*STATE, DEMONSTRATIONS[0], STATE[1]), tools=TOOLS)
+    prompts = prompts_of(refusing, trajectory, [2, 4, 6])
+    assert list(prompts.tokens) == [2, 6] and "four" in prompts.refused[4] and not prompts.breaks
+
+
 def test_special_ids(chat):
     assert chat.stop_ids == {2} and chat.pad_id == 0
 
@@ -286,7 +334,7 @@ def test_well_formed_turns(text, expected):
         (GOOD + " and more", "text outside a tool call at character"),
         (GOOD + "</tool_call>", "</tool_call> outside"),
         ("</tool_call>", "stray </tool_call>"),
-        ("<tool_call {}", "<tool_call outside"),
+        ("<tool_call {}", "stray <tool_call"),
         ("<tool_response>\nok\n</tool_response>", "stray <tool_response>"),
         ("Hi </think>", "stray </think> at character 3"),
         ("<think>never ends", "unclosed <think> at character 0"),

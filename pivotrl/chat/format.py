@@ -6,6 +6,7 @@ policy fingerprint needs. It must never know a verifier, an engine, or where can
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 import orjson
 
 from pivotrl.chat.encoding import Encoder, alternation
+from pivotrl.chat.forms import FORMS, HERMES, CallForm
 from pivotrl.chat.parsing import parse_completion
+from pivotrl.chat.wording import WORDINGS
 from pivotrl.types import (
     JSON,
     Action,
@@ -24,21 +27,20 @@ from pivotrl.types import (
     Role,
     ToolCall,
     ToolSpec,
-    message_to_json,
     tool_to_json,
 )
 
 FIXED_DATE = "26 Jul 2024"
 """For templates that print today's date (Llama 3): prompts must not change from day to day."""
 
-READABLE_MARKUP = frozenset(
-    ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>")
-)
+CONTROL_SHAPE = re.compile(r"<[|｜].*[|｜]>")
+"""Of tokens that no turn may contain although a tokenizer does not call them special (DeepSeek)."""
+
 _PROBE_USER = Message(role=Role.USER, content="probe  it,\n now")
 _PROBE_ANSWER = Message(role=Role.ASSISTANT, content="answer")
 _PROBE_CALL = Message(
     role=Role.ASSISTANT,
-    tool_calls=(ToolCall(name="probe", arguments={"text": "a"}, id="callprobe"),),
+    tool_calls=(ToolCall(name="probe", arguments={"text": "a"}, id="call_probe"),),
 )
 _PROBE_TOOL = ToolSpec(name="probe", parameters={"type": "object", "properties": {}})
 
@@ -57,7 +59,7 @@ class ChatFormat:
     def __init__(self, tokenizer: Any, *, extra_stop_ids: frozenset[int], place: str) -> None:
         self._tokenizer = tokenizer
         self._place = place
-        self._arguments_as_text = False
+        self._wording = WORDINGS[0]
         self._last_tools: tuple[Sequence[ToolSpec], list[JSON]] = ((), [])
         try:
             opening = self._template([_PROBE_USER], None, open_turn=True)
@@ -68,7 +70,6 @@ class ChatFormat:
             ) from None
         self._encoder = Encoder(tokenizer, probe=closed)
         special = self._encoder.special_ids
-        self._control_tokens = alternation(set(special) - READABLE_MARKUP)
         self._opens_reasoning = opening.rstrip().endswith("<think>")
         after_answer = self._encoder.encode(closed.rpartition("answer")[2].lstrip())
         end_of_turn = frozenset(after_answer[:1]) & frozenset(special.values())
@@ -78,7 +79,11 @@ class ChatFormat:
             raise ConfigError(f"{place}: no end-of-turn token; set eos_token in the tokenizer")
         pad = tokenizer.pad_token_id
         self.pad_id: int = min(self.stop_ids) if pad is None else pad
-        self._reads_calls = self._probe_calls()
+        self._form = self._probe_calls()
+        markup = (self._form or HERMES).markup
+        added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
+        control = set(special) | {token for token in added if CONTROL_SHAPE.fullmatch(token)}
+        self._control_tokens = alternation(t for t in control if not markup.fullmatch(t))
 
     @classmethod
     def load(cls, path: Path | str) -> ChatFormat:
@@ -108,7 +113,8 @@ class ChatFormat:
         """Token ids of the state with the generation prompt: what the policy continues.
 
         Tools go in OpenAI form without any `x-pivotrl`. Raises TemplateError where the template
-        refuses, and ConfigError where it writes tool calls in a form that `parse` cannot read.
+        refuses, and ConfigError where it writes tool calls in no form, or several, that `parse`
+        reads.
         """
         return self._encoder.encode(self._template(messages, self._tools(tools), open_turn=True))
 
@@ -133,7 +139,7 @@ class ChatFormat:
         if self.decode(ids[stops[0] + 1 :]).strip():
             raise TemplateError("the chat template adds text after the end of the turn")
         ids = ids[: stops[0] + 1]
-        action = self.parse(self.decode(ids), FinishReason.STOP)
+        action = self.parse(self.decode(ids), FinishReason.STOP, tools)
         if action.malformed:
             raise TemplateError(f"the demonstration reads as malformed: {action.malformed[0]}")
         if _calls(action.tool_calls) != _calls(demonstration.tool_calls):
@@ -142,11 +148,18 @@ class ChatFormat:
             raise TemplateError("the chat template changes the demonstration's text")
         return ids
 
-    def parse(self, text: str, finish_reason: FinishReason) -> Action:
-        """The action that a completion's text is; strict, bounded, never raises."""
+    def parse(
+        self, text: str, finish_reason: FinishReason, tools: Sequence[ToolSpec] = ()
+    ) -> Action:
+        """The action that a completion's text is; strict, bounded, never raises.
+
+        `tools` are those of the prompt: Qwen3-Coder's values have their types from them.
+        """
         return parse_completion(
             text,
             finish_reason,
+            tools,
+            form=self._form or HERMES,
             opened_reasoning=self._opens_reasoning,
             control_tokens=self._control_tokens,
         )
@@ -172,10 +185,10 @@ class ChatFormat:
     def _tools(self, tools: Sequence[ToolSpec]) -> list[JSON] | None:
         if not tools:
             return None
-        if not self._reads_calls:
+        if self._form is None:
             raise ConfigError(
-                f"{self._place}: its chat template does not write tool calls as Hermes/Qwen "
-                "<tool_call> JSON; use a model that does"
+                f"{self._place}: its chat template writes tool calls in no form that is read; use "
+                f"a model that writes one of: {', '.join(form.name for form in FORMS)}"
             )
         if self._last_tools[0] is not tools:  # candidates of one trajectory share the object
             self._last_tools = (tools, [_strip(tool_to_json(tool)) for tool in tools])
@@ -184,15 +197,9 @@ class ChatFormat:
     def _template(
         self, messages: Sequence[Message], tools: list[JSON] | None, *, open_turn: bool
     ) -> str:
-        rows = [message_to_json(message) for message in messages]
-        if self._arguments_as_text:
-            for row in rows:
-                for call in row.get("tool_calls", ()):
-                    arguments = orjson.dumps(call["function"]["arguments"]).decode()
-                    call["function"]["arguments"] = arguments
         try:
             text: str = self._tokenizer.apply_chat_template(
-                rows,
+                self._wording.rows(messages),
                 tools=tools,
                 tokenize=False,
                 add_generation_prompt=open_turn,
@@ -202,22 +209,35 @@ class ChatFormat:
             raise TemplateError(f"the chat template refuses: {_first_line(error)}") from None
         return text
 
-    def _probe_calls(self) -> bool:
-        """Whether `parse` reads the calls that the template writes; settles the arguments' form."""
+    def _probe_calls(self) -> CallForm | None:
+        """The one form that reads a call as the template writes it; settles the wording too.
+
+        None where no form reads it, or several do: then a completion has no certain meaning.
+        """
         tools = [tool_to_json(_PROBE_TOOL)]
-        for as_text in (False, True):
-            self._arguments_as_text = as_text
+        for wording in WORDINGS:
+            self._wording = wording
             try:
                 written = self._template([_PROBE_USER, _PROBE_CALL], tools, open_turn=False)
             except TemplateError:
                 continue
             turn = written.rpartition(_PROBE_USER.content)[2]
-            ids = self._encoder.encode(turn[max(turn.find("<tool_call>"), 0) :])
-            end = next((place for place, id in enumerate(ids) if id in self.stop_ids), len(ids))
-            action = parse_completion(self.decode(ids[:end]), FinishReason.STOP)
-            if _calls(action.tool_calls) == _calls(_PROBE_CALL.tool_calls):
-                return True
-        return False
+            reading = [form for form in FORMS if self._reads_probe(form, turn)]
+            if reading:
+                return reading[0] if len(reading) == 1 else None
+        self._wording = WORDINGS[0]
+        return None
+
+    def _reads_probe(self, form: CallForm, turn: str) -> bool:
+        found = form.opening.search(turn)
+        ids = self._encoder.encode(turn[found.start() :]) if found is not None else []
+        end = next((place for place, id in enumerate(ids) if id in self.stop_ids), len(ids))
+        text = self.decode(ids[:end])
+        action = parse_completion(
+            text, FinishReason.STOP, (_PROBE_TOOL,), form=form, control_tokens=None
+        )
+        unread = action.malformed or action.text
+        return not unread and _calls(action.tool_calls) == _calls(_PROBE_CALL.tool_calls)
 
 
 def _calls(calls: Sequence[ToolCall]) -> list[tuple[str, JSON]]:

@@ -1,39 +1,34 @@
-"""Reads one assistant turn in Hermes/Qwen form: `<think>` reasoning, text, `<tool_call>` JSON.
+"""Reads one assistant turn: `<think>` reasoning, text, then tool calls in the model's own form.
 
 Model output is hostile: every piece of markup is either read whole, under strict and bounded JSON,
 or reported as malformed with its place; it never falls through as text, and nothing raises.
-This module must never know a tokenizer, a tool's schema or a verifier.
+This module must never know a tokenizer or a verifier.
 """
 
 from __future__ import annotations
 
-import json
-import math
 import re
-from typing import Any
+from collections.abc import Sequence
 
-from pivotrl.types import JSON, Action, FinishReason, ToolCall
+from pivotrl.chat.forms import HERMES, CallForm
+from pivotrl.chat.strict_json import skip_space
+from pivotrl.types import Action, FinishReason, ToolCall, ToolSpec
 
 MAX_CHARACTERS = 1_000_000
 MAX_CALLS = 64
-MAX_DEPTH = 32
-INTEGER_RANGE = range(-(2**63), 2**64)
-"""What canonical JSON (orjson) can hold."""
 
 CONTROL_TOKENS = re.compile(r"<\|\w+\|>")
 """Of ChatML and its relatives, for callers that know no tokenizer."""
 
-_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
 _THINK, _THINK_END = "<think>", "</think>"
-_MARKUP = re.compile(r"</?(?:tool_call|tool_response|think)\b>?")
-_CALL_EDGE = re.compile(r"</?tool_call>")
-_SPACE = re.compile(r"\s*")
 
 
 def parse_completion(
     text: str,
     finish_reason: FinishReason,
+    tools: Sequence[ToolSpec] = (),
     *,
+    form: CallForm = HERMES,
     opened_reasoning: bool = False,
     control_tokens: re.Pattern[str] | None = CONTROL_TOKENS,
 ) -> Action:
@@ -41,31 +36,30 @@ def parse_completion(
 
     `opened_reasoning`: the prompt already ended inside `<think>`. `control_tokens` matches the chat
     format's own control tokens, which no turn may contain. Text is stripped at both ends. Text
-    after a call is malformed: no template could render it there again. A call is an object with
-    exactly `name` (a non-empty string) and `arguments` (an object); duplicate keys, NaN, infinite
-    or over-long numbers, lone surrogates and nesting beyond `MAX_DEPTH` are malformed.
+    after a call is malformed: no template could render it there again. A call has exactly a name
+    (a non-empty string) and arguments (an object); duplicate keys, NaN, infinite or over-long
+    numbers, lone surrogates and nesting beyond `MAX_DEPTH` are malformed. `tools` give values
+    their types in forms that write them without (Qwen3-Coder).
     """
     if len(text) > MAX_CHARACTERS:
         reason = f"{len(text)} characters, more than the {MAX_CHARACTERS} that are read"
         return Action(malformed=(reason,), finish_reason=finish_reason)
     text = text.encode("utf-8", "replace").decode("utf-8")
     malformed: list[str] = []
-    if control_tokens is not None:
-        malformed += [
-            f"control token {found.group()} at character {found.start()}"
-            for found in control_tokens.finditer(text)
-        ][:1]
+    control = control_tokens.search(text) if control_tokens is not None else None
+    if control is not None:
+        malformed.append(f"control token {control.group()} at character {control.start()}")
     reasoning, position = _split_reasoning(text, opened_reasoning, malformed)
-    first_call = text.find("<tool_call", position)
-    end_of_text = len(text) if first_call < 0 else first_call
+    first_call = form.opening.search(text, position)
+    end_of_text = len(text) if first_call is None else first_call.start()
     body = text[position:end_of_text]
-    stray = _MARKUP.search(body)
+    stray = form.markup.search(body)
     if stray is not None:
         malformed.append(f"stray {stray.group()} at character {position + stray.start()}")
         body = body[: stray.start()]
-    calls = _read_calls(text, end_of_text, malformed)
-    if control_tokens is not None:
-        body = control_tokens.sub("", body)
+    calls = _read_calls(text, end_of_text, tools, form, malformed)
+    if control_tokens is not None:  # taking them out could join what is around them to markup
+        body = control_tokens.split(body, maxsplit=1)[0]
     return Action(
         text=body.strip(),
         reasoning=reasoning,
@@ -77,7 +71,7 @@ def parse_completion(
 
 def _split_reasoning(text: str, opened: bool, malformed: list[str]) -> tuple[str | None, int]:
     """The reasoning and the character where what follows it begins."""
-    start = _skip_space(text, 0)
+    start = skip_space(text, 0)
     if text.startswith(_THINK, start):
         start += len(_THINK)
     elif not opened:
@@ -89,115 +83,32 @@ def _split_reasoning(text: str, opened: bool, malformed: list[str]) -> tuple[str
     return text[start:end].strip() or None, end + len(_THINK_END)
 
 
-def _read_calls(text: str, position: int, malformed: list[str]) -> list[ToolCall]:
+def _read_calls(
+    text: str, position: int, tools: Sequence[ToolSpec], form: CallForm, malformed: list[str]
+) -> list[ToolCall]:
     """All well-formed calls from `position` on; what lies between them is malformed."""
     calls: list[ToolCall] = []
-    while (position := _skip_space(text, position)) < len(text):
+    while (position := skip_space(text, position)) < len(text) or len(calls) > MAX_CALLS:
         if len(calls) + len(malformed) >= MAX_CALLS:
             malformed.append(f"more than {MAX_CALLS} tool calls, from character {position}")
             break
-        start = position
-        if not text.startswith(_OPEN, start):
-            edge = _MARKUP.search(text, start)
-            what = edge.group() if edge is not None and edge.start() == start else "text"
-            malformed.append(f"{what} outside a tool call at character {start}")
-            position = text.find(_OPEN, start + 1)
-            if position < 0:
-                break
-            continue
-        try:
-            value, end = _decode(text, _skip_space(text, start + len(_OPEN)))
-            end = _skip_space(text, end)
-            if not text.startswith(_CLOSE, end):
-                raise ValueError(f"no {_CLOSE} at character {end}")
-            calls.append(_call_of(value))
-            position = end + len(_CLOSE)
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-            malformed.append(f"{_OPEN} at character {start}: {reason}")
-            following = _CALL_EDGE.search(text, start + len(_OPEN))
-            if following is None:
-                break
-            closes = following.group() == _CLOSE
-            position = following.end() if closes else following.start()
-    return calls
-
-
-def _call_of(value: JSON) -> ToolCall:
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    name, arguments = value.get("name"), value.get("arguments")
-    if not isinstance(name, str) or not name:
-        raise ValueError("no name")
-    if not isinstance(arguments, dict):
-        raise ValueError("arguments are not an object")
-    if len(value) > 2:
-        raise ValueError("keys other than name and arguments")
-    return ToolCall(name=name, arguments=arguments)
-
-
-def _skip_space(text: str, position: int) -> int:
-    found = _SPACE.match(text, position)
-    return found.end() if found is not None else position
-
-
-def _decode(text: str, start: int) -> tuple[JSON, int]:
-    """One JSON value and where it ends; raises ValueError or RecursionError."""
-    try:
-        value, end = _DECODER.raw_decode(text, start)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at character {error.pos}") from None
-    _check(value)
-    return value, end
-
-
-def _check(value: JSON) -> None:
-    """Refuses depth beyond `MAX_DEPTH` and strings that are not Unicode text."""
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise ValueError(f"nested deeper than {MAX_DEPTH}")
-        following: list[JSON] = []
-        for item in level:
-            if isinstance(item, str):
-                item.encode("utf-8")
-            elif isinstance(item, list):
-                following += item
-            elif isinstance(item, dict):
-                following += item.keys()
-                following += item.values()
-        level = following
-
-
-def _number(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError(f"number {digits[:20]} out of range")
-    return value
-
-
-def _integer(digits: str) -> int:
-    if len(digits) > 20 or int(digits) not in INTEGER_RANGE:
-        raise ValueError(f"integer {digits[:20]} out of range")
-    return int(digits)
-
-
-def _refuse_constant(word: str) -> Any:
-    raise ValueError(f"{word} is not JSON")
-
-
-def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        raise ValueError("a key occurs twice")
-    return value
-
-
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_unique,
-    parse_float=_number,
-    parse_int=_integer,
-    parse_constant=_refuse_constant,
-    strict=True,
-)
+        opened = form.opening.match(text, position)
+        if opened is None:
+            found = form.markup.match(text, position)
+            what = "text" if found is None else found.group()
+            malformed.append(f"{what} outside a tool call at character {position}")
+            following = form.opening.search(text, position + 1)
+        else:
+            try:
+                read, position = form.read(text, opened.end(), tools)
+                calls += read
+                continue
+            except (ValueError, RecursionError) as error:
+                reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+                what = opened.group().strip() or "call"
+                malformed.append(f"{what} at character {position}: {reason}")
+            following = form.edge.search(text, max(opened.end(), position + 1))
+        if following is None:
+            break
+        position = following.end() if following.lastgroup == "end" else following.start()
+    return calls[:MAX_CALLS]

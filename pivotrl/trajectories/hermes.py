@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from pivotrl.chat.parsing import MAX_DEPTH, parse_completion
+from pivotrl.chat.parsing import parse_completion
+from pivotrl.chat.strict_json import MAX_DEPTH
 from pivotrl.trajectories.draft import Draft, beside
 from pivotrl.trajectories.openai_chat import are_messages
 from pivotrl.trajectories.rows import RowError

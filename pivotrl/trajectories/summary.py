@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pivotrl.candidates import extract
+from pivotrl.chat import ChatFormat, prompts_of
 from pivotrl.trajectories import BadRow, read_labelled
 from pivotrl.trajectories.rows import files_of
 from pivotrl.types import Role, ToolSpec
@@ -33,12 +35,23 @@ class Summary:
     tool_call_turns: int
     tools: Mapping[str, int]
     """Calls by tool."""
+    prompts: Mapping[str, int]
+    """What a model's template makes of the candidates, see `Prompts`; empty without a model."""
 
 
 def summarise(
-    paths: Sequence[Path], *, tools: tuple[ToolSpec, ...] | None = None, domain: str | None = None
+    paths: Sequence[Path],
+    *,
+    tools: tuple[ToolSpec, ...] | None = None,
+    domain: str | None = None,
+    model: tuple[ChatFormat, int] | None = None,
 ) -> Summary:
-    """Reads the files whole, keeping only counts. Raises as `read` does."""
+    """Reads the files whole, keeping only counts. Raises as `read` does.
+
+    `model`: a chat format and the model's context in tokens, to measure the candidates' prompts.
+    """
+    lengths: list[int] = []
+    refused = breaks = 0
     formats: Counter[str] = Counter()
     bad_rows: Counter[str] = Counter()
     calls: Counter[str] = Counter()
@@ -52,6 +65,11 @@ def summarise(
         rewarded += result.reward is not None
         solved += result.reward is not None and result.reward >= 1
         undeclared += not result.tools_declared
+        if model is not None:
+            found = prompts_of(model[0], result, [c.turn for c in extract(result)])
+            lengths += found.tokens.values()
+            refused += len(found.refused)
+            breaks += len(found.breaks)
         for message in result.messages:
             if message.role == Role.ASSISTANT:
                 text_turns += not message.tool_calls
@@ -69,4 +87,13 @@ def summarise(
         text_turns=text_turns,
         tool_call_turns=tool_call_turns,
         tools=dict(calls.most_common()),
+        prompts={}
+        if model is None
+        else {
+            "median tokens": sorted(lengths)[len(lengths) // 2] if lengths else 0,
+            "longest tokens": max(lengths, default=0),
+            "over the context": sum(n >= model[1] for n in lengths),
+            "refused by the template": refused,
+            "prefix breaks": breaks,
+        },
     )
