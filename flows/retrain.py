@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prefect import flow
 
@@ -19,6 +20,7 @@ from tasks.agree import agree
 from tasks.evaluate import evaluate
 from tasks.extract import extract
 from tasks.ingest import ingest
+from tasks.judge import judge, judge_budget
 from tasks.merge import merge
 from tasks.register import register
 from tasks.report import (
@@ -35,6 +37,9 @@ from tasks.session import current
 from tasks.train import checkpoint_of, train, train_sft
 from tasks.verify import check_domains, verify
 
+if TYPE_CHECKING:
+    from pivotrl.judging import Budget
+
 
 @flow(name="retrain", persist_result=False, validate_parameters=False)
 def retrain(config: Config, name: str) -> dict[str, JSON] | None:
@@ -42,6 +47,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     session = current()
     base = identify(config.model.path)
     asked = suites(config)
+    budget = judge_budget(config)
 
     trajectories = ingest(config)
     candidates = extract(config, trajectories)
@@ -53,7 +59,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     trainings: list[tuple[Manifest, Manifest]] = []
     profiles: list[Manifest] = []
     for number in range(config.train.rounds):
-        rollouts, verdicts = profile(config, start, policy, trajectories, candidates)
+        rollouts, verdicts = profile(config, start, policy, trajectories, candidates, budget)
         selection = select(config, candidates, verdicts, policy.fingerprint(sampling_of(config)))
         merge(f"profile {number}", *rollouts, *verdicts, selection)
         profiles += [m for m in (*rollouts, *verdicts) if m is not None]
@@ -144,8 +150,12 @@ def profile(
     policy: PolicyFiles,
     trajectories: Manifest | None,
     candidates: Manifest | None,
+    budget: Budget | None,
 ) -> tuple[list[Manifest | None], list[Manifest | None]]:
-    """Every shard sampled, then judged; a dry session that cannot see the shards has one None."""
+    """Every shard sampled, then verified, with a budget also judged: rollouts, and what they earn.
+
+    A dry session that cannot see the shards has one None.
+    """
     if candidates is None:
         return [None], [None]
     shards = [entry for entry in candidates.files if entry.table == "candidates"]
@@ -159,6 +169,15 @@ def profile(
         verify(config, model, policy, trajectories, candidates, made, shard, f"verify {label}")
         for made, shard, label in zip(rollouts, shards, of, strict=True)
     ]
+    if budget is not None:
+        verdicts += [
+            judge(
+                *(config, model, policy, trajectories, candidates, done, found, shard),
+                label=f"judge {label}",
+                budget=budget,
+            )
+            for done, found, shard, label in zip(rollouts, verdicts, shards, of, strict=True)
+        ]
     made = [manifest for manifest in rollouts if manifest is not None]
     without = sum(manifest.counts["without_prompt"] for manifest in made)
     if without and not any(manifest.counts["rollouts"] for manifest in made):

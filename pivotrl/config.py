@@ -80,6 +80,28 @@ class VerifyConfig(Section):
         "functional",
         description="Functional; or the paper's coarse rule, tool names; or its control, equality.",
     )
+    execute: bool = Field(
+        False,
+        description="Functional: shell commands that compare as different are run in a sandbox, "
+        "where the row carries `files`.",
+    )
+
+
+class JudgeConfig(Section):
+    url: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="OpenAI-compatible endpoint (`http://host/v1`), asked where verifiers are "
+        "undecided; nobody is asked without.",
+    )
+    model: str | None = Field(None, description="Model that it serves; required with `url`.")
+    api_key_env: str | None = Field(
+        None, description="Environment variable that holds its key; the key is never stored."
+    )
+    budget: Count = Field(
+        10_000, description="Requests a run, retries included; the next run goes on where it ends."
+    )
+    concurrency: Count = Field(8, description="Requests at once.")
 
 
 class SelectConfig(Section):
@@ -165,6 +187,7 @@ class Config(Section):
     model: ModelConfig
     profile: ProfileConfig = ProfileConfig()
     verify: VerifyConfig = VerifyConfig()
+    judge: JudgeConfig = JudgeConfig()
     select: SelectConfig = SelectConfig()
     train: TrainConfig = TrainConfig()
     sft: SFTConfig = SFTConfig()

@@ -1,14 +1,30 @@
 """What a profile is: one SQL text, used by the store's views and by selection over Parquet files.
 
 A profile belongs to a candidate, a policy and a verifier version. Only verdicts whose status is
-`ok` carry a reward; the others are counted and are never a zero. This module must never know where
-the verdicts lie.
+`ok` carry a reward, or undecided ones that a judge then decided; the others are counted and are
+never a zero. This module must never know where the verdicts lie.
 """
 
 from __future__ import annotations
 
 Z95 = 1.959963984540054
 """Two-sided 95 % quantile of the normal distribution."""
+
+
+def judged_sql(verdicts: str, judgements: str) -> str:
+    """The relation `verdicts` in parentheses: undecided ones as `judgements` decided them.
+
+    Of `judgements` (rollout_id, status, reward) each rollout may have one row. An error stays one.
+    """
+    return f"""(
+SELECT v.* REPLACE (
+    coalesce(j.reward, v.reward) AS reward,
+    CASE WHEN j.reward IS NULL THEN v.status ELSE 'ok' END AS status
+)
+FROM {verdicts} v
+LEFT JOIN {judgements} j
+    ON j.rollout_id = v.rollout_id AND j.status = 'ok' AND v.status = 'undecided'
+)"""
 
 
 def profile_sql(verdicts: str) -> str:

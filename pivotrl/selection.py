@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 
-from pivotrl.profiling import profile_sql
+from pivotrl.profiling import judged_sql, profile_sql
 from pivotrl.store.connection import one_line
 from pivotrl.store.shards import write_shard
 from pivotrl.types import JSON, ConfigError, PivotRLError, Split
@@ -55,6 +55,7 @@ class SelectionResult:
 def select(
     verdict_files: Sequence[Path],
     candidate_files: Sequence[Path],
+    judgement_files: Sequence[Path] = (),
     *,
     lambda_diff: float,
     minimum_samples: int,
@@ -73,7 +74,7 @@ def select(
     condition = rule if rule is not None else RULE
     database = duckdb.connect(":memory:")
     try:
-        _load(database, verdict_files, candidate_files)
+        _load(database, verdict_files, candidate_files, judgement_files)
         _check_policy(database)
         database.execute("CREATE TABLE settings (lambda_diff DOUBLE, n INT, split VARCHAR)")
         database.execute(
@@ -106,9 +107,13 @@ def check_rule(rule: str | None) -> None:
 
 
 def _load(
-    database: duckdb.DuckDBPyConnection, verdicts: Sequence[Path], candidates: Sequence[Path]
+    database: duckdb.DuckDBPyConnection,
+    verdicts: Sequence[Path],
+    candidates: Sequence[Path],
+    judgements: Sequence[Path],
 ) -> None:
     """Each rollout and each candidate once; from then on the database reaches no file."""
+    database.execute("CREATE TABLE judgements (rollout_id VARCHAR, status VARCHAR, reward DOUBLE)")
     sources = {
         "verdicts": (
             verdicts,
@@ -120,13 +125,16 @@ def _load(
             "candidate_id, domain, task, turn, split, action_type, tool_names",
             "candidate_id",
         ),
+        "judgements": (judgements, "rollout_id, status, reward", "rollout_id"),
     }
     for table, (files, columns, key) in sources.items():
+        if not files and table == "judgements":
+            continue
         if not files:
             raise PivotRLError(f"nothing to select from: no shard of {table}")
         try:
             database.execute(
-                f"CREATE TABLE {table} AS SELECT DISTINCT ON ({key}) {columns}"
+                f"CREATE OR REPLACE TABLE {table} AS SELECT DISTINCT ON ({key}) {columns}"
                 " FROM read_parquet(?)",
                 [[str(file) for file in files]],
             )
@@ -160,8 +168,8 @@ def _categorise(database: duckdb.DuckDBPyConnection, condition: str) -> None:
         " coalesce(p.n, 0) AS n, coalesce(p.samples, 0) AS samples, s.lambda_diff,"
         " CASE WHEN c.split <> s.split THEN 'held_out'"
         " WHEN coalesce(p.n, 0) < s.n THEN 'unprofiled' END AS left_out"
-        f" FROM candidates c LEFT JOIN ({profile_sql('verdicts')}) p USING (candidate_id),"
-        " settings s"
+        f" FROM candidates c LEFT JOIN ({profile_sql(judged_sql('verdicts', 'judgements'))}) p"
+        " USING (candidate_id), settings s"
     )
     statement = f"""
         CREATE TABLE categorised AS SELECT *, CASE

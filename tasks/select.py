@@ -17,6 +17,7 @@ from tasks.stage import Produced, Stage, Work
 def select(
     config: Config, candidates: Manifest | None, verdicts: Sequence[Manifest | None], policy: str
 ) -> Manifest | None:
+    """`verdicts`: of every shard, and its judgements where a judge was asked."""
     return _stage(
         settings=config.select.model_dump(mode="json")
         | {"samples": config.profile.samples, "policy": policy},
@@ -40,15 +41,14 @@ def _body(work: Work) -> Produced:
     from pivotrl.selection import select as select_pivots
 
     settings = work.settings
-    verdict_files = [
-        path
-        for name in work.inputs
-        if name != "candidates"
-        for path in work.files(name, "verdicts")
-    ]
+    verdict_files, judgement_files = (
+        [path for name in work.inputs for path in work.files(name, table)]
+        for table in ("verdicts", "judgements")
+    )
     found = select_pivots(
         verdict_files,
         work.files("candidates", "candidates"),
+        judgement_files,
         lambda_diff=settings["lambda_diff"],
         rule=settings["rule"],
         minimum_samples=max(1, math.ceil(settings["minimum_valid"] * settings["samples"])),

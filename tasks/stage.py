@@ -226,7 +226,9 @@ class Stage:
         if not earlier:
             return "never ran"
         nearest = min((changed_parts(m.parts, parts) for m in earlier), key=len)
-        return "changed: " + ", ".join(nearest) if nearest else "its files are gone or damaged"
+        if not nearest:
+            return "its files are gone or damaged, or it left rows open"
+        return "changed: " + ", ".join(nearest)
 
     def _tell(self, record: StageRecord, manifest: Manifest) -> None:
         mark = "[dim]•[/]" if record.cached else "[green]✓[/]"
@@ -240,9 +242,14 @@ class Stage:
 
 
 def published(folder: Path, home: Path) -> Manifest | None:
-    """The manifest of a published folder, or None if it is missing, unreadable or not whole."""
+    """The manifest of a published folder, or None if it is missing, unreadable or not whole.
+
+    Not whole is also what says `left_open`: the next run may get what this one could not.
+    """
     manifest = _read(folder / "manifest.json")
-    return manifest if manifest is not None and manifest.whole(home) else None
+    if manifest is None or manifest.counts.get("left_open") or not manifest.whole(home):
+        return None
+    return manifest
 
 
 def _read(path: Path) -> Manifest | None:

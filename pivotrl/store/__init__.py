@@ -15,12 +15,12 @@ from typing import Any
 
 import duckdb
 
-from pivotrl.profiling import profile_sql
+from pivotrl.profiling import judged_sql, profile_sql
 from pivotrl.store.connection import connection, one_line
 from pivotrl.store.keys import KEYS, known
 from pivotrl.types import ConfigError, PivotRLError
 
-VERSION = 3
+VERSION = 4
 WAIT_SECONDS = 600.0
 
 
@@ -97,7 +97,8 @@ class Store:
         try:
             opened.begin()
             opened.execute(schema)
-            opened.execute(views.replace("$PROFILE", profile_sql("current_verdicts")))
+            judged = judged_sql("current_verdicts", "current_judgements")
+            opened.execute(views.replace("$PROFILE", profile_sql(judged)))
             opened.execute("INSERT INTO store_version VALUES (?)", [VERSION])
             opened.commit()
         except duckdb.Error as error:

@@ -8,6 +8,17 @@ QUALIFY m.merged_at = max(m.merged_at) OVER (PARTITION BY v.candidate_id, v.poli
 COMMENT ON VIEW current_verdicts IS
     'Of each candidate and policy the verdicts whose shard was merged last: one verifier version.';
 
+CREATE VIEW current_judgements AS
+SELECT j.*
+FROM judgements j
+JOIN merged_shards m ON m.table_name = 'judgements' AND m.sha256 = j.shard
+JOIN current_verdicts v USING (rollout_id)
+JOIN merged_shards n ON n.table_name = 'verdicts' AND n.sha256 = v.shard
+WHERE m.merged_at > n.merged_at
+QUALIFY row_number() OVER (PARTITION BY j.rollout_id ORDER BY m.merged_at DESC, j.judgement_id) = 1;
+COMMENT ON VIEW current_judgements IS
+    'Of each current verdict the judgement that was merged after it: none, if no judge was asked since.';
+
 CREATE VIEW current_selections AS
 SELECT s.*
 FROM selections s
@@ -16,7 +27,7 @@ QUALIFY row_number() OVER (PARTITION BY s.policy ORDER BY m.merged_at DESC, s.se
 COMMENT ON VIEW current_selections IS 'Of each policy the selection that was merged last.';
 
 CREATE VIEW profiles AS $PROFILE;
-COMMENT ON VIEW profiles IS 'One row a candidate and policy, from current_verdicts.';
+COMMENT ON VIEW profiles IS 'One row a candidate and policy, from current_verdicts and current_judgements.';
 
 CREATE VIEW pivot_stats AS
 SELECT
@@ -46,7 +57,7 @@ LEFT JOIN (
 COMMENT ON VIEW pivot_stats IS
     'Profiles: one row a candidate and policy, of the verdicts that were merged last.';
 COMMENT ON COLUMN pivot_stats.samples IS 'Rollouts with a verdict of any status.';
-COMMENT ON COLUMN pivot_stats.n IS 'Of them with status ok: only these carry a reward.';
+COMMENT ON COLUMN pivot_stats.n IS 'Of them with status ok, or decided by a judge: only these carry a reward.';
 COMMENT ON COLUMN pivot_stats.mean IS 'Mean reward of the n.';
 COMMENT ON COLUMN pivot_stats.variance IS 'Population variance of the reward.';
 COMMENT ON COLUMN pivot_stats.interval_low IS 'Lower end of the mean''s Wilson interval, 95 %.';

@@ -1,0 +1,126 @@
+"""Undecided verdicts to judgements: a language model is asked where the rules cannot tell."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pivotrl.config import Config
+from pivotrl.manifest import FileEntry, Manifest
+from pivotrl.policies import PolicyFiles
+from pivotrl.store.shards import read_shard, write_shard
+from pivotrl.types import ConfigError, VerdictStatus, digest
+from tasks.policy import load_chat
+from tasks.sample import read_candidates
+from tasks.session import current
+from tasks.stage import Produced, Stage, Work
+
+if TYPE_CHECKING:
+    from pivotrl.judging import Budget
+
+
+def judge_budget(config: Config) -> Budget | None:
+    """What the run's shards and rounds share; None if no judge is configured.
+
+    Raises ConfigError, before anything is sampled, where one is and cannot be asked.
+    """
+    judge = config.judge
+    if judge.url is None:
+        return None
+    if judge.model is None:
+        raise ConfigError(f"judge.model is missing: name the model that {judge.url} serves")
+    if judge.api_key_env is not None and not os.environ.get(judge.api_key_env):
+        raise ConfigError(
+            f"judge.api_key_env = {judge.api_key_env!r}: no such environment variable; "
+            "export it with the key, or leave this out where no key is needed"
+        )
+    from pivotrl.judging import Budget
+
+    return Budget(judge.budget)
+
+
+def judge(
+    config: Config,
+    model: Path,
+    policy: PolicyFiles,
+    trajectories: Manifest | None,
+    candidates: Manifest | None,
+    rollouts: Manifest | None,
+    verdicts: Manifest | None,
+    shard: FileEntry,
+    label: str,
+    budget: Budget,
+) -> Manifest | None:
+    return _stage(
+        settings={"model": config.judge.model},
+        inputs={
+            "rollouts": rollouts,
+            "verdicts": verdicts,
+            "candidates": candidates.only(shard) if candidates else None,
+        },
+        extra={
+            "config": config,
+            "model": model,
+            "policy": policy,
+            "trajectories": trajectories,
+            "label": label,
+            "budget": budget,
+        },
+        label=label,
+    )
+
+
+def _body(work: Work) -> Produced:
+    from pivotrl import judging
+
+    settings = work.extra["config"].judge
+    asked = judging.Judge(
+        url=settings.url,
+        model=settings.model,
+        # The client would take OPENAI_API_KEY for None, and send it to whatever this url is.
+        api_key=os.environ[settings.api_key_env] if settings.api_key_env else "none",
+        concurrency=settings.concurrency,
+    )
+    verdicts = [row for path in work.files("verdicts", "verdicts") for row in read_shard(path)]
+    sampled = [row for path in work.files("rollouts", "rollouts") for row in read_shard(path)]
+    candidates = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
+    undecided = sum(row["status"] == VerdictStatus.UNDECIDED for row in verdicts)
+    with current().progress(work.extra["label"], 2 * undecided, "questions") as advance:
+        rows = judging.judgements(
+            verdicts,
+            {row["rollout_id"]: row for row in sampled},
+            {c.id: c for c in candidates},
+            load_chat(work.extra["model"], work.extra["policy"].weights).parse,
+            partial(
+                asked.answers,
+                kept_at=work.home / "judge.sqlite",
+                budget=work.extra["budget"],
+                on_progress=advance,
+            ),
+            judge=asked.model,
+            version=asked.version,
+        )
+    write_shard(work.out / "judgements.parquet", "judgements", rows)
+    rewards = digest([[row["rollout_id"], row["reward"]] for row in rows])
+    return Produced(
+        # Selection depends on rewards: another reason, or another failure, trains nothing anew.
+        files=[("judgements.parquet", "judgements", len(rows), rewards)],
+        counts={
+            "judgements": len(rows),
+            "accepted": sum(row["reward"] == 1.0 for row in rows),
+            "without_reward": sum(row["reward"] is None for row in rows),
+            "left_open": sum(
+                row["status"] == VerdictStatus.ERROR or row["category"] == "over_budget"
+                for row in rows
+            ),
+        },
+    )
+
+
+_stage = Stage(
+    name="judge",
+    body=_body,
+    modules=("pivotrl.judging", "pivotrl.chat", "pivotrl.store.shards"),
+)
