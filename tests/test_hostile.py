@@ -1,63 +1,104 @@
-"""Actions as a hostile policy would write them: every verifier judges them, none of them raises."""
+"""Actions as a hostile policy would write them: each gets a verdict, soon, and nothing raises."""
 
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
+import hostile
 import pytest
 
-from pivotrl.types import Action, Candidate, Message, Role, ToolCall, Trajectory, VerdictStatus
+from pivotrl.types import (
+    Action,
+    Candidate,
+    Message,
+    Role,
+    ToolCall,
+    Trajectory,
+    Verdict,
+    VerdictStatus,
+)
 from pivotrl.verifiers import OWN_DOMAINS, verifier_for
 
-PIECES = [
-    *"abc;|&()<>{}$`'\"\\\n -/=!#*?[]",
-    *("cd ", "ls", " -la", "<<EOF\n", "EOF", "$(", "2>&1", "<&-", ">|", "|&", "&&", "||", "${x}"),
-    *("if ", "then ", "fi", "for ", "do ", "done", "[[ ", " ]]", "case ", "esac", "function "),
-    *("cat ", "head -n ", "sed -n '1,5p' ", "view", "-", "--", "~", "é", "\x00", "\ud800"),
-    " 99999999999999999999999 ",
-]
-NAMES = ["bash", "str_replace_editor", "edit", "view", "search", "open_url", "find", "other"]
-KEYS = ["command", "path", "query", "url", "pattern", "old_str", "new_str", "file_text", "id"]
-KEYS += ["view_range", "start_line", "end_line", "insert_line", "workdir"]
-COMMANDS = ["view", "str_replace", "create", "insert"]
+MOST_SECONDS = 0.25
+"""CPU; five times what `bench/verdicts.py` allows, for machines that do more at the time."""
+SMALL = ToolCall(name="bash", arguments={"command": "ls"})
 
 
-def text(rng: random.Random) -> str:
-    return "".join(rng.choices(PIECES, k=rng.randrange(30)))
+def judged(domain: str, candidate: Candidate, action: Action) -> Verdict:
+    mode: Any = "strict" if domain == "strict" else "functional"
+    start = time.process_time()
+    verdict = verifier_for(domain, mode).verify(candidate, action)
+    took = time.process_time() - start
+    assert took < MOST_SECONDS, (took, verdict)
+    assert verdict.status is not VerdictStatus.ERROR, verdict.details
+    assert (verdict.reward is None) == (verdict.status is not VerdictStatus.OK)
+    return verdict
 
 
-def value(rng: random.Random, depth: int = 0) -> Any:
-    simple = [text(rng), rng.randrange(-9, 99), None, True, 1e308, float("nan")]
-    nested = [[value(rng, depth + 1)], {text(rng): value(rng, depth + 1)}] if depth < 3 else []
-    return rng.choice([*simple, *nested])
+def shown(*calls: ToolCall, text: str = "") -> Candidate:
+    messages = (
+        Message(role=Role.USER, content="Go on."),
+        Message(role=Role.ASSISTANT, content=text, tool_calls=calls),
+    )
+    trajectory = Trajectory(id="t", messages=messages, tools_declared=False)
+    return Candidate(id="c", trajectory=trajectory, turn=1)
 
 
-def calls(rng: random.Random) -> tuple[ToolCall, ...]:
-    def arguments() -> dict[str, Any]:
-        drawn = {key: value(rng) for key in rng.sample(KEYS, rng.randrange(6))}
-        if rng.random() < 0.6:
-            drawn["command"] = rng.choice([text(rng), *COMMANDS])
-        return drawn
-
-    count = rng.choice([0, 1, 1, 1, 2])
-    return tuple(ToolCall(name=rng.choice(NAMES), arguments=arguments()) for _ in range(count))
-
-
-@pytest.mark.parametrize("domain", ["tool_use", *OWN_DOMAINS])
+@pytest.mark.parametrize("domain", ["tool_use", *OWN_DOMAINS, "strict"])
 def test_every_action_gets_a_verdict(domain: str) -> None:
-    rng, verifier = random.Random(0), verifier_for(domain)
-    decided = 0
-    for _ in range(60):
-        messages = (
-            Message(role=Role.USER, content=f"root@box:/x# {text(rng)}"),
-            Message(role=Role.ASSISTANT, content=text(rng) or "a", tool_calls=calls(rng)),
-        )
-        trajectory = Trajectory(id="t", messages=messages, tools_declared=False)
-        candidate = Candidate(id="c", trajectory=trajectory, turn=1)
-        for _ in range(50):
-            action = Action(text=text(rng) if rng.random() < 0.5 else "", tool_calls=calls(rng))
-            verdict = verifier.verify(candidate, action)
-            assert verdict.status is not VerdictStatus.ERROR, (verdict.details, messages, action)
-            decided += verdict.status is VerdictStatus.OK
-    assert decided > 1000
+    pool = [case for case in hostile.cases() if domain in (case[0].domain, "strict")]
+    pairs = hostile.hostile_pairs(random.Random(0), pool)
+    rewards = [judged(domain, *next(pairs)[1:]).reward for _ in range(2000)]
+    assert rewards.count(0.0) > 1500 and rewards.count(1.0) > 10
+
+
+def call(name: str, **arguments: Any) -> ToolCall:
+    return ToolCall(name=name, arguments=arguments)
+
+
+SLOW = {  # each once took from 50 ms to minutes
+    "lines": call("edit", command="insert", path="a.py", insert_line=1, new_str="\n" * 190_000),
+    "lines that hold lines": call("edit", path="a", old_str="a\n" * 90_000, new_str="b\n"),
+    "python": call("edit", command="create", path="a.py", file_text="a,\n" * 6_000),
+    "commands": call("bash", command="/../\n" * 1_000),
+    "pipes": call("bash", command="cat a|" * 130),
+    "here-documents": call("bash", command="\\<<E\n" * 4_000),
+    "a long word": call("bash", command="a" * 19_000),
+    "a letter that is eighteen": call("quote", text="ﷺ" * 20_000),
+    "a query of one word": call("search", query="a" * 10_000),
+    "a host of many parts": call("open_url", url="m." * 5_000),
+    "numbers": call("quote", text="9 " * 10_000),
+    "a page": call("open_url", url="https://a.b/" + "&ﷺ" * 10_000),
+}
+
+
+@pytest.mark.parametrize("slow", SLOW.values(), ids=SLOW)
+@pytest.mark.parametrize("domain", OWN_DOMAINS)
+def test_sizes_are_bounded(domain: str, slow: ToolCall) -> None:
+    assert judged(domain, shown(SMALL), Action(tool_calls=(slow,))).reward == 0.0
+    assert judged(domain, shown(slow), Action(tool_calls=(SMALL,))).reward == 0.0
+    key, value = next(a for a in slow.arguments.items() if len(str(a[1])) > 500)
+    other = ToolCall(name=slow.name, arguments=slow.arguments | {key: value + "z"})
+    judged(domain, shown(slow), Action(tool_calls=(other,)))
+
+
+@pytest.mark.parametrize("domain", ["tool_use", *OWN_DOMAINS, "strict"])
+def test_thousands_of_calls_are_not_read(domain: str) -> None:
+    many = tuple(call("bash", command=f"cat {n}") for n in range(20_000))
+    assert judged(domain, shown(SMALL), Action(tool_calls=many)).reward == 0.0
+    assert judged(domain, shown(*many), Action(tool_calls=many)).reward is None
+    two = (SMALL, call("bash", command="pwd"))
+    assert judged(domain, shown(*two), Action(tool_calls=many)).reward == 0.0
+
+
+def test_odd_values_are_other_values() -> None:
+    page = call("open_url", id=3)
+    for odd in (10**5000, float("nan"), float("inf"), "²", "\ud800", None, [3], {"id": 3}):
+        other = Action(tool_calls=(call("open_url", id=odd),))
+        assert judged("browsing", shown(page), other).reward == 0.0
+    done = '{"commands": [], "task_complete": true, "keystrokes": ""}'
+    assert judged("terminal", shown(text=done), Action(text="Done.")).reward == 0.0
+    line = call("bash", command="cat a.py | head -n ² | head -²")
+    assert judged("terminal", shown(line), Action(tool_calls=(line,))).reward == 1.0

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import bfcl
 import orjson
 import pytest
 from hypothesis import given, settings
@@ -530,79 +531,12 @@ def test_twenty_thousand_verdicts_take_seconds() -> None:
 # --- outside oracles ----------------------------------------------------------------------------
 
 
-def bfcl_rows() -> Iterator[tuple[tuple[ToolSpec, ...], str, dict[str, list[JSON]]]]:
-    for category in ("multiple", "simple_python"):
-        base = DATA / "bfcl" / f"BFCL_v4_{category}"
-        rows = Path(f"{base}.first50.jsonl").read_bytes().splitlines()
-        answers = Path(f"{base}.possible_answer.first50.jsonl").read_bytes().splitlines()
-        for row, answer in zip(map(orjson.loads, rows), map(orjson.loads, answers), strict=True):
-            tools = tuple(
-                ToolSpec(name=f["name"], parameters=f["parameters"]) for f in row["function"]
-            )
-            ((name, options),) = answer["ground_truth"][0].items()
-            yield tools, name, options
-
-
-def combinations(options: dict[str, list[JSON]], most: int = 64) -> list[dict[str, JSON]]:
-    """Acceptable argument sets; "" in BFCL means that the argument may be left out."""
-    spread = []
-    for key, allowed in options.items():
-        flat: list[JSON] = []
-        for value in allowed:
-            flat += [combinations(value)] if isinstance(value, dict) else [[value]]
-        spread.append([(key, v) for v in itertools.chain(*flat)])
-    chosen = itertools.islice(itertools.product(*spread), most)
-    return [{k: v for k, v in combination if v != ""} for combination in chosen]
-
-
-def respelled(value: JSON) -> JSON:
-    if isinstance(value, bool):
-        return str(value)
-    if isinstance(value, (int, float)):
-        return str(value)
-    if isinstance(value, dict):
-        return {k: respelled(v) for k, v in reversed(value.items())}
-    return [respelled(v) for v in value] if isinstance(value, list) else value
-
-
-def mutations(
-    name: str, arguments: dict[str, JSON], required: list[str], other: str | None
-) -> Iterator[Message]:
-    for key, value in arguments.items():
-        changed = value + 7919 if type(value) in (int, float) else "something else"
-        changed = (not value) if isinstance(value, bool) and key in required else changed
-        yield calls((name, {**arguments, key: changed}))
-    for key in required:
-        yield calls((name, {k: v for k, v in arguments.items() if k != key}))
-    yield calls((name, {**arguments, "made_up": 1}))
-    yield calls((name, arguments), (name, arguments))
-    yield calls(("made_up", arguments))
-    yield calls((other, arguments)) if other else says("Done.")
-
-
 @pytest.mark.skipif(not (DATA / "bfcl").exists(), reason="shared/data/bfcl is not here")
 def test_bfcl_acceptable_calls_are_accepted_and_mutations_rejected() -> None:
-    alone, tally = Counter(), Counter()
-    for tools, name, options in bfcl_rows():
-        right = combinations(options)
-        messages = [calls((name, arguments)) for arguments in right]
-        candidate = candidate_of(messages[0], *messages[1:], tools=tools)
-        schema = next(t.parameters for t in tools if t.name == name)
-        needed = [key for key in schema["required"] if "" not in options[key]]
-        other = next((t.name for t in tools if t.name != name), None)
-        for arguments, message in zip(right, messages, strict=True):
-            alone[verdict_on(messages[0], message, tools=tools).reward] += 1
-            for made in (message, calls((name, respelled(arguments)))):
-                tally["right", FUNCTIONAL.verify(candidate, action_of(made)).reward] += 1
-        for made in mutations(name, right[0], needed, other):
-            tally["wrong", FUNCTIONAL.verify(candidate, action_of(made)).reward] += 1
-    print(tally, "from the demonstration alone:", alone)
-    assert tally["right", 1.0] > 500
-    assert tally["right", 0.0] == 0
-    assert tally["wrong", 0.0] > 500
-    assert tally["wrong", 1.0] == 0
-    # From one demonstration without alternatives: what is left needs knowledge ("NYC", "Dec").
-    assert alone[1.0] / alone.total() > 0.45
+    tally = bfcl.tally(DATA / "bfcl")
+    print(*bfcl.report(tally), sep="\n")
+    assert tally["right", 1.0] > 500 and tally["wrong", 0.0] > 800
+    assert tally["right", 0.0] == tally["wrong", 1.0] == 0
 
 
 @pytest.mark.skipif(not (DATA / "tau-bench").exists(), reason="shared/data/tau-bench is not here")

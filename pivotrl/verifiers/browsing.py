@@ -8,12 +8,15 @@ browsing domain; RFC 3986, section 6, for addresses.
 
 from __future__ import annotations
 
+import posixpath
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from pivotrl.types import JSON, Action, Candidate, ToolCall, Verdict
+from pivotrl.verifiers.comparison import excerpt
 from pivotrl.verifiers.english import STOP, stem
 from pivotrl.verifiers.facts import read
 from pivotrl.verifiers.outcome import never_raises, unfinished
@@ -22,9 +25,12 @@ from pivotrl.verifiers.tool_use import ToolUseVerifier
 
 MIN_QUERY = 0.65
 """F1 of the words of two queries that bind alike."""
+MIN_EXCHANGED = 0.8
+"""The same where each has a word that the other lacks."""
 MIN_EVIDENCE = 0.6
 """F1 of the words of two quotations."""
-MAX_CHARACTERS = 20_000
+MAX_CHARACTERS = 6_000
+MAX_HOST = 253
 _SEARCH = re.compile(r"(?i).*(search|query|google|bing|lookup).*")
 _OPEN = re.compile(r"(?i).*(open|visit|browse|fetch|goto|go_to|navigate|read_page|get_page|url).*")
 _EVIDENCE = re.compile(r"(?i).*(find|evidence|quote|cite|extract|highlight|note).*")
@@ -33,7 +39,12 @@ _PAGE_KEYS = ("url", "link", "href", "page", "id", "doc_id", "docid", "cursor")
 _TEXT_KEYS = ("text", "pattern", "quote", "evidence", "snippet", "content", "passage")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
 _OPERATOR = re.compile(r"(?i)(?<!\S)(-?(?:site|filetype|intitle|inurl|before|after):\S+|-\w+)")
+_MONTHS = re.compile("january|february|april|june|july|august|(?:sept|nov|dec)ember|october")
+"""Without those that are other words too."""
+_WAY = re.compile(r"\b(\w+) to (\w+)")
 _TERM = re.compile(r"\w+(?:[.'’-]\w+)*")
+_SITE = re.compile(r"^www\.|(?:(?<=\.)|^)m\.(?=.*\.)")
+"""Labels of a host that lead to the same page, the mobile one's too."""
 _TRACKING = re.compile(r"(?i)(utm_\w+|gclid|fbclid|ref|ref_src|source|igshid|mc_\w+)")
 
 
@@ -44,6 +55,8 @@ class Step:
     binding: frozenset[str]
     """What must be the same."""
     words: frozenset[str] = frozenset()
+    ways: frozenset[tuple[str, str]] = frozenset()
+    """Of a search: `a to b`."""
 
 
 class BrowsingVerifier:
@@ -86,7 +99,12 @@ def _difference(wanted: Step, given: Step) -> str | None:
         return {"search": "wrong_query", "open": "wrong_page"}.get(wanted.kind, "wrong_evidence")
     if wanted.kind == "open":
         return None
-    least = MIN_QUERY if wanted.kind == "search" else MIN_EVIDENCE
+    if any((there, here) in given.ways - wanted.ways for here, there in wanted.ways - given.ways):
+        return "wrong_query"
+    # A word for another is another question, more often than a word more.
+    exchanged = wanted.words - given.words and given.words - wanted.words
+    least = MIN_EXCHANGED if exchanged else MIN_QUERY
+    least = least if wanted.kind == "search" else MIN_EVIDENCE
     if _alike(wanted.words, given.words) < least:
         return "wrong_query" if wanted.kind == "search" else "wrong_evidence"
     return None
@@ -102,19 +120,21 @@ def _search(value: JSON) -> Step | None:
     queries = value if isinstance(value, list) else [value]
     if not queries or not all(isinstance(q, str) for q in queries):
         return None
-    text = " ".join(queries)[:MAX_CHARACTERS]
+    spelled = unicodedata.normalize("NFKD", " ".join(queries)[:MAX_CHARACTERS])
+    text = "".join(c for c in spelled if not unicodedata.combining(c))[:MAX_CHARACTERS]
     binding = {f'"{" ".join(phrase.lower().split())}"' for phrase in _QUOTED.findall(text)}
     binding |= {operator.lower() for operator in _OPERATOR.findall(text)}
     plain = _QUOTED.sub(" ", _OPERATOR.sub(" ", text))
     words = [term.lower() for term in _TERM.findall(plain)]
-    binding |= {term for term in words if any(c.isdigit() for c in term)}
+    binding |= {t for t in words if _MONTHS.fullmatch(t) or any(c.isdigit() for c in t)}
     kept = {stem(term) for term in words if term not in STOP and term not in binding}
-    return Step(kind="search", binding=frozenset(binding), words=frozenset(kept))
+    ways = frozenset(_WAY.findall(text.lower()))
+    return Step(kind="search", binding=frozenset(binding), words=frozenset(kept), ways=ways)
 
 
 def _page(value: JSON) -> Step | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return Step(kind="open", binding=frozenset({f"{value:g}"}))
+        value = excerpt(int(value) if abs(value) < 1e15 and value == int(value) else value)
     if not isinstance(value, str) or not value.strip():
         return None
     return Step(kind="open", binding=frozenset({canonical_url(value)}))
@@ -138,7 +158,10 @@ def canonical_url(url: str) -> str:
     text = url.strip()[:MAX_CHARACTERS]
     try:
         parts = urlsplit(text if "://" in text else f"https://{text}")
-        host, port = (parts.hostname or "").removeprefix("www."), parts.port
+        host, port = parts.hostname or "", parts.port
+        if len(host) > MAX_HOST:
+            return text
+        host = _SITE.sub("", host.encode("idna").decode() if not host.isascii() else host)
     except ValueError:
         return text
     if "." not in host or parts.scheme not in ("http", "https"):
@@ -149,5 +172,7 @@ def canonical_url(url: str) -> str:
         if not _TRACKING.fullmatch(pair[0])
     )
     where = f":{port}" if port not in (None, 80, 443) else ""
-    path = unquote(parts.path).rstrip("/").removesuffix("/index.html")
-    return f"{host}{where}{path}" + (f"?{urlencode(query)}" if query else "")
+    path = posixpath.normpath(unquote(parts.path)) if parts.path else ""
+    path = path.rstrip("/").removesuffix("/index.html")
+    asked = f"?{urlencode(query, errors='surrogatepass')}" if query else ""
+    return f"{host}{where}{path}{asked}"

@@ -1,8 +1,8 @@
 """Single judgements from rows of JSON: `pivotrl verify`, and labelled cases for `pivotrl verdicts`.
 
-A row has `domain, tools, messages, demonstration, action`, perhaps `accepted_actions`;
-`demonstration`, `action` and accepted actions are assistant messages in OpenAI chat form. The
-action is a model's and may be anything; the rest is the data's and must be readable.
+A row has `domain, tools, messages, demonstration, action`, perhaps `accepted_actions` and `files`
+(path -> text); `demonstration`, `action` and accepted actions are assistant messages in OpenAI chat
+form. The action is a model's and may be anything; the rest is the data's and must be readable.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from pivotrl.types import (
 from pivotrl.verifiers import verifier_for
 
 
-def judge_row(row: Row) -> Verdict:
+def judge_row(row: Row, *, execute: bool = False) -> Verdict:
     """The verdict of the row's domain; an unreadable row has an error as its verdict."""
     try:
         if isinstance(row.value, RowError):
             raise row.value
         candidate, action = read_case(row.value)
-        return verifier_for(candidate.domain).verify(candidate, action)
+        return verifier_for(candidate.domain, execute=execute).verify(candidate, action)
     except (RowError, ConfigError) as error:
         return Verdict(
             status=VerdictStatus.ERROR,
@@ -48,13 +48,14 @@ def read_case(row: JSON) -> tuple[Candidate, Action]:
     if not isinstance(row, Mapping) or not isinstance(row.get("messages"), list):
         raise RowError("unreadable row", "give domain, tools, messages, demonstration, action")
     turn = len(row["messages"])
-    accepted = row.get("accepted_actions")
+    accepted, files = row.get("accepted_actions"), row.get("files")
     trajectory = build(
         Draft(
             messages=[*row["messages"], row.get("demonstration")],
             tools=row.get("tools"),
             domain=row.get("domain"),
             accepted_actions={str(turn): accepted} if accepted else None,
+            files={str(turn): files} if files else None,
         ),
         given_tools=None,
         given_domain=None,

@@ -14,6 +14,8 @@ from pivotrl.types import JSON
 
 ACCEPTED = "accepted"
 EXCERPT_CHARACTERS = 160
+MAX_CALLS = 32
+"""Of a reference: every call of an action may be compared with every one of them."""
 
 
 class Undecidable(ValueError):

@@ -51,6 +51,14 @@ REQUEST = re.compile(
     r"|if (?!you (?:need|have|want)))\b"
     r"|\b(?:could|can|would|will) you\b|\bmay i\b|\bdo you want\b|\btell me\b"
 )
+CONFIRM = re.compile(
+    r"\b(?:shall i|should i|may i|want me to|like me to)(?: do (?:so|that|this|it))?\s*\?"
+)
+"""A question about what was just said; it has no content of its own."""
+_THING = re.compile(
+    r"(?:\b([^\W\d_]+) )?\b"
+    r"(id|number|code|name|e-?mail|address|phone|date|reason|password|pin)s?\b"
+)
 YES_OR_NO = re.compile(r"\(?\byes\s*(?:/|or)\s*no\b\)?", re.IGNORECASE)
 """How to answer, not an answer."""
 WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_぀-ヿ㐀-鿿가-힯]+(?:'[^\W\d_]+)?")
@@ -73,6 +81,8 @@ NUMBER_WORDS = {
         2,
     )
 }
+SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+VAGUE = _words("things thing details detail pieces piece")
 NOT_NAMES = _words("id ids am pm est edt pst pdt utc gmt faq ok no yes not and or if")
 _VAGUE_VERBS = _words("get set list find search look make run use check show read calculate think")
 # Longest first.
@@ -133,6 +143,31 @@ def negated_words(sentence: str) -> list[str] | None:
     return scope if negative else None
 
 
+def wanted_things(question: str) -> set[str]:
+    """What a question in lower case asks for, where it is one of the usual things."""
+    found = _THING.findall(question)
+    named = [("" if owner in STOP or owner in COURTESY else stem(owner), t) for owner, t in found]
+    return {f"{owner} {_SAME_THING.get(thing, thing)}".strip() for owner, thing in named}
+
+
+def acts_of(sentence: str) -> set[tuple[str, bool]]:
+    """(stem of an act, done or not yet) for what a sentence in lower case says of acts."""
+    return {
+        (stem(word), done)
+        for pattern, done in ((_NOT_YET, False), (_DONE, True))
+        for passive, word in pattern.findall(sentence)
+        if passive or stem(word) in ACTS
+    }
+
+
+_SAME_THING = {"number": "id", "code": "id", "e-mail": "email"}
+_NOT_YET = re.compile(
+    r"(?:\b(?:can|could|may|might|will|would|shall)|'ll) (?:now |also |then )?(be )?([^\W\d_]+)"
+)
+_DONE = re.compile(
+    r"(?:\b(?:has|have|had|was|were|is|are)|'ve) (?:now |already )?(been )?"
+    r"(?:successfully )?([^\W\d_]+)"
+)
 ACTS = frozenset(
     map(
         stem,

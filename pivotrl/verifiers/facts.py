@@ -9,23 +9,29 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 from pivotrl.verifiers.english import (
+    CONFIRM,
     COURTESY,
     NEGATORS,
     NOT_NAMES,
     NUMBER_WORDS,
     REQUEST,
+    SCALES,
     STOP,
+    VAGUE,
     WORD,
     YES_OR_NO,
+    acts_of,
     negated_words,
     stem,
+    wanted_things,
 )
 
-MAX_CHARACTERS = 100_000
+MAX_CHARACTERS = 20_000
 MAX_TOKEN = 80
 
 
@@ -47,6 +53,14 @@ class Reading:
     """A sentence with content is negative."""
     asks: bool
     """A sentence with content is a question or a request for information."""
+    wants: frozenset[str]
+    """What the questions ask for, where it has a name: `reservation id`, `date`."""
+    acts: frozenset[tuple[str, bool]]
+    """(stem of an act, whether it is done): "was cancelled" against "will be cancelled"."""
+    owners: frozenset[tuple[tuple[str, str], str]]
+    """(number, date or time; the id or name said last before it)."""
+    relations: frozenset[tuple[str, str, str]]
+    """(name, word or "to" between, name), passive turned round."""
 
 
 _MONTHS = "january february march april may june july august september october november december"
@@ -67,7 +81,9 @@ _QUOTES = re.compile(r"\"([^\"\n]{2,200})\"|`([^`\n]{2,200})`|(?<!\w)'([^'\n]{2,
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')*]*\s+|\n+")
 _LIST_MARK = re.compile(r"^[ \t]*(?:[-*•+]|\(?\d{1,2}[.)](?=\s))[ \t]*", re.MULTILINE)
 _LABEL = re.compile(r"^\W*[^:.!?]{1,40}:(?=\W*\s|\*|$)")
-_ODD = str.maketrans("‘’‚“”„‐‑‒–—−\u00a0\u202f", "'''\"\"\"------  ")
+# Dates and times that were read stand in the text as `\ue000kind\ue002value\ue001`.
+_MARK = re.compile("\ue000(\\w+)\ue002([^\ue001]+)\ue001")
+_ODD = str.maketrans("‘’‚“”„‐‑‒–—−\u00a0\u202f\ue000\ue001\ue002", "'''\"\"\"------     ")
 _JSON_MARKS = str.maketrans('{}[]"`*|<>=()', " " * 13)
 _EDGES = ".,;:!?'_~\u2026"
 _AMOUNT = re.compile(
@@ -84,52 +100,61 @@ _PATH = re.compile(r"(?:https?://|www\.|~?\.{0,2}/\w).*|[^@]+@[^@]+\.\w+|[\w/-]+
 @lru_cache(maxsize=512)
 def read(text: str) -> Reading:
     """Read a text (see `Reading`). Any string is read; nothing raises."""
-    text = unicodedata.normalize("NFKC", text[:MAX_CHARACTERS]).translate(_ODD)
-    facts: set[tuple[str, str]] = set()
+    text = text[:MAX_CHARACTERS]
+    # One letter may become eighteen.
+    text = unicodedata.normalize("NFKC", text)[: 2 * len(text)].translate(_ODD)
     quotes = [" ".join(next(filter(None, q)).lower().split()) for q in _QUOTES.findall(text)]
-    facts.update(("quote", q.strip(" .,;:!?")) for q in quotes if q.strip(" .,;:!?"))
     body = YES_OR_NO.sub(" ", _LIST_MARK.sub("", text))
-    body = _TIMES.sub(lambda m: _time(m, facts), _DATES.sub(lambda m: _date(m, facts), body))
+    body = _TIMES.sub(_time, _DATES.sub(_date, body))
 
+    spoken = _Spoken()
     words: set[str] = set()
-    everything: set[str] = set()
     negated: set[str] = set()
+    wants: set[str] = set()
+    acts: set[tuple[str, bool]] = set()
     denies = asks = any_asks = False
     for sentence in _SENTENCE.split(body):
-        content, spoken = _read_sentence(sentence, facts)
-        lower = sentence.lower()
+        content = spoken.sentence(sentence)
+        lower = _MARK.sub(" ", sentence).lower()
         question = "?" in sentence or REQUEST.search(lower) is not None
         any_asks |= question
-        everything.update(spoken)
+        asks |= "?" in sentence and CONFIRM.search(lower) is not None
         if not content:
             continue
         words.update(content)
         asks |= question
+        if question:
+            wants |= wanted_things(lower)
+        acts |= acts_of(lower)
         scope = negated_words(lower)
         denies |= scope is not None
         negated.update(scope or ())
-    values = {value for kind, value in facts if kind != "quote"}
+    facts = dict.fromkeys(spoken.facts)
+    values = {value for _, value in facts}
+    facts |= dict.fromkeys(("quote", q.strip(" .,;:!?")) for q in quotes if q.strip(" .,;:!?"))
     return Reading(
         folded=" ".join(text.lower().split()),
         facts=frozenset(facts),
         words=frozenset(words),
-        mentions=frozenset(everything | values),
+        mentions=frozenset(spoken.words | values),
         negated=frozenset(negated),
         denies=denies,
         asks=asks if words else any_asks,
+        wants=frozenset(wants),
+        acts=frozenset(acts),
+        owners=frozenset(spoken.owners()),
+        relations=frozenset(spoken.relations),
     )
 
 
 def date_of(text: str) -> str | None:
     """The day that a text names, as YYYY-MM-DD; None if it is no full and unambiguous date."""
     found = _DATES.fullmatch(text.strip()) if len(text) < 40 else None
-    facts: set[tuple[str, str]] = set()
-    if found:
-        _date(found, facts)
-    return next((v for kind, v in facts if kind == "date" and len(v) == 10), None)
+    mark = _MARK.search(_date(found)) if found else None
+    return mark[2] if mark and len(mark[2]) == 10 else None
 
 
-def _date(found: re.Match[str], facts: set[tuple[str, str]]) -> str:
+def _date(found: re.Match[str]) -> str:
     part = found.groupdict()
     month_word = next((g for g in found.groups() if g and g[:3].lower() in _MONTH_OF), "")
     year = part["y"] or part["y2"] or part["y3"] or part["y4"]
@@ -143,55 +168,103 @@ def _date(found: re.Match[str], facts: set[tuple[str, str]]) -> str:
         day = int(part["d"] or part["d3"] or part["d4"])
     if not (1 <= month <= 12 and 1 <= day <= 31):
         return found[0]
-    facts.add(("date", f"{year}-{month:02}-{day:02}" if year else f"{month:02}-{day:02}"))
-    return " "
+    return f" \ue000date\ue002{f'{year}-' if year else ''}{month:02}-{day:02}\ue001 "
 
 
-def _time(found: re.Match[str], facts: set[tuple[str, str]]) -> str:
+def _time(found: re.Match[str]) -> str:
     hour, minute = int(found[1] or found[4]), int(found[2] or 0)
     half = (found[3] or found[5] or "").lower()
     if hour > 24 or minute > 59:
         return found[0]
     if half and hour <= 12:
         hour = hour % 12 + (12 if half == "p" else 0)
-    facts.add(("time", f"{hour:02}:{minute:02}"))
-    return " "
+    return f" \ue000time\ue002{hour:02}:{minute:02}\ue001 "
 
 
-def _read_sentence(sentence: str, facts: set[tuple[str, str]]) -> tuple[list[str], list[str]]:
-    """Content stems and all stems of a sentence; its facts are added."""
-    label = _LABEL.match(sentence)
-    unnamed = label.end() if label else 0
-    content: list[str] = []
-    spoken: list[str] = []
-    fresh, courteous = True, False  # fresh: a capital here says nothing
-    for found in _CHUNK.finditer(sentence.translate(_JSON_MARKS)):
-        raw = found[0]
-        chunk = raw[:MAX_TOKEN].strip(_EDGES)
-        named = not fresh and found.start() >= unnamed
-        fresh = found.start() < unnamed or raw[-1] in ":-"
-        if not chunk:
-            continue
-        plain = chunk.isascii() and chunk.isalpha()
-        if not plain and (fact := _fact(chunk)):
-            facts.update(fact)
-            spoken.extend(value for _, value in fact)
-            continue
-        for word in [chunk] if plain else WORD.findall(chunk):
-            lower = word.lower()
-            root = stem(lower)
-            spoken.append(root)
-            courteous |= lower in COURTESY
-            if lower in NUMBER_WORDS:
-                facts.add(("number", NUMBER_WORDS[lower]))
-            elif lower not in NEGATORS and lower not in STOP and lower not in COURTESY:
-                code = word.isupper() and len(word) > 2
-                greeted = courteous and not content  # "Thank you, Mia" may be said without Mia
+class _Spoken:
+    """What was said so far, in order."""
+
+    def __init__(self) -> None:
+        self.facts: list[tuple[str, str]] = []
+        self.words: set[str] = set()
+        self.relations: set[tuple[str, str, str]] = set()
+        self._named = ""
+        """The last name or id of the sentence."""
+        self._since: list[str] = []
+        """The words after it."""
+
+    def sentence(self, sentence: str) -> list[str]:
+        """The content stems of a sentence; the rest is kept."""
+        label = _LABEL.match(sentence)
+        unnamed = label.end() if label else 0
+        content: list[str] = []
+        fresh, courteous = True, False  # fresh: a capital here says nothing
+        self._named, self._since = "", []
+        counting = False  # the chunk before is a number
+        for found in _CHUNK.finditer(sentence.translate(_JSON_MARKS)):
+            if mark := _MARK.fullmatch(found[0]):
+                self.facts.append((mark[1], mark[2]))
+                continue
+            raw = found[0]
+            chunk = raw[:MAX_TOKEN].strip(_EDGES)
+            named = not fresh and found.start() >= unnamed
+            fresh = found.start() < unnamed or raw[-1] in ":-"
+            if not chunk:
+                continue
+            counted, counting = counting, False
+            plain = chunk.isascii() and chunk.isalpha()
+            if not plain and (fact := _fact(chunk)):
+                self.facts += fact
+                counting = fact[-1][0] == "number"
+                self.words.update(value for _, value in fact)
+                if fact[0][0] == "id":
+                    self._relate(fact[0][1])
+                continue
+            for word in [chunk] if plain else WORD.findall(chunk):
+                lower = word.lower()
+                root = stem(lower)
+                self.words.add(root)
+                courteous |= lower in COURTESY
                 capital = word[0].isupper() and len(word) > 1 and lower not in NOT_NAMES
-                if capital and (code or (named and not greeted)):
-                    facts.add(("name", root))
-                content.append(root)
-    return content, spoken
+                if lower in NUMBER_WORDS:
+                    self.facts.append(("number", NUMBER_WORDS[lower]))
+                    counting = True
+                elif lower in VAGUE and counted:
+                    self.facts.pop()  # "two things" are counted below it
+                elif lower in SCALES and counted:
+                    self.facts[-1] = ("number", _scaled(self.facts[-1][1], SCALES[lower]))
+                elif lower not in NEGATORS and lower not in STOP and lower not in COURTESY:
+                    code = word.isupper() and len(word) > 2
+                    greeted = courteous and not content  # "Thank you, Mia" may be said without Mia
+                    if capital and (code or (named and not greeted)):
+                        self.facts.append(("name", root))
+                    content.append(root)
+                    if capital:
+                        self._relate(root)
+                        continue
+                self._since.append(lower)
+        return content
+
+    def owners(self) -> Iterator[tuple[tuple[str, str], str]]:
+        owner = ""
+        for kind, value in self.facts:
+            if kind in ("id", "name"):
+                owner = value
+            elif owner and kind in ("number", "date", "time"):
+                yield (kind, value), owner
+
+    def _relate(self, name: str) -> None:
+        said = [word for word in self._since if word not in STOP]
+        between = stem(said[0]) if len(said) == 1 else "to" if "to" in self._since else ""
+        if self._named and between and len(said) < 2:
+            pair = (name, self._named) if "by" in self._since else (self._named, name)
+            self.relations.add((pair[0], between, pair[1]))
+        self._named, self._since = name, []
+
+
+def _scaled(number: str, zeros: int) -> str:
+    whole, _, fraction = number.partition(".")
+    return whole.lstrip("0") + fraction.ljust(zeros, "0") if len(fraction) <= zeros else number
 
 
 def _fact(chunk: str) -> list[tuple[str, str]]:

@@ -12,17 +12,20 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
+import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain, takewhile
 from typing import Any
 
 import bashlex
 
 MAX_CHARACTERS = 20_000
 MAX_NESTING = 20
-MAX_WORDS = 400
-"""Longer lines are compared word by word: the grammar takes some 0.1 ms a word."""
-_BREAK = re.compile(r"[;|&()<>]|\s+")
+MAX_PARSED, MAX_WORDS, MAX_COMMANDS, MAX_HEREDOCS = 6_000, 300, 60, 4
+"""Longer lines (here-documents aside) are compared word by word: the grammar is slow."""
+_WORD, _COMMAND = re.compile(r"\S+"), re.compile(r"[;|&()<>\n]")
 _HEREDOC = re.compile(r"(<<-?)\s*(['\"])(\w+)\2")
 _SED_LINES = re.compile(r"(\d+)(?:,(\d+|\$))?p")
 _PAGE = 10
@@ -55,6 +58,9 @@ VALUES = {
     "ps": "",
     "du": "d",
     "df": "",
+    "tar": "fC",
+    "nl": "b",
+    "unzip": "d",
 }
 """Commands whose flags are known: single letters that take a value."""
 LONG = {
@@ -75,6 +81,7 @@ LONG = {
              "location": "L"},
     "diff": {"recursive": "r", "unified": "u"},
     "du": {"human-readable": "h", "summarize": "s", "max-depth": "d"},
+    "tar": {"extract": "x", "create": "c", "gzip": "z", "file": "f", "directory": "C", "list": "t"},
 }  # fmt: skip
 SAME_FLAG = {("grep", "R"): "r", ("rm", "R"): "r", ("cp", "R"): "r"}
 SHOWS_ONLY = {
@@ -87,7 +94,9 @@ SHOWS_ONLY = {
     "mkdir": "v",
     "cp": "v",
     "mv": "v",
-    "rm": "v",
+    "rm": "vf",
+    "tar": "v",
+    "nl": "b",
     "du": "h",
     "df": "h",
 }
@@ -106,6 +115,12 @@ FINDS = ("grep", "find", "rg", "ls", "git", "tree", "ack")
 ANYWHERE = ("cat", "head", "tail", "grep", "sed", "ls", "wc", "diff", "rm", "cp", "mv", "mkdir",
             "touch", VIEW, "find", "chmod", "file", "stat", "tree", "du")  # fmt: skip
 """With absolute paths alone, the working directory does not matter to them."""
+FIND_TESTS = ("-name", "-iname", "-path", "-type", "-size", "-mtime", "-newer", "-maxdepth")
+PAGERS = ("head", "tail", "cat", "less", "more")
+_SUBSTITUTE = re.compile(r"s([|#,@!:])([^/\\]*)\1([^/\\]*)\1(\w*)")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+_SIGNAL = re.compile(r"-(?:SIG)?([A-Z]+)")
+_COUNT = re.compile(r"[0-9]{1,9}")
 QUIETENS = {("2>", "/dev/null"), ("2>&", "1"), ("&>", "/dev/null"), (">", "/dev/stdout")}
 
 
@@ -129,10 +144,12 @@ class Command:
 
 Form = tuple[Any, ...]
 """(kind, parts...): `command`, `pipe`, `not`, `background`, `raw` (words: nothing more is known),
+`literal` (form whose here-document is not expanded),
 `directory` (a line that ends by moving there), `nothing`, or a `sequence` of (`and` or `or`, form).
 """
 
 
+@lru_cache(maxsize=256)
 def normal_form(line: str, directory: str | None = None) -> Form:
     """The form of a command line that runs in `directory` (absolute; None where unknown).
 
@@ -143,7 +160,7 @@ def normal_form(line: str, directory: str | None = None) -> Form:
     if _nesting(line) > MAX_NESTING:
         raise Unreadable("nested too deeply")
     text = _HEREDOC.sub(r"\1\3", line.strip())
-    if len(_BREAK.findall(text.partition("<<")[0])) > MAX_WORDS:
+    if _is_long(text):
         return ("raw", *_words(text))
     try:
         trees = bashlex.parse(text) if text else []
@@ -159,7 +176,20 @@ def normal_form(line: str, directory: str | None = None) -> Form:
     parts = _without_noise(parts)
     if reader.moved:  # a shell stays there: that is what the line did
         parts.append(("then", ("directory", reader.directory)))
-    return _joined(parts)
+    form = _joined(parts)
+    # A quoted closing word keeps bash from expanding the text: it matters where there is some.
+    literal = _HEREDOC.search(line) and re.search(r"[$`]", line.partition("<<")[2])
+    return ("literal", form) if literal else form
+
+
+def _is_long(text: str) -> bool:
+    head = text.partition("<<")[0]
+    return (
+        len(head) > MAX_PARSED
+        or len(_WORD.findall(head)) > MAX_WORDS
+        or len(_COMMAND.findall(head)) > MAX_COMMANDS
+        or text.count("<<") > MAX_HEREDOCS
+    )
 
 
 def _nesting(line: str) -> int:
@@ -173,7 +203,7 @@ def _nesting(line: str) -> int:
 
 def _words(text: str) -> list[str]:
     try:
-        return shlex.split(text)
+        return shlex.split(text) if len(text) <= MAX_PARSED else text.split()
     except ValueError:
         return text.split()
 
@@ -202,20 +232,21 @@ class _Reader:
                 out.append((operator, form))
         return out
 
-    def one(self, node: Any) -> Form | None:
-        """The form of one pipeline or command; None for a `cd` that only moves."""
+    def one(self, node: Any, into: Any = None) -> Form | None:
+        """The form of a pipeline, or of a command piped `into` another; None for a mere `cd`."""
         if node.kind == "pipeline":
             negated = any(p.kind == "reservedword" for p in node.parts)
-            parts = [self.one(p) for p in node.parts if p.kind not in ("pipe", "reservedword")]
+            nodes = [p for p in node.parts if p.kind not in ("pipe", "reservedword")]
+            parts = [self.one(p, then) for p, then in zip(nodes, [*nodes[1:], None], strict=True)]
             form = _pipeline([p for p in parts if p])
             return ("not", form) if negated else form
         if node.kind == "command":
-            return self.command(node)
+            return self.command(node, into)
         start, end = node.pos
         self.moved = False
         return ("raw", self.directory, *_words(self.text[start:end]))
 
-    def command(self, node: Any) -> Form | None:
+    def command(self, node: Any, into: Any) -> Form | None:
         words, redirects, assignments = [], [], []
         for part in node.parts:
             if part.kind == "word":
@@ -224,7 +255,11 @@ class _Reader:
                 assignments.append(part.word)
             elif part.kind == "redirect":
                 redirects.append(self.redirect(part))
+        if len(redirects) == 1 and redirects[0][0] == "&>":  # short for `> f 2>&1`
+            redirects = [(">", redirects[0][1]), ("2>&", "1")]
         to_file = any(operator in (">", ">>") for operator, _ in redirects)
+        # What goes on to another program is not only shown.
+        to_file |= into is not None and getattr(into.parts[0], "word", "") not in PAGERS
         quiet = QUIETENS - {("2>&", "1")} if to_file else QUIETENS
         kept = tuple(sorted(r for r in redirects if r not in quiet))
         if words[:1] == ["cd"] and len(words) <= 2 and not kept:
@@ -247,7 +282,7 @@ class _Reader:
     def redirect(self, node: Any) -> tuple[str, str]:
         target = getattr(node.output, "word", str(node.output))  # a number, or - which closes
         if node.heredoc is not None:
-            return ("<<", node.heredoc.value)
+            return ("<<", node.heredoc.value.rpartition("\n")[0])  # without the closing word
         operator = f"{node.input if node.input not in (None, 1) else ''}{node.type}"
         path = operator in (">", ">>", "<", "2>", "&>")
         return operator, self.path(target) if path else target
@@ -268,6 +303,12 @@ class _Reader:
     ) -> Command:
         name, *rest = words
         name = name.removeprefix("/usr/bin/").removeprefix("/bin/")
+        given = list(takewhile(_ASSIGNMENT.match, rest)) if name == "env" else []
+        if given and len(rest) > len(given):
+            assigned, (name, *rest) = (*assigned, *given), rest[len(given) :]
+        rest = _older(name, rest)
+        if name == "printf" and len(rest) == 1 and re.fullmatch(r"[^%\\]+\\n", rest[0]):
+            name, rest = "echo", [rest[0][:-2]]
         if name in ("python", "python3") and rest[:2] == ["-m", "pytest"]:
             name, rest = "pytest", rest[2:]
         if name in ("python3", "pip3", "egrep", "fgrep"):
@@ -279,10 +320,51 @@ class _Reader:
         if name in ("grep", "cat", "head", "tail", "sed", "wc", "sort") and inputs:
             arguments = [*arguments, *inputs]
             redirects = tuple(r for r in redirects if r[0] != "<")
+        patterns = [value for flag, value in flags if name == "grep" and flag == "e"]
+        if len(patterns) == 1:
+            flags, arguments = [f for f in flags if f[0] != "e"], [*patterns, *arguments]
+        if name == "sed" and arguments and (found := _SUBSTITUTE.fullmatch(arguments[0])):
+            arguments = [f"s/{found[2]}/{found[3]}/{found[4]}", *arguments[1:]]
+        if name == "find":
+            arguments = _find(arguments)
         files = _file_places(name, flags, arguments)
         resolved = [self.path(a) if i in files else a for i, a in enumerate(arguments)]
+        if name in ("rm", "mkdir", "touch"):
+            resolved.sort()
         command = Command(name, tuple(flags), tuple(resolved), redirects, assigned, self.directory)
         return _settled(_viewed(command), files)
+
+
+def _older(name: str, words: list[str]) -> list[str]:
+    """The arguments as an older way to write the same command has them."""
+    if name == "tar" and words and not words[0].startswith("-"):
+        return [f"-{words[0]}", *words[1:]]
+    if name == "git" and words[:1] == ["switch"]:
+        return ["checkout", *("-b" if w in ("-c", "--create") else w for w in words[1:])]
+    if name == "git" and words[:1] == ["log"] and "-n" in words[:-1]:
+        place = words.index("-n")
+        return [*words[:place], f"-{words[place + 1]}", *words[place + 2 :]]
+    if name == "kill" and words and (found := _SIGNAL.fullmatch(words[0])):
+        known = signal.Signals.__members__.get(f"SIG{found[1]}")
+        return [f"-{known.value}" if known else words[0], *words[1:]]
+    return words
+
+
+def _find(arguments: list[str]) -> list[str]:
+    """`find` with the tests that come first in one order: all of them must hold."""
+    start = next((i for i, a in enumerate(arguments) if a.startswith(("-", "!", "("))), None)
+    if start is None:
+        return arguments
+    tests: list[list[str]] = []
+    end = start
+    while end < len(arguments):
+        negated = arguments[end] in ("!", "-not")
+        test = arguments[end + negated : end + negated + 2]
+        if len(test) < 2 or test[0] not in FIND_TESTS:
+            break
+        tests.append(["!", *test] if negated else test)
+        end += negated + 2
+    return [*arguments[:start], *chain(*sorted(tests)), *arguments[end:]]
 
 
 def _word(node: Any) -> str:
@@ -359,11 +441,11 @@ def _viewed(command: Command) -> Command:
         return command
     flags, arguments = dict(command.flags), command.arguments
     lines: tuple[str, str] | None = None
-    if command.name == "cat" and not flags and len(arguments) == 1:
+    if command.name in ("cat", "nl") and not flags and len(arguments) == 1:
         lines = ("1", "$")
     elif command.name == "head" and set(flags) <= {"n"} and len(arguments) == 1:
         count = flags.get("n", "10")
-        lines = ("1", count) if count.isdigit() else None
+        lines = ("1", count) if _COUNT.fullmatch(count) else None
     elif command.name == "tail" and set(flags) == {"n"} and len(arguments) == 1:
         lines = (flags["n"][1:], "$") if flags["n"].startswith("+") else None
     elif command.name == "sed" and set(flags) == {"n"} and len(arguments) == 2:
@@ -372,7 +454,7 @@ def _viewed(command: Command) -> Command:
         arguments = arguments[1:]
     if lines is None:
         return command
-    return Command(VIEW, (("lines", "-".join(lines)),), arguments, (), (), command.directory)
+    return replace(command, name=VIEW, flags=(("lines", "-".join(lines)),), arguments=arguments)
 
 
 def _settled(command: Command, files: set[int]) -> Command:
@@ -381,41 +463,55 @@ def _settled(command: Command, files: set[int]) -> Command:
     free = command.name in ANYWHERE and paths and all(a.startswith("/") for a in paths)
     if not free:
         return command
-    return Command(
-        command.name,
-        command.flags,
-        command.arguments,
-        command.redirects,
-        command.assignments,
-        None,
-    )
+    return replace(command, directory=None)
+
+
+def _narrowed(lines: str, into: Command) -> str | None:
+    """The lines of a view that `head` or `tail` leaves; None if it is not known."""
+    first, last = lines.split("-")
+    count = dict(into.flags).get("n", "10")
+    if into.arguments or into.redirects or any(flag != "n" for flag, _ in into.flags):
+        return None
+    if not (_COUNT.fullmatch(first) and _COUNT.fullmatch(count)):
+        return None
+    if into.name == "head":
+        end = int(first) + int(count) - 1
+        return f"{first}-{min(end, int(last)) if _COUNT.fullmatch(last) else end}"
+    if into.name == "tail" and _COUNT.fullmatch(last):
+        return f"{max(int(first), int(last) - int(count) + 1)}-{last}"
+    return None
 
 
 def _pipeline(parts: list[Form]) -> Form:
     """Pipelines without a `cat` that only feeds, and without a page at the end."""
+    for index in range(len(parts) - 1, 0, -1):
+        one, two = parts[index - 1], parts[index]
+        names = [p[1].name for p in (one, two) if p[0] == "command"]
+        if names == ["sort", "uniq"] and not (one[1].redirects or two[1].flags or two[1].arguments):
+            flags = tuple(sorted({*one[1].flags, ("u", "")}))
+            both = replace(one[1], flags=flags, redirects=two[1].redirects)
+            parts[index - 1 : index + 1] = [("command", both)]
     while len(parts) > 1:
         first, second = parts[0], parts[1]
         if first[0] != "command" or second[0] != "command":
             break
         view, into = first[1], second[1]
+        if view.name == VIEW and (lines := _narrowed(view.flags[0][1], into)):
+            parts[:2] = [("command", replace(view, flags=(("lines", lines),)))]
+            continue
         feeds = view.name == VIEW and view.flags == (("lines", "1-$"),)
         if not feeds or into.name not in ("grep", "head", "tail", "sed", "wc", "sort", "cut"):
             break
-        merged = Command(
-            into.name,
-            into.flags,
-            (*into.arguments, *view.arguments),
-            into.redirects,
-            into.assignments,
-            view.directory,
-        )
+        arguments = (*into.arguments, *view.arguments)
+        merged = replace(into, arguments=arguments, directory=view.directory)
         parts[:2] = [("command", _viewed(merged))]
     while len(parts) > 1 and parts[-1][0] == "command":
         last, before = parts[-1][1], parts[-2]
         page = last.name in ("head", "tail") and set(dict(last.flags)) <= {"n"}
         count = dict(last.flags).get("n", "10") if page else ""
         finds = before[0] == "command" and before[1].name in FINDS
-        if (page and finds and count.isdigit() and int(count) >= _PAGE and not last.arguments) or (
+        long = _COUNT.fullmatch(count) and int(count) >= _PAGE
+        if (page and finds and long and not last.arguments) or (
             last.name == "cat" and not last.arguments and not last.redirects
         ):
             parts = parts[:-1]

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import ast
 import posixpath
+import re
+import shlex
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from pivotrl.types import JSON, Action, Candidate, Message, ToolCall, Verdict, action_of
+from pivotrl.types import JSON, Action, Candidate, Message, ToolCall, Verdict
 from pivotrl.verifiers.comparison import excerpt
 from pivotrl.verifiers.outcome import acceptance, never_raises, rejection, unfinished
-from pivotrl.verifiers.shell_forms import VIEW, Form, Unreadable, normal_form
+from pivotrl.verifiers.shell_forms import VIEW, Command, Form, Unreadable, normal_form
 from pivotrl.verifiers.steps import judge_steps
 from pivotrl.verifiers.terminal import TerminalVerifier, act_of, directory_of
 from pivotrl.verifiers.tool_use import ToolUseVerifier
@@ -26,9 +29,11 @@ from pivotrl.verifiers.tool_use import ToolUseVerifier
 MIN_OVERLAP = 0.5
 """Of the shorter view: how much of it both show."""
 MAX_CONTENT = 200_000
-MAX_PARSED = 20_000
+MAX_PARSED = 6_000
 """Characters of Python that are compared as syntax trees."""
 END = 10**9
+WINDOW = 100
+"""Lines that SWE-agent's viewer shows."""
 _PATHS = ("path", "file_path", "filename", "file", "file_name", "target_file")
 _OLD, _NEW = ("old_str", "old_string", "search", "find"), ("new_str", "new_string", "replace")
 _CONTENT = ("file_text", "content", "contents", "text", "replacement_text", "code_edit")
@@ -39,21 +44,23 @@ class Step:
     """What a call does to which file."""
 
     kind: str
-    """`view`, `create`, `replace`, `insert`, `rewrite` (of lines) or `undo`."""
-    path: str
+    """`view`, `create`, `replace`, `insert`, `rewrite` (of lines), `undo` or `command`."""
+    path: str = ""
     lines: tuple[int, int] | None = None
     """1-based, both ends included."""
     context: tuple[str, ...] = ()
     """The lines that a replacement names, those that it leaves as they are too: its place."""
     removed: tuple[str, ...] = ()
     added: tuple[str, ...] = ()
+    form: Form = ()
+    """Of a command."""
 
 
 class SoftwareVerifier:
     name = "software"
 
-    def __init__(self) -> None:
-        self._commands, self._others = TerminalVerifier(), ToolUseVerifier()
+    def __init__(self, *, execute: bool = False) -> None:
+        self._commands = TerminalVerifier(execute=execute)
 
     @never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
@@ -62,15 +69,12 @@ class SoftwareVerifier:
             return verdict
         directory = directory_of(candidate.messages)
         references = (candidate.demonstration, *candidate.accepted_actions)
-        return judge_steps(
+        verdict = judge_steps(
             references, action.tool_calls, lambda call: _step(call, directory), _difference
-        ) or self._rest(candidate, action)
-
-    def _rest(self, candidate: Candidate, action: Action) -> Verdict:
-        """No step on a file on one of the sides: a command, another tool, or text."""
-        if act_of(action_of(candidate.demonstration)) is not None:
+        )
+        if verdict is None or verdict.category == "different_command":
             return self._commands.verify(candidate, action)
-        return self._others.verify(candidate, action)
+        return verdict
 
 
 class ToolNameVerifier:
@@ -106,7 +110,9 @@ def _step(call: ToolCall, directory: str | None) -> Step | None:
         return None
     if act := act_of(Action(tool_calls=(call,))):
         ((line, named),) = act.lines
-        return _viewed_by_shell(line, named or directory)
+        return _by_shell(line, named or directory)
+    if line := _as_command(call.name, arguments):
+        return _by_shell(line, directory)
     name = call.name.lower()
     command = arguments.get("command")
     what = command if isinstance(command, str) else name
@@ -136,25 +142,50 @@ def _step(call: ToolCall, directory: str | None) -> Step | None:
     return None
 
 
-def _viewed_by_shell(line: str, directory: str | None) -> Step | None:
-    """`cat f` and its like show a file as a viewer does."""
+def _as_command(name: str, arguments: Mapping[str, JSON]) -> str:
+    """The command line that SWE-agent's tools for finding are; empty for others."""
+    what = arguments.get("file_name" if name == "find_file" else "search_term")
+    where = arguments.get("dir", ".") if name != "search_file" else arguments.get("file")
+    if name not in ("find_file", "search_dir", "search_file"):
+        return ""
+    if not isinstance(what, str) or not isinstance(where, str):
+        return ""
+    what, where = shlex.quote(what), shlex.quote(where)
+    if name == "find_file":
+        return f"find {where} -name {what}"
+    return f"grep {'-r ' if name == 'search_dir' else ''}-e {what} {where}"
+
+
+def _by_shell(line: str, directory: str | None) -> Step | None:
+    """`cat f` shows a file as a viewer does, `cat > f <<X` writes one; None if unreadable."""
     try:
         form: Form = normal_form(line, directory)
     except Unreadable:
         return None
-    if form[0] != "command" or form[1].name != VIEW:
-        return None
-    ((_, lines),), (path,) = form[1].flags, form[1].arguments
-    first, last = lines.split("-")
-    if not first.isdigit() or len(first + last) > 12:
-        return None
-    return Step(kind="view", path=path, lines=(int(first), END if last == "$" else int(last)))
+    bare = form[1] if form[0] == "literal" else form
+    command = bare[1] if bare[0] == "command" else None
+    if isinstance(command, Command) and command.name == VIEW:
+        first, last = command.flags[0][1].split("-")
+        if first.isdecimal() and len(first + last) <= 12:
+            lines = (int(first), END if last == "$" else int(last))
+            return Step(kind="view", path=command.arguments[0], lines=lines)
+    if isinstance(command, Command) and command.name in ("cat", "tee") and not command.flags:
+        goes = dict(command.redirects)
+        text, shown = goes.pop("<<", None), goes.pop(">", "/dev/null")
+        files = [shown, *command.arguments] if command.name == "cat" else command.arguments
+        quiet = command.name == "cat" or shown == "/dev/null"
+        fixed = text is not None and (bare is not form or not re.search(r"[$`\\]", text))
+        if fixed and quiet and not goes and len(files) == 1 and files[0] != "/dev/null":
+            return Step(kind="create", path=_path(files[0], directory), added=_lines(text))
+    return Step(kind="command", form=form)
 
 
 def _difference(wanted: Step, given: Step) -> str | None:
     """Why two steps are not the same; None where they are."""
     if wanted.kind != given.kind:
         return "different_step"
+    if wanted.kind == "command":
+        return None if wanted.form == given.form else "different_command"
     if not _same_path(wanted.path, given.path):
         return "wrong_file"
     if wanted.kind == "view":
@@ -196,6 +227,9 @@ def _range(arguments: Mapping[str, JSON]) -> tuple[int, int]:
     found = arguments.get("view_range")
     if isinstance(found, list) and len(found) == 2:
         first, last = (_integer(value) for value in found)
+    elif "line_number" in arguments:  # a window around the line
+        middle = _integer(arguments["line_number"])
+        first, last = middle - WINDOW // 2, max(middle, 0) + WINDOW // 2
     else:
         first = _integer(arguments.get("start_line", arguments.get("start", 1)))
         last = _integer(arguments.get("end_line", arguments.get("end", -1)))
@@ -224,11 +258,8 @@ def _lines(text: JSON) -> tuple[str, ...]:
     if not isinstance(text, str):
         return ()
     lines = [line.rstrip() for line in text.replace("\r\n", "\n").split("\n")]
-    while lines and not lines[0]:
-        del lines[0]
-    while lines and not lines[-1]:
-        del lines[-1]
-    return tuple(lines)
+    full = [index for index, line in enumerate(lines) if line]
+    return tuple(lines[full[0] : full[-1] + 1]) if full else ()
 
 
 def _minimal(
@@ -247,24 +278,43 @@ def _minimal(
 
 def _holds(lines: Sequence[str], part: Sequence[str]) -> bool:
     """Whether `part` is a run of `lines`."""
-    return any(
-        lines[start : start + len(part)] == part for start in range(len(lines) - len(part) + 1)
-    )
+    return not part or "\n{}\n".format("\n".join(part)) in "\n{}\n".format("\n".join(lines))
 
 
-def _same_code(one: Sequence[str], other: Sequence[str]) -> bool:
+def _same_code(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     """Whether both are Python with the same syntax tree: comments and layout aside."""
-    trees = [_tree(lines) for lines in (one, other)]
-    return trees[0] is not None and trees[0] == trees[1]
+    left, right = _tree(one), _tree(other)
+    if left is None or right is None:
+        return False
+    indents = [len(lines[0]) - len(lines[0].lstrip()) for lines in (one, other)]
+    return indents[0] == indents[1] and _same_tree(left, right)
 
 
-def _tree(lines: Sequence[str]) -> str | None:
+def _same_tree(one: ast.AST, other: ast.AST) -> bool:
+    """Node by node, up to the first difference: the reference bounds the time."""
+    pairs: list[tuple[JSON, JSON]] = [(one, other)]
+    while pairs:
+        left, right = pairs.pop()
+        if type(left) is not type(right):
+            return False
+        if isinstance(left, ast.AST):
+            pairs += ((getattr(left, f, None), getattr(right, f, None)) for f in left._fields)
+        elif isinstance(left, list):
+            if len(left) != len(right):
+                return False
+            pairs += zip(left, right, strict=True)
+        elif left != right:
+            return False
+    return True
+
+
+@lru_cache(maxsize=64)
+def _tree(lines: tuple[str, ...]) -> ast.AST | None:
     text = textwrap.dedent("\n".join(lines))
     if not text.strip() or len(text) > MAX_PARSED:
         return None
-    indent = len(lines[0]) - len(lines[0].lstrip())
     try:
         with warnings.catch_warnings(action="ignore"):  # odd escapes in what a model wrote
-            return f"{indent} {ast.dump(ast.parse(text))}"
+            return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from pivotrl.types import Message, ToolCall, Verdict
-from pivotrl.verifiers.comparison import excerpt
+from pivotrl.verifiers.comparison import MAX_CALLS, excerpt
 from pivotrl.verifiers.outcome import acceptance, rejection
 
 Step = TypeVar("Step")
@@ -29,21 +29,25 @@ def judge_steps(
     read: Callable[[ToolCall], Step | None],
     difference: Callable[[Step, Step], str | None],
 ) -> Verdict | None:
-    """The verdict on `given`, in the references' order; None where one side has no steps.
+    """The verdict on `given`, in the references' order; None where none has as many steps.
 
     `difference` of (wanted, given) is the category of a rejection, None for the same step.
     """
-    steps = steps_of(given, read)
-    wanted = [steps_of(reference.tool_calls, read) for reference in references]
-    if steps is None or not any(wanted):
+    few = len(given) <= MAX_CALLS
+    alike = [i for i, r in enumerate(references) if few and len(r.tool_calls) == len(given)]
+    steps = steps_of(given, read) if alike else None  # thousands of calls are not read
+    if steps is None:
         return None
-    category = "different_step"
-    for index, these in enumerate(wanted):
-        if these is None or len(these) != len(steps):
+    category = None
+    for index in alike:
+        these = steps_of(references[index].tool_calls, read)
+        if these is None:
             continue
         reasons = [difference(w, g) for w, g in zip(these, steps, strict=True)]
         if not any(reasons):
             return acceptance({"reference": index})
         category = next(filter(None, reasons))
+    if category is None:
+        return None
     names = ", ".join(call.name for call in references[0].tool_calls)
     return rejection(category, {"expected": excerpt(names)})

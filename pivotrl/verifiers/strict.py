@@ -8,6 +8,7 @@ not compared: it belongs to the chat template.
 from __future__ import annotations
 
 from pivotrl.types import Action, Candidate, ToolCall, Verdict, VerdictStatus, canonical
+from pivotrl.verifiers.comparison import MAX_CALLS
 from pivotrl.verifiers.outcome import acceptance, rejection, unfinished
 
 
@@ -17,13 +18,14 @@ class StrictVerifier:
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
         """Judge an action (see the module). Never raises."""
         demonstration = candidate.demonstration
-        wanted = _exact(demonstration.tool_calls)
+        calls = demonstration.tool_calls
+        wanted = _exact(calls) if len(calls) <= MAX_CALLS else None
         if wanted is None or not (wanted or demonstration.content.strip()):
             return Verdict(
                 status=VerdictStatus.UNDECIDED,
                 reward=None,
                 category="undecidable",
-                details={"reason": "the demonstration is empty or not JSON"},
+                details={"reason": "the demonstration is empty, no JSON, or of too many calls"},
             )
         if verdict := unfinished(action):
             return verdict

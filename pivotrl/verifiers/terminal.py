@@ -1,7 +1,8 @@
 """The verifier of shell actions: does the command line do the same as a known one?
 
 A command is the argument of a shell tool, a block in the text, or Terminus's JSON of keystrokes.
-Lines are compared in normal form (`shell_forms`), in the directory that the state tells. All that
+Lines are compared in normal form (`shell_forms`), in the directory that the state tells; where they
+differ and the candidate carries its files, they may be run in a sandbox (`execution`). All that
 is no command (a final answer, another tool) is judged as in conversational tool use. Source:
 PivotRL's terminal domain, with comparison in place of string similarity.
 """
@@ -9,6 +10,7 @@ PivotRL's terminal domain, with comparison in place of string similarity.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +27,7 @@ from pivotrl.types import (
     action_of,
 )
 from pivotrl.verifiers.comparison import excerpt
+from pivotrl.verifiers.execution import equal_outcome
 from pivotrl.verifiers.outcome import acceptance, never_raises, rejection, unfinished
 from pivotrl.verifiers.shell_forms import Form, Unreadable, normal_form
 from pivotrl.verifiers.tool_use import ToolUseVerifier
@@ -49,29 +52,34 @@ class Act:
     lines: tuple[tuple[str, str | None], ...]
     """(command line, the directory that the call names)."""
     done: bool = False
+    sent: bool = True
+    """The last line ends with a newline, where lines are keystrokes."""
+
+    @property
+    def ends(self) -> tuple[bool, bool]:
+        return self.done, self.sent
 
 
 class TerminalVerifier:
     name = "terminal"
 
-    def __init__(self) -> None:
-        self._others = ToolUseVerifier()
+    def __init__(self, *, execute: bool = False) -> None:
+        self._others, self._execute = ToolUseVerifier(), execute
 
     @never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
         """Judge an action (see the module). Never raises."""
         if verdict := unfinished(action):
             return verdict
-        references = [
-            act
-            for message in (candidate.demonstration, *candidate.accepted_actions)
-            if (act := act_of(action_of(message)))
-        ]
-        if not references:
-            return self._others.verify(candidate, action)
+        messages = (candidate.demonstration, *candidate.accepted_actions)
+        acts = [act_of(action_of(message)) for message in messages]
+        references = [act for act in acts if act]
         given = act_of(action)
-        if given is None:
-            return rejection("no_command", {"expected": excerpt(references[0].lines[0][0])})
+        if given is None or not references:
+            verdict = self._others.verify(candidate, action)
+            if not references or (verdict.reward and acts[verdict.details["reference"]] is None):
+                return verdict
+            return rejection("no_command", {"expected": _shown(references[0])})
         if given in references:
             return acceptance({"reference": references.index(given)})
         directory = directory_of(candidate.messages)
@@ -80,12 +88,15 @@ class TerminalVerifier:
         except Unreadable as reason:
             return rejection("unreadable_command", {"reason": str(reason)})
         for index, reference in enumerate(references):
-            if reference.done == given.done and _readable_forms(reference, directory) == forms:
+            if reference.ends == given.ends and _readable_forms(reference, directory) == forms:
                 return acceptance({"reference": index})
-        return rejection(
-            "different_command",
-            {"expected": _shown(references[0]), "given": _shown(given)},
-        )
+        details: dict[str, JSON] = {"expected": _shown(references[0]), "given": _shown(given)}
+        if self._execute and candidate.files is not None:
+            found = _executed(references, given, candidate.files, directory)
+            if isinstance(found, int):
+                return acceptance({"reference": found, "execution": "same outcome"})
+            details["execution"] = found
+        return rejection("different_command", details)
 
 
 def act_of(action: Action) -> Act | None:
@@ -133,8 +144,9 @@ def _terminus(text: str) -> Act | None:
     if not all(isinstance(keys, str) for keys in typed):
         return None
     done = value.get("task_complete", value.get("is_task_complete", False)) is True
-    lines = tuple((keys, None) for keys in typed if keys.strip())
-    return Act(lines=lines, done=done) if lines or done else None
+    keys = "".join(typed)
+    lines = ((keys, None),) if keys.strip() else ()
+    return Act(lines=lines, done=done, sent=keys.endswith("\n")) if lines or done else None
 
 
 def directory_of(messages: Sequence[Message]) -> str | None:
@@ -162,6 +174,24 @@ def _readable_forms(act: Act, directory: str | None) -> list[Form] | None:
         return _forms(act, directory)
     except Unreadable:
         return None
+
+
+def _executed(
+    references: Sequence[Act], given: Act, files: Mapping[str, str], directory: str | None
+) -> int | str:
+    """The index of a reference that does the same when it is run, else why there is none."""
+    alike = [index for index, act in enumerate(references) if act.ends == given.ends]
+    folder = directory or next((where for _, where in references[0].lines if where), None)
+    scripts = [_script(references[index]) for index in alike]
+    found = equal_outcome(scripts, _script(given), files, folder)
+    return alike[found] if isinstance(found, int) else found
+
+
+def _script(act: Act) -> str:
+    return "\n".join(
+        line if where is None else f"(cd -- {shlex.quote(where)} || exit\n{line}\n)"
+        for line, where in act.lines
+    )
 
 
 def _shown(act: Act) -> str:

@@ -1,9 +1,10 @@
 """Do two texts say the same? Same facts, same polarity, same kind of sentence, alike in words.
 
 Accepted is a text that states every fact of the reference and none that neither the reference nor
-the state knows, denies where the reference denies, asks where it asks, and shares enough content
-words (F1 on stems without stop words: identical words give 1). Deterministic and linear. This
-module must never know a domain.
+the state knows, states them of the same things, denies where the reference denies, asks where it
+asks and for the same, has done what it has done, and shares enough content words (F1 on stems
+without stop words: identical words give 1). Deterministic and linear. This module must never know
+a domain.
 
 What is tolerated, on purpose: numbers, dates, times and names of the state that the reference does
 not repeat (an id that it does not repeat is not: ids say which thing is acted on); a name of the
@@ -25,6 +26,8 @@ MIN_SIMILARITY_WITH_FACTS = 0.35
 MIN_SIMILARITY_OF_COURTESIES = 0.25
 """Where neither text has content ("You're welcome! Anything else?")."""
 LENGTH_FACTOR, LENGTH_SLACK = 4, 400
+MAX_CHARACTERS = 6_000
+"""Of each text; what comes later is not compared."""
 _OPPOSITES = tuple(
     (stem(one), stem(other))
     for one, other in (
@@ -46,6 +49,19 @@ _OPPOSITES = tuple(
         ("active", "inactive"),
         ("more", "less"),
         ("higher", "lower"),
+        ("begun", "finished"),
+        ("started", "finished"),
+        ("started", "ended"),
+        ("win", "lose"),
+        ("won", "lost"),
+        ("arrive", "depart"),
+        ("arrival", "departure"),
+        ("first", "last"),
+        ("maximum", "minimum"),
+        ("increased", "decreased"),
+        ("included", "excluded"),
+        ("allowed", "forbidden"),
+        ("success", "failure"),
     )
 )
 
@@ -56,7 +72,7 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
         return Comparison(category="empty_text")
     if len(given) > LENGTH_FACTOR * len(reference) + LENGTH_SLACK:
         return _rejected("off_topic", 0.0, reason="far longer than the reference")
-    wanted, got = read(reference), read(given)
+    wanted, got = read(reference[:MAX_CHARACTERS]), read(given[:MAX_CHARACTERS])
     if wanted.folded == got.folded:
         return MATCH
     similarity = _similarity(wanted, got)
@@ -87,6 +103,8 @@ def _contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str
             return "wrong_fact", {"given": _shown(wrong), "expected": _shown(missing)}
         if missing:
             return "missing_fact", {"expected": _shown(missing)}
+    if exchanged := _exchanged(wanted, got):
+        return "wrong_fact", {"given": excerpt(exchanged)}
     wanted_verbs = wanted.words & context.verbs
     got_verbs = got.words & (context.verbs | ACTS if wanted_verbs else context.verbs)
     if wanted_verbs - got_verbs and got_verbs - wanted_verbs:
@@ -115,6 +133,25 @@ def _contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str
             "given": kinds_of[got.asks],
         }
     return ACCEPTED, {}
+
+
+def _exchanged(wanted: Reading, got: Reading) -> str:
+    """What is said of the wrong one, though both texts name both; empty if nothing is."""
+    were = dict(wanted.owners - got.owners)
+    # The number of one thing is now the number of another, and the other way round.
+    moved = {(were[fact], to) for fact, to in got.owners - wanted.owners if fact in were}
+    for before, after in moved:
+        if (after, before) in moved:
+            return f"{before} and {after}"
+    for one, link, other in wanted.relations - got.relations:
+        if (other, link, one) in got.relations - wanted.relations:
+            return f"{other} {link} {one}"
+    if wanted.wants - got.wants and got.wants:
+        return ", ".join(sorted(got.wants))
+    for act, done in wanted.acts:
+        if (act, not done) in got.acts and not {(act, done)} & got.acts:
+            return f"{act}: {'not yet' if done else 'done'}"
+    return ""
 
 
 def _states(reading: Reading, fact: tuple[str, str]) -> bool:

@@ -18,7 +18,14 @@ from pivotrl.types import (
     Verdict,
     VerdictStatus,
 )
-from pivotrl.verifiers.comparison import ACCEPTED, Comparison, Context, Undecidable, excerpt
+from pivotrl.verifiers.comparison import (
+    ACCEPTED,
+    MAX_CALLS,
+    Comparison,
+    Context,
+    Undecidable,
+    excerpt,
+)
 from pivotrl.verifiers.english import verb_of
 from pivotrl.verifiers.outcome import acceptance, never_raises, rejection, unfinished
 from pivotrl.verifiers.text import compare_texts
@@ -112,6 +119,8 @@ def _require_judgeable(reference: Message, tools: dict[str, ToolSpec] | None) ->
         raise Undecidable(f"the demonstration is a message of role {reference.role}")
     if not reference.tool_calls and not reference.content.strip():
         raise Undecidable("the demonstration is empty: it has neither text nor a call")
+    if len(reference.tool_calls) > MAX_CALLS:
+        raise Undecidable(f"the demonstration has {len(reference.tool_calls)} calls at once")
     for call in reference.tool_calls:
         if tools is not None and call.name not in tools:
             raise Undecidable(f"the demonstration calls {call.name!r}, which no tool declares")

@@ -21,6 +21,7 @@ from pivotrl.verifiers.text import compare_texts
 RELATIVE_FLOAT_NOISE = 1e-9
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,29})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _YEAR_FIRST = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}", re.ASCII)
+_PROSE = re.compile(r"[^\W\d_][^_={}<>\[\]\\|*^]*[.!?]")
 _PLAIN = str.maketrans("‘’‚“”„\u00a0\u202f‐‑", "'''\"\"\"  --")
 # Names that real tool files use for JSON Schema types (BFCL, Python signatures).
 _TYPES = {"dict": "object", "tuple": "array", "list": "array", "float": "number"}
@@ -93,6 +94,8 @@ def _same_string(
     left, right = _plain(reference), _plain(given)
     if left == right:
         return True
+    if compare is None and not format_ and _is_prose(schema, reference, context):
+        return compare_texts(reference, given, context).closeness == 1.0
     reading: Callable[[str], str | datetime | None]
     if format_ == "date-time":
         reading = _instant
@@ -101,6 +104,14 @@ def _same_string(
     else:
         return False
     return reading(left) is not None and reading(left) == reading(right)
+
+
+def _is_prose(schema: Mapping[str, JSON], text: str, context: Context) -> bool:
+    """A sentence that the policy made up: not dictated, and not one of a schema's own values."""
+    fixed = any(word in schema for word in ("enum", "const", "pattern"))
+    if fixed or len(text) > 4000 or len(text.split()) < 5 or not _PROSE.fullmatch(text):
+        return False
+    return not any(text.rstrip(".!?") in said for said in context.state)
 
 
 def _number(value: JSON) -> int | float | None:
