@@ -54,7 +54,7 @@ class DataConfig(Section):
         0.1, gt=0, lt=1, description="Share of split groups (tasks) held out, decided by hash."
     )
     shard_turns: Count = Field(
-        256, description="Assistant turns a shard; a trajectory is never split."
+        2048, description="Assistant turns a shard; a trajectory is never split."
     )
 
 
