@@ -95,7 +95,10 @@ class ChatFormat:
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(
-                str(path), local_files_only=True, trust_remote_code=False
+                str(path),
+                local_files_only=True,
+                trust_remote_code=False,
+                model_max_length=2**31,  # a prompt over the context is counted, not warned of
             )
         except Exception as error:  # the library raises whatever the broken file provokes
             raise ConfigError(

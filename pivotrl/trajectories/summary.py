@@ -35,6 +35,8 @@ class Summary:
     tool_call_turns: int
     tools: Mapping[str, int]
     """Calls by tool."""
+    candidates: Mapping[str, int]
+    """By domain and kind of action; a turn that the domain's rule leaves out is none."""
     prompts: Mapping[str, int]
     """What a model's template makes of the candidates, see `Prompts`; empty without a model."""
 
@@ -55,6 +57,7 @@ def summarise(
     formats: Counter[str] = Counter()
     bad_rows: Counter[str] = Counter()
     calls: Counter[str] = Counter()
+    candidates: Counter[str] = Counter()
     trajectories = rewarded = solved = undeclared = text_turns = tool_call_turns = 0
     for label, result in read_labelled(files_of(paths), tools=tools, domain=domain):
         formats[label] += 1
@@ -65,8 +68,12 @@ def summarise(
         rewarded += result.reward is not None
         solved += result.reward is not None and result.reward >= 1
         undeclared += not result.tools_declared
+        turns = extract(result)
+        candidates.update(
+            f"{c.domain}, {'tool call' if c.demonstration.tool_calls else 'text'}" for c in turns
+        )
         if model is not None:
-            found = prompts_of(model[0], result, [c.turn for c in extract(result)])
+            found = prompts_of(model[0], result, [c.turn for c in turns])
             lengths += found.tokens.values()
             refused += len(found.refused)
             breaks += len(found.breaks)
@@ -87,6 +94,7 @@ def summarise(
         text_turns=text_turns,
         tool_call_turns=tool_call_turns,
         tools=dict(calls.most_common()),
+        candidates=dict(candidates.most_common()),
         prompts={}
         if model is None
         else {
