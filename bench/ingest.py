@@ -94,6 +94,7 @@ def stages(path: Path, home: Path) -> dict[str, float]:
 
 def measured(what: str, path: Path, home: Path) -> dict[str, float]:
     """One measurement in a process of its own, on one core."""
+    home.mkdir(exist_ok=True)
     environment = os.environ | {"POLARS_MAX_THREADS": "1", "PIVOTRL_HOME": str(home)}
     command = [sys.executable, __file__, "--measure", what, str(path), str(home)]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
