@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 
 import orjson
@@ -73,7 +74,7 @@ def parse(path: Path) -> dict[str, float]:
 def stages(path: Path, home: Path) -> dict[str, float]:
     from rich.console import Console
 
-    import flows  # noqa: F401  sets Prefect's folders before it is imported
+    import_module("flows")  # sets Prefect's folders before it is imported
     from pivotrl.config import load_config
     from tasks.extract import extract
     from tasks.ingest import ingest

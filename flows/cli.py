@@ -154,8 +154,8 @@ def inspect(
 
     import orjson
 
+    from pivotrl.inspection import summarise
     from pivotrl.trajectories import read_tools
-    from pivotrl.trajectories.summary import summarise
 
     measured = None
     if model is not None:

@@ -56,7 +56,7 @@ def rows(trajectory: Mapping[str, JSON], *, validation_share: float = 0.1) -> li
 
     No candidates are canned greetings (text before the user has spoken: a greeting of the harness),
     empty turns (neither text nor call: nothing to imitate), what the source says is context, and
-    what the domain's rule leaves out (`_counts`).
+    what the domain's rule leaves out (`_fits_domain`).
     """
     messages = orjson.loads(trajectory["messages"])
     accepted = orjson.loads(trajectory["accepted_actions"])
@@ -79,7 +79,7 @@ def rows(trajectory: Mapping[str, JSON], *, validation_share: float = 0.1) -> li
             message["role"] == Role.ASSISTANT
             and turn not in not_actions
             and ("tool_calls" in message or (message["content"] and turn >= first_user))
-            and _counts(trajectory["domain"], messages, turn)
+            and _fits_domain(trajectory["domain"], messages, turn)
         ):
             decision = seen.copy()
             decision.update(b"demonstration\n" + content + b"\n")
@@ -100,8 +100,8 @@ def rows(trajectory: Mapping[str, JSON], *, validation_share: float = 0.1) -> li
     return found
 
 
-def _counts(domain: str, messages: Sequence[JSON], turn: int) -> bool:
-    """The domain's own rule (paper, section 4); a conversation counts every turn."""
+def _fits_domain(domain: str, messages: Sequence[JSON], turn: int) -> bool:
+    """The domain's own rule for what is a candidate; in a conversation every turn is one."""
     message = messages[turn]
     called = "tool_calls" in message
     if domain == "software":  # tool calls that did not error

@@ -128,7 +128,11 @@ class TrainConfig(Section):
     clip_high: float = Field(0.2, gt=0, description="ε above 1 of the probability ratio.")
     kl_beta: float = Field(0.0, ge=0, description="β of KL(π‖π₀); 0 keeps no reference model.")
     ema_decay: float = Field(
-        0.0, ge=0, lt=1, description="Of the weights' moving average that is kept; 0 keeps none."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Decay of the moving average of the weights that is validated and saved; 0 "
+        "saves the weights themselves.",
     )
     advantage: Literal["population", "sample", "leave_one_out", "no_std"] = Field(
         "population", description="How rewards are normalised within the group."

@@ -21,6 +21,7 @@ from threading import Lock
 import orjson
 from openai import DefaultHttpxClient, OpenAI, OpenAIError
 
+from pivotrl.rollouts import Parse
 from pivotrl.types import (
     JSON,
     Action,
@@ -173,7 +174,7 @@ def judgements(
     verdicts: Sequence[Mapping[str, JSON]],
     rollouts: Mapping[str, Mapping[str, JSON]],
     candidates: Mapping[str, Candidate],
-    parse: Callable[[str, FinishReason], Action],
+    parse: Parse,
     answers: Callable[[Mapping[str, Callable[[], str]]], Mapping[str, Answer | Verdict]],
     *,
     judge: str,
@@ -186,7 +187,7 @@ def judgements(
     undecided = [row for row in verdicts if row["status"] == VerdictStatus.UNDECIDED]
     for row in undecided:
         candidate, rollout = candidates[row["candidate_id"]], rollouts[row["rollout_id"]]
-        action = parse(rollout["text"], FinishReason(rollout["finish_reason"]))
+        action = parse(rollout["text"], FinishReason(rollout["finish_reason"]), candidate.tools)
         verdict = _without_asking(candidate, action)
         if verdict is not None:
             settled[row["rollout_id"]] = verdict

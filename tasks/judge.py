@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pivotrl.config import Config
 from pivotrl.manifest import FileEntry, Manifest
 from pivotrl.policies import PolicyFiles
-from pivotrl.store.shards import read_shard, write_shard
+from pivotrl.store.shards import write_shard
 from pivotrl.types import ConfigError, VerdictStatus, digest
 from tasks.policy import load_chat
 from tasks.sample import read_candidates
@@ -83,8 +83,8 @@ def _body(work: Work) -> Produced:
         api_key=os.environ[settings.api_key_env] if settings.api_key_env else "none",
         concurrency=settings.concurrency,
     )
-    verdicts = [row for path in work.files("verdicts", "verdicts") for row in read_shard(path)]
-    sampled = [row for path in work.files("rollouts", "rollouts") for row in read_shard(path)]
+    verdicts = work.rows("verdicts", "verdicts")
+    sampled = work.rows("rollouts", "rollouts")
     candidates = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
     undecided = sum(row["status"] == VerdictStatus.UNDECIDED for row in verdicts)
     with current().progress(work.extra["label"], 2 * undecided, "questions") as advance:

@@ -16,9 +16,10 @@ from pivotrl.comparison import ScoreRow
 from pivotrl.config import Config, flatten
 from pivotrl.manifest import Manifest
 from pivotrl.store import Store
-from pivotrl.store.shards import read_shard, write_shard
+from pivotrl.store.shards import write_shard
 from pivotrl.types import JSON, digest
 from tasks.session import current
+from tasks.stage import read_table
 from tasks.train import checkpoint_of, metrics_by_step
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def register(
     steps: list[tuple[int, dict[str, float]]] = []
     for made in checkpoints:
         before = steps[-1][0] if steps else 0
-        rows = [r for path in made.of_table(home, "train_steps") for r in read_shard(path)]
+        rows = read_table(home, made, "train_steps")
         steps += [(before + step, metrics) for step, metrics in metrics_by_step(rows)]
     table = [
         {

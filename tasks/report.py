@@ -17,17 +17,18 @@ from pivotrl.config import Config, flatten
 from pivotrl.evaluation import EvaluationItem
 from pivotrl.manifest import Manifest
 from pivotrl.store import Store
-from pivotrl.store.shards import read_shard, write_shard
+from pivotrl.store.shards import write_shard
 from pivotrl.suites import Suite
 from pivotrl.types import JSON, FinishReason, canonical, digest
 from tasks.session import Session
+from tasks.stage import read_table
 
 
 def scored(home: Path, evaluations: Sequence[tuple[Suite, Manifest]]) -> dict[str, Scored]:
     """The stored items of each suite, as the comparison wants them."""
     out = {}
     for suite, manifest in evaluations:
-        rows = [r for f in manifest.of_table(home, "evaluation_items") for r in read_shard(f)]
+        rows = read_table(home, manifest, "evaluation_items")
         items = [
             EvaluationItem(
                 item_id=row["item_id"],

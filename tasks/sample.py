@@ -9,11 +9,11 @@ from pivotrl.chat import TemplateError
 from pivotrl.config import Config
 from pivotrl.manifest import FileEntry, Manifest
 from pivotrl.policies import PolicyFiles
-from pivotrl.store.shards import read_shard, write_shard
+from pivotrl.store.shards import write_shard
 from pivotrl.types import JSON, Candidate, SamplingParams, canonical, digest
 from tasks.policy import load_policy
 from tasks.session import current
-from tasks.stage import Produced, Stage, Work
+from tasks.stage import Produced, Stage, Work, read_table
 
 
 def sample(
@@ -60,7 +60,7 @@ def read_candidates(home: Path, candidates: Manifest, trajectories: Manifest) ->
 
     from pivotrl.candidates import load_candidates
 
-    rows = [r for path in candidates.of_table(home, "candidates") for r in read_shard(path)]
+    rows = read_table(home, candidates, "candidates")
     wanted = list({row["trajectory_id"] for row in rows})
     files = trajectories.of_table(home, "trajectories")
     found = pl.scan_parquet(files).filter(pl.col("trajectory_id").is_in(wanted)).collect()

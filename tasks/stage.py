@@ -33,6 +33,7 @@ from pivotrl.manifest import (
     file_hash,
     versions,
 )
+from pivotrl.store.shards import read_shard
 from pivotrl.types import JSON, PivotRLError, digest
 from tasks.session import StageRecord, current, stopwatch
 
@@ -56,6 +57,9 @@ class Work:
 
     def files(self, name: str, table: str) -> list[Path]:
         return self.inputs[name].of_table(self.home, table)
+
+    def rows(self, name: str, table: str) -> list[dict[str, JSON]]:
+        return read_table(self.home, self.inputs[name], table)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +243,11 @@ class Stage:
             if isinstance(value, int) and value and not isinstance(value, bool)
         )
         current().say(f"{mark} {record.label:<28} [dim]{took:>9}[/]  {rows}")
+
+
+def read_table(home: Path, manifest: Manifest, table: str) -> list[dict[str, JSON]]:
+    """All rows of a table that a stage made."""
+    return [row for path in manifest.of_table(home, table) for row in read_shard(path)]
 
 
 def published(folder: Path, home: Path) -> Manifest | None:

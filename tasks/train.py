@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
-from pivotrl.store.shards import read_shard, write_shard
+from pivotrl.store.shards import write_shard
 from pivotrl.types import Candidate, PivotRLError, Sample, Split, Verdict, digest
 from pivotrl.verifiers import added_versions, verifier_for
 from tasks.sample import read_candidates
@@ -107,7 +107,7 @@ def _grpo_body(work: Work) -> Produced:
         dtype=config.model.dtype,
     )
     everyone = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
-    kept = {r["candidate_id"] for f in work.files("selection", "pivots") for r in read_shard(f)}
+    kept = {row["candidate_id"] for row in work.rows("selection", "pivots")}
     held_out = sorted(
         (c for c in everyone if c.split == Split.VALIDATION),
         key=lambda c: digest(["validate", c.id]),

@@ -8,7 +8,7 @@ from pathlib import Path
 from pivotrl.config import Config
 from pivotrl.manifest import FileEntry, Manifest, code_digest
 from pivotrl.policies import PolicyFiles
-from pivotrl.store.shards import read_shard, write_shard
+from pivotrl.store.shards import write_shard
 from pivotrl.types import digest
 from pivotrl.verifiers import added_versions, verifier_for
 from tasks.policy import load_chat
@@ -55,7 +55,7 @@ def _body(work: Work) -> Produced:
 
     mode, execute = work.settings["mode"], work.settings["execute"]
     candidates = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
-    sampled = [row for path in work.files("rollouts", "rollouts") for row in read_shard(path)]
+    sampled = work.rows("rollouts", "rollouts")
     with current().progress(work.extra["label"], len(sampled), "rollouts") as advance:
         rows = rollouts.verdicts(
             sampled,

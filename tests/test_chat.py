@@ -14,7 +14,7 @@ from tiny_model import CHAT_TEMPLATE, make_tiny_model
 from pivotrl.chat import ChatFormat, TemplateError, parse_completion, prompts_of
 from pivotrl.chat.parsing import MAX_CALLS, MAX_CHARACTERS
 from pivotrl.chat.strict_json import MAX_DEPTH
-from pivotrl.trajectories.summary import summarise
+from pivotrl.inspection import summarise
 from pivotrl.types import (
     Action,
     ConfigError,

@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +26,7 @@ from pivotrl.config import Config, load_config
 from pivotrl.judging import Budget, Judge, judgements, question
 from pivotrl.manifest import FileEntry, Manifest, file_hash
 from pivotrl.policies import PolicyFiles
+from pivotrl.rollouts import Parse
 from pivotrl.store import Store
 from pivotrl.store.shards import read_shard, write_shard
 from pivotrl.types import (
@@ -122,7 +123,8 @@ def candidate(demonstration: str = RIGHT, context: str = "Which one?") -> Candid
     return Candidate(id="c", trajectory=Trajectory(id="t", messages=talk, tools=tools), turn=1)
 
 
-def parse(text: str, finish_reason: FinishReason) -> Action:
+def parse(text: str, finish_reason: FinishReason, tools: Sequence[ToolSpec]) -> Action:
+    assert [tool.name for tool in tools] == ["swallow"]  # some forms have types from them alone
     return Action(text=text, finish_reason=finish_reason)
 
 
@@ -132,7 +134,7 @@ def judged(
     *texts: str,
     budget: int = 1000,
     of: Candidate | None = None,
-    read: Callable[[str, FinishReason], Action] = parse,
+    read: Parse = parse,
     finish_reason: str = "stop",
 ) -> list[dict[str, Any]]:
     """The judgements of rollouts with these texts, whose verdicts are undecided."""

@@ -20,7 +20,7 @@ from tasks.ingest import ingest
 from tasks.sample import sample
 from tasks.select import select
 from tasks.session import Session, running
-from tasks.stage import Produced, Stage, Work
+from tasks.stage import Produced, Stage, Work, read_table
 from tasks.train import train
 from tasks.verify import verify
 
@@ -104,6 +104,40 @@ def test_a_dry_session_runs_nothing_and_says_what_would_run(session: Session) ->
         "a stage before it runs",
     ]
     assert len(runs) == 1
+
+
+def test_shards_fold_as_one_file_would(session: Session) -> None:
+    """Six tasks share their first decision; whichever shard they lie in, the smallest stays."""
+    talk = [
+        {"role": "user", "content": "Hi."},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": "Bye."},
+    ]
+    rows = [
+        {"messages": [*talk, {"role": "assistant", "content": f"{n}"}], "task_id": f"{n}"}
+        for n in range(6)
+    ]
+
+    def found(rows: list[dict[str, JSON]], shard_turns: int) -> list[dict[str, JSON]]:
+        file = session.home / "rows.jsonl"
+        file.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+        options = [f"data.trajectories={file}", f"data.shard_turns={shard_turns}"]
+        config = load_config(ROOT / "configs/own.toml", options)
+        manifest = extract(config, ingest(config))
+        assert manifest is not None
+        unique = read_table(session.home, manifest, "candidates")
+        places = read_table(session.home, manifest, "occurrences")
+        counts = manifest.counts
+        assert (counts["candidates"], counts["duplicates"], len(places)) == (7, 5, 12)
+        assert counts["validation"] == sum(row["split"] == "validation" for row in unique)
+        assert sum(f.rows for f in manifest.files if f.table == "candidates") == len(unique)
+        first = next(row["candidate_id"] for row in places if row["turn"] == 1)
+        (kept,) = [row for row in unique if row["candidate_id"] == first]
+        assert kept["split_group"] == min(row["split_group"] for row in places)
+        return sorted(unique, key=lambda row: row["candidate_id"])
+
+    whole = found(rows, 100)
+    assert found(rows, 2) == found(rows[::-1], 2) == found(rows[3:] + rows[:3], 4) == whole
 
 
 @pytest.mark.parametrize(

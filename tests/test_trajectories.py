@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pivotrl.inspection import summarise
 from pivotrl.trajectories import BadRow, from_row, read, read_tools, rows, to_row
-from pivotrl.trajectories.summary import summarise
 from pivotrl.types import ConfigError, PivotRLError, Role, Trajectory, tool_to_json
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

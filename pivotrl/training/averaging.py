@@ -25,9 +25,9 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: Any) -> None:
-        if self.decay:
-            for name, parameter in model.named_parameters():
-                self.weights[name].lerp_(parameter, 1 - self.decay)
+        parameters = dict(model.named_parameters())
+        for name, average in self.weights.items():
+            average.lerp_(parameters[name], 1 - self.decay)
 
     @contextmanager
     def in_place(self, model: Any) -> Iterator[None]:
@@ -40,8 +40,8 @@ class MovingAverage:
 
     @torch.no_grad()
     def _exchange(self, model: Any) -> None:
-        if self.decay:
-            for name, parameter in model.named_parameters():
-                kept = parameter.clone()
-                parameter.copy_(self.weights[name])
-                self.weights[name] = kept
+        parameters = dict(model.named_parameters())
+        for name, average in self.weights.items():
+            present = parameters[name].clone()
+            parameters[name].copy_(average)
+            average.copy_(present)

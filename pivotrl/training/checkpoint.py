@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -57,7 +56,7 @@ class WorkFolder:
         self,
         model: Any,
         optimizer: torch.optim.Optimizer,
-        average: Mapping[str, torch.Tensor] = MappingProxyType({}),
+        average: Mapping[str, torch.Tensor],
     ) -> Progress:
         """The last checkpoint's progress, with its weights and averages; else the start's.
 
@@ -111,7 +110,7 @@ class WorkFolder:
         model: Any,
         optimizer: torch.optim.Optimizer,
         progress: Progress,
-        average: Mapping[str, torch.Tensor] = MappingProxyType({}),
+        average: Mapping[str, torch.Tensor],
     ) -> None:
         """Writes a checkpoint, then removes older ones and policies that are no longer best."""
         tensors = {f"average/{name}": averaged for name, averaged in average.items()}

@@ -77,12 +77,14 @@ def train_round(
     def validate(progress: Progress) -> tuple[Progress, dict[str, float]]:
         started = time.perf_counter()
         with average.in_place(model):
-            engine.load_weights(model.state_dict())
+            if average.weights:
+                engine.load_weights(model.state_dict())
             score = validation_reward(engine, validation, reward, settings)
             if not progress.validation or score > max(value for _, value in progress.validation):
                 work.save_policy(model, progress.step)
                 progress = replace(progress, best_step=progress.step)
-        engine.load_weights(model.state_dict())
+        if average.weights:
+            engine.load_weights(model.state_dict())
         progress = replace(progress, validation=(*progress.validation, (progress.step, score)))
         seconds = time.perf_counter() - started
         return progress, {"validation/reward": score, "seconds/validate": seconds}

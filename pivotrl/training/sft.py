@@ -74,7 +74,7 @@ def sft_round(
     optimizer = adamw(model, settings.weight_decay)
     content = [asdict(settings), [asdict(d) for d in demonstrations]]
     work = WorkFolder(workdir, digest(content))
-    progress = work.resume(model, optimizer)
+    progress = work.resume(model, optimizer, average={})
     records = list(read_records(work.records))
     tokens_seen = records[-1].metrics["num_tokens"] if records else 0.0
     schedule = plan(len(rows), per_step, steps, settings.seed)
@@ -119,5 +119,5 @@ def sft_round(
         on_step(record)
         every = settings.checkpoint_every
         if progress.stop_reason or (every and step % every == 0):
-            work.save(model, optimizer, progress)
+            work.save(model, optimizer, progress, average={})
     return work.result(progress)

@@ -1,4 +1,7 @@
-"""What is in the files: the counts that `pivotrl inspect` prints before anything is started."""
+"""What is in the files: the counts that `pivotrl inspect` prints before anything is started.
+
+This module must never know a verifier, a store or a run.
+"""
 
 from __future__ import annotations
 
