@@ -81,7 +81,21 @@ def test_sizes_are_bounded(domain: str, slow: ToolCall) -> None:
     assert judged(domain, shown(slow), Action(tool_calls=(SMALL,))).reward == 0.0
     key, value = next(a for a in slow.arguments.items() if len(str(a[1])) > 500)
     other = ToolCall(name=slow.name, arguments=slow.arguments | {key: value + "z"})
-    judged(domain, shown(slow), Action(tool_calls=(other,)))
+    assert judged(domain, shown(slow), Action(tool_calls=(other,))).reward == 0.0
+
+
+def test_what_is_too_long_to_be_read_must_be_the_same() -> None:
+    said = "The refund for order 7 is on its way. " * 200
+    assert len(said) > 6_000
+    for domain in ("tool_use", "browsing"):
+        assert judged(domain, shown(text=said), Action(text=said)).reward == 1.0
+        other = Action(text=said + "It is not.")
+        assert judged(domain, shown(text=said + "It is."), other).reward == 0.0
+    for name, key in (("search", "query"), ("quote", "text"), ("open_url", "url")):
+        long = "https://a.b/" + "c" * 6_000
+        asked, other_end = (call(name, **{key: f"{long}/{n}"}) for n in (1, 2))
+        assert judged("browsing", shown(asked), Action(tool_calls=(asked,))).reward == 1.0
+        assert judged("browsing", shown(asked), Action(tool_calls=(other_end,))).reward == 0.0
 
 
 @pytest.mark.parametrize("domain", ["tool_use", *OWN_DOMAINS, "strict"])

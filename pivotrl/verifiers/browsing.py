@@ -30,6 +30,7 @@ MIN_EXCHANGED = 0.8
 MIN_EVIDENCE = 0.6
 """F1 of the words of two quotations."""
 MAX_CHARACTERS = 6_000
+"""Of what a step asks for; a longer one is no step, and compared as any other call."""
 MAX_HOST = 253
 _SEARCH = re.compile(r"(?i).*(search|query|google|bing|lookup).*")
 _OPEN = re.compile(r"(?i).*(open|visit|browse|fetch|goto|go_to|navigate|read_page|get_page|url).*")
@@ -87,6 +88,8 @@ def _step(call: ToolCall) -> Step | None:
     ):
         if pattern.fullmatch(call.name):
             value = next((arguments[key] for key in keys if key in arguments), None)
+            if isinstance(value, str) and len(value) > MAX_CHARACTERS:
+                return None
             if value is not None and (step := make(value)) is not None:
                 return step
     return None
@@ -120,8 +123,13 @@ def _search(value: JSON) -> Step | None:
     queries = value if isinstance(value, list) else [value]
     if not queries or not all(isinstance(q, str) for q in queries):
         return None
-    spelled = unicodedata.normalize("NFKD", " ".join(queries)[:MAX_CHARACTERS])
-    text = "".join(c for c in spelled if not unicodedata.combining(c))[:MAX_CHARACTERS]
+    asked = " ".join(queries)
+    if len(asked) > MAX_CHARACTERS:
+        return None
+    spelled = unicodedata.normalize("NFKD", asked)
+    if len(spelled) > 2 * MAX_CHARACTERS:  # one letter may become eighteen
+        return None
+    text = "".join(c for c in spelled if not unicodedata.combining(c))
     binding = {f'"{" ".join(phrase.lower().split())}"' for phrase in _QUOTED.findall(text)}
     binding |= {operator.lower() for operator in _OPERATOR.findall(text)}
     plain = _QUOTED.sub(" ", _OPERATOR.sub(" ", text))
@@ -143,7 +151,7 @@ def _page(value: JSON) -> Step | None:
 def _evidence(value: JSON) -> Step | None:
     if not isinstance(value, str) or not value.strip():
         return None
-    reading = read(value[:MAX_CHARACTERS])
+    reading = read(value)
     facts = {f"{kind} {fact}" for kind, fact in reading.facts if kind in ("number", "date", "id")}
     if reading.denies:
         facts.add("denies")
@@ -155,7 +163,7 @@ def canonical_url(url: str) -> str:
 
     What is no address is itself, without spaces around it.
     """
-    text = url.strip()[:MAX_CHARACTERS]
+    text = url.strip()
     try:
         parts = urlsplit(text if "://" in text else f"https://{text}")
         host, port = parts.hostname or "", parts.port

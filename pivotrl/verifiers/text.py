@@ -27,7 +27,7 @@ MIN_SIMILARITY_OF_COURTESIES = 0.25
 """Where neither text has content ("You're welcome! Anything else?")."""
 LENGTH_FACTOR, LENGTH_SLACK = 4, 400
 MAX_CHARACTERS = 6_000
-"""Of each text; what comes later is not compared."""
+"""Of each text that are read; what comes later must be the same, spaces aside."""
 _OPPOSITES = tuple(
     (stem(one), stem(other))
     for one, other in (
@@ -72,6 +72,8 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
         return Comparison(category="empty_text")
     if len(given) > LENGTH_FACTOR * len(reference) + LENGTH_SLACK:
         return _rejected("off_topic", 0.0, reason="far longer than the reference")
+    if reference[MAX_CHARACTERS:].split() != given[MAX_CHARACTERS:].split():
+        return _rejected("off_topic", 0.0, reason="it differs where it is too long to be read")
     wanted, got = read(reference[:MAX_CHARACTERS]), read(given[:MAX_CHARACTERS])
     if wanted.folded == got.folded:
         return MATCH
