@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
@@ -23,70 +23,81 @@ def _body(work: Work) -> Produced:
     from pivotrl import candidates
 
     share = work.settings["validation_share"]
-    counts = Counter[str]()
-    domains = Counter[str]()
-    files: list[tuple[str, str | None, int, str | None]] = []
-    kept: dict[int, dict[str, str]] = {}  # shard -> candidate -> what the model sees there
-    first: dict[str, tuple[int, tuple[str, str, int]]] = {}
+    counts, domains = Counter[str](), Counter[str]()
+    shards = work.files("trajectories", "trajectories")
+    written: dict[int, tuple[int, str]] = {}  # shard -> rows, digest of what the model sees
+    first: dict[bytes, tuple[int, str, str, int]] = {}  # candidate -> shard, rank: small, for many
     smaller: dict[int, dict[str, tuple[dict[str, JSON], str]]] = {}
-    for number, path in enumerate(work.files("trajectories", "trajectories")):
-        found: list[dict[str, JSON]] = []
-        shown: dict[str, str] = {}
-        for trajectory in read_shard(path):
-            # Ids ignore the order of keys, prompts do not.
-            text = trajectory["messages"] + trajectory["tools"]
-            shown[trajectory["trajectory_id"]] = hashlib.sha256(text.encode()).hexdigest()[:16]
-            found += candidates.rows(trajectory, validation_share=share)
-            counts["turns"] += trajectory["turns"]
+    occurrences: list[tuple[str, str | None, int, str | None]] = []
+
+    def write(number: int, rows: list[dict[str, JSON]], sights: Mapping[str, str]) -> None:
+        write_shard(work.out / f"candidates-{number:05d}.parquet", "candidates", rows)
+        seen = [[row["candidate_id"], sights[row["trajectory_id"]]] for row in rows]
+        written[number] = len(rows), digest(seen)
+
+    for number, path in enumerate(shards):
+        trajectories = read_shard(path)
+        sights = _sights(trajectories)
+        found = [row for t in trajectories for row in candidates.rows(t, validation_share=share)]
         unique, places = candidates.fold(found)
         new: list[dict[str, JSON]] = []
         for row in unique:
-            key, rank, sight = (
-                row["candidate_id"],
-                candidates.rank(row),
-                shown[row["trajectory_id"]],
-            )
+            key, rank = bytes.fromhex(row["candidate_id"]), candidates.rank(row)
             if key not in first:
-                first[key] = number, rank
-                kept.setdefault(number, {})[key] = sight
+                first[key] = number, *rank
                 new.append(row)
-            elif rank < first[key][1]:
-                first[key] = first[key][0], rank
-                smaller.setdefault(first[key][0], {})[key] = row, sight
-        for table, rows in (("candidates", new), ("occurrences", places)):
-            if rows:
-                write_shard(work.out / f"{table}-{number:05d}.parquet", table, rows)
+            elif rank < first[key][1:]:
+                shard = first[key][0]
+                first[key] = shard, *rank
+                better = row, sights[row["trajectory_id"]]
+                smaller.setdefault(shard, {})[row["candidate_id"]] = better
+        if new:
+            write(number, new, sights)
         if places:
-            files.append((f"occurrences-{number:05d}.parquet", "occurrences", len(places), None))
+            name = f"occurrences-{number:05d}.parquet"
+            write_shard(work.out / name, "occurrences", places)
+            occurrences.append((name, "occurrences", len(places), None))
+        counts["turns"] += sum(trajectory["turns"] for trajectory in trajectories)
         counts["found"] += len(found)
         counts["tool_calls"] += sum(row["action_type"] == "tool_call" for row in new)
         domains.update(row["domain"] for row in new)
     if not first:
         raise PivotRLError(
-            "no trajectory has an assistant turn that follows a user; nothing to learn from"
+            "no turn is a candidate: none follows a user and counts in its domain "
+            "(docs/formats.md); nothing to learn from"
         )
-    for number, better in smaller.items():  # the same decision in a later shard, of smaller rank
-        path = work.out / f"candidates-{number:05d}.parquet"
-        kept[number] |= {key: sight for key, (_, sight) in better.items()}
-        rows = [better.get(row["candidate_id"], (row,))[0] for row in read_shard(path)]
-        write_shard(path, "candidates", rows)
-    for number, sights in kept.items():
-        name = f"candidates-{number:05d}.parquet"
-        files.append((name, "candidates", len(sights), digest([*sights.items()])))
+    for number, found_later in smaller.items():  # the same decisions, of smaller rank
+        sights = _sights(read_shard(shards[number]))
+        sights |= {row["trajectory_id"]: sight for row, sight in found_later.values()}
+        before = read_shard(work.out / f"candidates-{number:05d}.parquet")
+        rows = [found_later.get(row["candidate_id"], (row,))[0] for row in before]
+        domains.subtract(row["domain"] for row in before)
+        domains.update(row["domain"] for row in rows)
+        write(number, rows, sights)
     return Produced(
-        files=files,
+        files=[
+            (f"candidates-{number:05d}.parquet", "candidates", rows, content)
+            for number, (rows, content) in written.items()
+        ]
+        + occurrences,
         counts={
             "candidates": len(first),
             "tool_calls": counts["tool_calls"],
             "texts": len(first) - counts["tool_calls"],
             "validation": sum(
-                candidates.split_of(rank[0], share) == "validation" for _, rank in first.values()
+                candidates.split_of(group, share) == "validation"
+                for _, group, _, _ in first.values()
             ),
             "duplicates": counts["found"] - len(first),
             "no_candidates": counts["turns"] - counts["found"],
-            "domains": dict(sorted(domains.items())),
+            "domains": dict(sorted((+domains).items())),
         },
     )
+
+
+def _sights(trajectories: Sequence[Mapping[str, JSON]]) -> dict[str, str]:
+    """What the model is shown of each trajectory: ids ignore the order of keys, prompts do not."""
+    return {row["trajectory_id"]: digest([row["messages"], row["tools"]]) for row in trajectories}
 
 
 _stage = Stage(
