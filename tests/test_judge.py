@@ -377,7 +377,7 @@ def test_any_action_makes_one_bounded_json_object(
     assert len(asked.replace("\\u003c", "<")) <= longest
 
 
-def deep(_text: str, _reason: FinishReason) -> Action:
+def deep(*_: object) -> Action:
     arguments: Any = {}
     for _ in range(5000):
         arguments = [arguments]
