@@ -12,14 +12,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import orjson
 
 from pivotrl.trajectories import columns
-from pivotrl.trajectories.build import tie_calls
+from pivotrl.trajectories.tool_specs import canonical_tools
 from pivotrl.types import (
     JSON,
     Candidate,
@@ -46,8 +45,7 @@ def extract(trajectory: Trajectory, *, validation_share: float = 0.1) -> list[Ca
 
     See `rows` for what is none. `validation_share` in [0, 1].
     """
-    tied = replace(trajectory, messages=tie_calls(trajectory.messages))
-    found = rows(columns.to_row(tied), validation_share=validation_share)
+    found = rows(columns.to_row(trajectory), validation_share=validation_share)
     return [from_row(row, trajectory) for row in found]
 
 
@@ -63,13 +61,7 @@ def rows(trajectory: Mapping[str, JSON], *, validation_share: float = 0.1) -> li
     files = orjson.loads(trajectory["files"])
     not_actions = orjson.loads(trajectory["not_actions"])
     group = _split_group(trajectory, messages)
-    of_all = {
-        "trajectory_id": trajectory["trajectory_id"],
-        "domain": trajectory["domain"],
-        "task": trajectory["task"],
-        "split": str(split_of(group, validation_share)),
-        "split_group": group,
-    }
+    domain, split = trajectory["domain"], str(split_of(group, validation_share))
     first_user = next((i for i, m in enumerate(messages) if m["role"] == Role.USER), 0)
     seen = _hash_of_tools(trajectory["tools"]).copy()
     found = []
@@ -79,16 +71,20 @@ def rows(trajectory: Mapping[str, JSON], *, validation_share: float = 0.1) -> li
             message["role"] == Role.ASSISTANT
             and turn not in not_actions
             and ("tool_calls" in message or (message["content"] and turn >= first_user))
-            and _fits_domain(trajectory["domain"], messages, turn)
+            and _fits_domain(domain, messages, turn)
         ):
             decision = seen.copy()
             decision.update(b"demonstration\n" + content + b"\n")
             calls = message.get("tool_calls", ())
             found.append(
-                of_all
-                | {
+                {
                     "candidate_id": decision.hexdigest()[:16],
+                    "trajectory_id": trajectory["trajectory_id"],
                     "turn": turn,
+                    "domain": domain,
+                    "task": trajectory["task"],
+                    "split": split,
+                    "split_group": group,
                     "action_type": "tool_call" if calls else "text",
                     "tool_names": [call["function"]["name"] for call in calls],
                     "demonstration": content.decode(),
@@ -127,7 +123,7 @@ def _results(messages: Sequence[JSON], turn: int) -> list[JSON]:
 @lru_cache(maxsize=64)
 def _hash_of_tools(tools: str) -> Any:
     """Trajectories of one domain carry the same tools; callers copy."""
-    return hashlib.sha256(canonical(orjson.loads(tools)) + b"\n")
+    return hashlib.sha256(canonical_tools(tools) + b"\n")
 
 
 def _split_group(trajectory: Mapping[str, JSON], messages: Sequence[JSON]) -> str:
@@ -148,27 +144,6 @@ def _split_group(trajectory: Mapping[str, JSON], messages: Sequence[JSON]) -> st
 def split_of(group: str, validation_share: float) -> Split:
     """The side of a group: a pure function of its hash, so new data moves no old group."""
     return Split.VALIDATION if int(group, 16) < validation_share * 16**16 else Split.TRAIN
-
-
-def fold(found: Iterable[dict[str, JSON]]) -> tuple[list[dict[str, JSON]], list[dict[str, JSON]]]:
-    """Each decision once, in order of first appearance, and rows of `occurrences`.
-
-    Of equal candidates the one of the smallest `rank` stays, with its side, whatever the order
-    they came in.
-    """
-    kept: dict[str, dict[str, JSON]] = {}
-    places: dict[tuple[JSON, ...], dict[str, JSON]] = {}
-    for row in found:
-        place = {key: row[key] for key in ("candidate_id", "trajectory_id", "turn", "split_group")}
-        places[tuple(place.values())] = place
-        known = kept.get(row["candidate_id"])
-        if known is None or rank(row) < rank(known):
-            kept[row["candidate_id"]] = row
-    return [*kept.values()], [*places.values()]
-
-
-def rank(row: Mapping[str, JSON]) -> tuple[str, str, int]:
-    return row["split_group"], row["trajectory_id"], row["turn"]
 
 
 def from_row(row: Mapping[str, JSON], trajectory: Trajectory) -> Candidate:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from pivotrl.candidates import extract
 from pivotrl.chat import ChatFormat, prompts_of
-from pivotrl.trajectories import BadRow, read_labelled
-from pivotrl.trajectories.rows import files_of
+from pivotrl.trajectories import BadRow, from_row, read_stored
 from pivotrl.types import Role, ToolSpec
 
 
@@ -62,25 +61,26 @@ def summarise(
     calls: Counter[str] = Counter()
     candidates: Counter[str] = Counter()
     trajectories = rewarded = solved = undeclared = text_turns = tool_call_turns = 0
-    for label, result in read_labelled(files_of(paths), tools=tools, domain=domain):
+    for label, result in read_stored(paths, tools=tools, domain=domain):
         formats[label] += 1
         if isinstance(result, BadRow):
             bad_rows[result.reason] += 1
             continue
+        trajectory = from_row(result)
         trajectories += 1
-        rewarded += result.reward is not None
-        solved += result.reward is not None and result.reward >= 1
-        undeclared += not result.tools_declared
-        turns = extract(result)
+        rewarded += trajectory.reward is not None
+        solved += trajectory.reward is not None and trajectory.reward >= 1
+        undeclared += not trajectory.tools_declared
+        turns = extract(trajectory)
         candidates.update(
             f"{c.domain}, {'tool call' if c.demonstration.tool_calls else 'text'}" for c in turns
         )
         if model is not None:
-            found = prompts_of(model[0], result, [c.turn for c in turns])
+            found = prompts_of(model[0], trajectory, [c.turn for c in turns])
             lengths += found.tokens.values()
             refused += len(found.refused)
             breaks += len(found.breaks)
-        for message in result.messages:
+        for message in trajectory.messages:
             if message.role == Role.ASSISTANT:
                 text_turns += not message.tool_calls
                 tool_call_turns += bool(message.tool_calls)

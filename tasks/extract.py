@@ -1,15 +1,19 @@
-"""Trajectories to candidates: one shard of candidates for each shard of trajectories."""
+"""Trajectories to candidates: at most one shard of candidates for each shard of trajectories."""
 
 from __future__ import annotations
 
-from collections import Counter
+import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
-from pivotrl.store.shards import read_shard, write_shard
+from pivotrl.store.shards import read_shard, write_shard, write_shards
 from pivotrl.types import JSON, PivotRLError, digest
 from tasks.stage import Produced, Stage, Work
+
+Row = dict[str, JSON]
+ROWS_A_CHECK = 8_192
 
 
 def extract(config: Config, trajectories: Manifest | None) -> Manifest | None:
@@ -20,88 +24,75 @@ def extract(config: Config, trajectories: Manifest | None) -> Manifest | None:
 
 
 def _body(work: Work) -> Produced:
-    from pivotrl import candidates
+    from pivotrl import candidates, folding
 
     share = work.settings["validation_share"]
-    counts, domains = Counter[str](), Counter[str]()
-    shards = work.files("trajectories", "trajectories")
-    written: dict[int, tuple[int, str]] = {}  # shard -> rows, digest of what the model sees
-    first: dict[bytes, tuple[int, str, str, int]] = {}  # candidate -> shard, rank: small, for many
-    smaller: dict[int, dict[str, tuple[dict[str, JSON], str]]] = {}
-    occurrences: list[tuple[str, str | None, int, str | None]] = []
+    written: dict[Path, tuple[int, str]] = {}  # shard -> rows, digest of what the model sees
+    occurrences: dict[str, int] = {}  # file -> rows
+    unique: dict[Path, list[Row]] = {}
+    places: dict[Path, list[Row]] = {}
+    source: dict[Path, Path] = {}
+    turns = found = 0
 
-    def write(number: int, rows: list[dict[str, JSON]], sights: Mapping[str, str]) -> None:
-        write_shard(work.out / f"candidates-{number:05d}.parquet", "candidates", rows)
+    def note(path: Path, rows: Sequence[Row], sights: Mapping[str, str]) -> None:
         seen = [[row["candidate_id"], sights[row["trajectory_id"]]] for row in rows]
-        written[number] = len(rows), digest(seen)
+        written[path] = len(rows), digest(seen)
 
-    for number, path in enumerate(shards):
+    def write() -> None:
+        write_shards(unique, "candidates")
+        write_shards(places, "occurrences")
+        unique.clear()
+        places.clear()
+
+    for number, path in enumerate(work.files("trajectories", "trajectories")):
         trajectories = read_shard(path)
-        sights = _sights(trajectories)
-        found = [row for t in trajectories for row in candidates.rows(t, validation_share=share)]
-        unique, places = candidates.fold(found)
-        new: list[dict[str, JSON]] = []
-        for row in unique:
-            key, rank = bytes.fromhex(row["candidate_id"]), candidates.rank(row)
-            if key not in first:
-                first[key] = number, *rank
-                new.append(row)
-            elif rank < first[key][1:]:
-                shard = first[key][0]
-                first[key] = shard, *rank
-                better = row, sights[row["trajectory_id"]]
-                smaller.setdefault(shard, {})[row["candidate_id"]] = better
-        if new:
-            write(number, new, sights)
-        if places:
-            name = f"occurrences-{number:05d}.parquet"
-            write_shard(work.out / name, "occurrences", places)
-            occurrences.append((name, "occurrences", len(places), None))
-        counts["turns"] += sum(trajectory["turns"] for trajectory in trajectories)
-        counts["found"] += len(found)
-        counts["tool_calls"] += sum(row["action_type"] == "tool_call" for row in new)
-        domains.update(row["domain"] for row in new)
-    if not first:
+        rows = [row for t in trajectories for row in candidates.rows(t, validation_share=share)]
+        turns += sum(trajectory["turns"] for trajectory in trajectories)
+        found += len(rows)
+        if not rows:
+            continue
+        target = work.out / f"candidates-{number:05d}.parquet"
+        once, met = folding.fold(rows)
+        note(target, once, _sights(trajectories))
+        source[target], unique[target] = path, once
+        places[work.out / f"occurrences-{number:05d}.parquet"] = met
+        occurrences[f"occurrences-{number:05d}.parquet"] = len(met)
+        if sum(map(len, places.values())) > ROWS_A_CHECK:
+            write()
+    if not written:
         raise PivotRLError(
             "no turn is a candidate: none follows a user and counts in its domain "
             "(docs/formats.md); nothing to learn from"
         )
-    for number, found_later in smaller.items():  # the same decisions, of smaller rank
-        sights = _sights(read_shard(shards[number]))
-        sights |= {row["trajectory_id"]: sight for row, sight in found_later.values()}
-        before = read_shard(work.out / f"candidates-{number:05d}.parquet")
-        rows = [found_later.get(row["candidate_id"], (row,))[0] for row in before]
-        domains.subtract(row["domain"] for row in before)
-        domains.update(row["domain"] for row in rows)
-        write(number, rows, sights)
+    write()
+    for path, elsewhere in folding.surplus([*written]).items():
+        rows = [row for row in read_shard(path) if row["candidate_id"] not in elsewhere]
+        path.unlink()
+        del written[path]
+        if rows:
+            write_shard(path, "candidates", rows)
+            note(path, rows, _sights(read_shard(source[path])))
+    counts = folding.counts([*written])
     return Produced(
-        files=[
-            (f"candidates-{number:05d}.parquet", "candidates", rows, content)
-            for number, (rows, content) in written.items()
-        ]
-        + occurrences,
-        counts={
-            "candidates": len(first),
-            "tool_calls": counts["tool_calls"],
-            "texts": len(first) - counts["tool_calls"],
-            "validation": sum(
-                candidates.split_of(group, share) == "validation"
-                for _, group, _, _ in first.values()
-            ),
-            "duplicates": counts["found"] - len(first),
-            "no_candidates": counts["turns"] - counts["found"],
-            "domains": dict(sorted((+domains).items())),
-        },
+        files=[(path.name, "candidates", *of_file) for path, of_file in sorted(written.items())]
+        + [(name, "occurrences", n, None) for name, n in occurrences.items()],
+        counts=counts
+        | {"duplicates": found - counts["candidates"], "no_candidates": turns - found},
     )
 
 
 def _sights(trajectories: Sequence[Mapping[str, JSON]]) -> dict[str, str]:
     """What the model is shown of each trajectory: ids ignore the order of keys, prompts do not."""
-    return {row["trajectory_id"]: digest([row["messages"], row["tools"]]) for row in trajectories}
+    return {
+        row["trajectory_id"]: hashlib.sha256(
+            b"\n".join((row["messages"].encode(), row["tools"].encode()))
+        ).hexdigest()
+        for row in trajectories
+    }
 
 
 _stage = Stage(
     name="extract",
     body=_body,
-    modules=("pivotrl.candidates", "pivotrl.trajectories", "pivotrl.store.shards"),
+    modules=("pivotrl.candidates", "pivotrl.folding", "pivotrl.store.shards"),
 )

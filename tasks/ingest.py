@@ -10,13 +10,14 @@ from rich.markup import escape
 
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest, file_hash
-from pivotrl.store.shards import write_shard
+from pivotrl.store.shards import write_shards
 from pivotrl.trajectories.rows import HUB, files_of, hub_commit
-from pivotrl.types import PivotRLError, Trajectory, digest
+from pivotrl.types import JSON, PivotRLError, digest
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
 BAD_ROWS_A_SHARD = 10_000
+TURNS_A_CHECK, CHARACTERS_A_CHECK = 8_192, 16_000_000
 
 
 def ingest(config: Config) -> Manifest | None:
@@ -52,53 +53,52 @@ def _body(work: Work) -> Produced:
     files: list[tuple[str, str | None, int, str | None]] = []
     counts = Counter[str](rows=0, trajectories=0, bad_rows=0, low_reward=0, duplicates=0)
     seen: set[str] = set()
-    good: list[Trajectory] = []
-    bad: list[trajectories.BadRow] = []
     first_bad: trajectories.BadRow | None = None
-    turns = 0
+    good: list[list[dict[str, JSON]]] = [[]]  # shards
+    bad: list[dict[str, JSON]] = []
+    turns = turns_of_all = size = 0
 
-    def write(table: str, rows: list[dict]) -> None:
-        if rows:
-            name = f"{table}-{sum(f[1] == table for f in files):05d}.parquet"
-            write_shard(work.out / name, table, rows)
-            files.append((name, table, len(rows), None))
+    def write(table: str, *shards: list[dict[str, JSON]]) -> None:
+        first = sum(file[1] == table for file in files)
+        named = {f"{table}-{first + i:05d}.parquet": rows for i, rows in enumerate(shards) if rows}
+        if named:
+            write_shards({work.out / name: rows for name, rows in named.items()}, table)
+            files.extend((name, table, len(rows), None) for name, rows in named.items())
 
-    def write_good() -> None:
-        nonlocal turns
-        write("trajectories", [trajectories.to_row(t) for t in good])
-        good.clear()
-        turns = 0
-
-    def write_bad() -> None:
-        write("quarantine", [asdict(row) for row in bad])
-        bad.clear()
-
-    for item in trajectories.read(work.extra["paths"], tools=tools, domain=settings["domain"]):
+    paths = work.extra["paths"]
+    for _, item in trajectories.read_stored(paths, tools=tools, domain=settings["domain"]):
         counts["rows"] += 1
         if isinstance(item, trajectories.BadRow):
             counts["bad_rows"] += 1
             first_bad = first_bad or item
-            bad.append(item)
+            bad.append(asdict(item))
             if len(bad) == BAD_ROWS_A_SHARD:
-                write_bad()
+                write("quarantine", bad)
+                bad = []
             continue
-        minimum, reward = settings["min_reward"], item.reward
+        minimum, reward = settings["min_reward"], item["reward"]
         if minimum is not None and reward is not None and reward < minimum:
             counts["low_reward"] += 1
             continue
-        if item.id in seen:
+        if item["trajectory_id"] in seen:
             counts["duplicates"] += 1
             continue
-        seen.add(item.id)
+        seen.add(item["trajectory_id"])
         counts["trajectories"] += 1
-        size = sum(m.role == "assistant" for m in item.messages)
-        other_file = bool(good) and item.source_file != good[-1].source_file
-        if good and (other_file or turns + size > settings["shard_turns"]):
-            write_good()
-        good.append(item)
-        turns += size
-    write_good()
-    write_bad()
+        last = good[-1][-1] if good[-1] else item
+        other_file = item["source_file"] != last["source_file"]
+        if good[-1] and (other_file or turns + item["turns"] > settings["shard_turns"]):
+            if size > CHARACTERS_A_CHECK or turns_of_all > TURNS_A_CHECK:
+                write("trajectories", *good)
+                good, turns_of_all, size = [], 0, 0
+            good.append([])
+            turns = 0
+        good[-1].append(item)
+        turns += item["turns"]
+        turns_of_all += item["turns"]
+        size += len(item["messages"])
+    write("trajectories", *good)
+    write("quarantine", bad)
     if not seen:
         raise PivotRLError(
             f"none of {counts['rows']} rows is left: {counts['bad_rows']} bad, "

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pivotrl import candidates
-from pivotrl.candidates import extract, fold, load_candidates, split_of
+from pivotrl.candidates import extract, load_candidates, split_of
+from pivotrl.folding import fold
 from pivotrl.trajectories import columns, read, read_tools
-from pivotrl.trajectories.build import tie_calls, trajectory_id
 from pivotrl.types import (
     JSON,
     Candidate,
@@ -36,26 +36,23 @@ real_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real sample data i
 SYSTEM = Message(role=Role.SYSTEM, content="Help.")
 USER = Message(role=Role.USER, content="Where is order 7?")
 CALL = Message(
-    role=Role.ASSISTANT, tool_calls=(ToolCall(name="find", arguments={"id": "7"}, id="a"),)
+    role=Role.ASSISTANT, tool_calls=(ToolCall(name="find", arguments={"id": "7"}, id="call00000"),)
 )
-RESULT = Message(role=Role.TOOL, content="on its way", tool_call_id="a")
+RESULT = Message(role=Role.TOOL, content="on its way", tool_call_id="call00000", name="find")
 TEXT = Message(role=Role.ASSISTANT, content="It is on its way.", reasoning="Good.")
 TOOLS = (ToolSpec(name="find"),)
 
 
 def trajectory_of(*messages: Message, task: str | None = None) -> Trajectory:
-    return Trajectory(
-        id=trajectory_id(messages, TOOLS), messages=messages, tools=TOOLS, task=task, domain="shop"
-    )
+    content = digest([message_to_json(message) for message in messages])
+    return Trajectory(id=content, messages=messages, tools=TOOLS, task=task, domain="shop")
 
 
 def rows_of(*trajectories: Trajectory, share: float = 0.1) -> list[dict[str, JSON]]:
     return [
         row
         for t in trajectories
-        for row in candidates.rows(
-            columns.to_row(replace(t, messages=tie_calls(t.messages))), validation_share=share
-        )
+        for row in candidates.rows(columns.to_row(t), validation_share=share)
     ]
 
 

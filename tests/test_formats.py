@@ -14,8 +14,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pivotrl.candidates import extract
-from pivotrl.trajectories import BadRow, format_of, read, read_labelled, read_tools
+from pivotrl.candidates import extract, rows
+from pivotrl.trajectories import BadRow, format_of, read, read_stored, read_tools
 from pivotrl.trajectories.rows import Row, files_of
 from pivotrl.types import JSON, PivotRLError, Role, Trajectory
 
@@ -415,14 +415,23 @@ def test_calls_in_old_hermes_data_are_python(tmp_path: Path) -> None:
     assert [c.arguments for c in found.messages[2].tool_calls] == [a for _, a in CALLS]
 
 
-def test_a_hermes_call_that_is_no_literal_is_a_bad_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        ("__import__('os')", "undecodable arguments"),
+        ("{'name': 'find', 'arguments': {'id': {7, 8}}}", "not JSON"),
+        ("{'name': 'find', 'arguments': {'id': 2 ** 9}}", "undecodable arguments"),
+        (f"{{'name': 'find', 'arguments': {{'id': {10**30}}}, }}", "not JSON"),
+    ],
+)
+def test_a_hermes_call_that_is_no_json_is_a_bad_row(tmp_path: Path, call: str, reason: str) -> None:
     row = hermes()
-    row["messages"][2]["content"] = "<tool_call>\n__import__('os')\n</tool_call>"
+    row["messages"][2]["content"] = f"<tool_call>\n{call}\n</tool_call>" * 2
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(row) + "\n" + json.dumps(openai_chat()) + "\n")
     bad, _ = read([path])
     assert isinstance(bad, BadRow)
-    assert bad.reason == "undecodable arguments"
+    assert bad.reason == reason
 
 
 # --- containers ---
@@ -529,11 +538,11 @@ COUNTS = {
 @pytest.mark.parametrize("name", COUNTS)
 def test_real_files_are_read_whole(name: str, shared: Path) -> None:
     label, trajectories, bad, candidates = COUNTS[name]
-    results = list(read_labelled([shared / name], tools=None, domain=None))
+    results = list(read_stored([shared / name]))
     assert {found for found, _ in results} == {label}
-    good = [result for _, result in results if isinstance(result, Trajectory)]
+    good = [result for _, result in results if not isinstance(result, BadRow)]
     assert (len(good), len(results) - len(good)) == (trajectories, bad)
-    assert sum(len(extract(t)) for t in good) == candidates
+    assert sum(len(rows(row)) for row in good) == candidates
 
 
 def test_four_forms_of_the_same_runs_have_the_same_candidates(shared: Path) -> None:

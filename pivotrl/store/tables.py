@@ -6,14 +6,16 @@ This module must never know a file or a database.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
-import pandera.polars as pa
+import pandera.polars as pandera
 import polars as pl
+import pyarrow as pa
 from pandera.errors import SchemaError, SchemaErrors
 
 from pivotrl.store.keys import known
-from pivotrl.types import FinishReason, PivotRLError, RolloutStatus, Split, VerdictStatus
+from pivotrl.types import JSON, FinishReason, PivotRLError, RolloutStatus, Split, VerdictStatus
 
 SPLITS = [str(value) for value in Split]
 FINISH_REASONS = [str(value) for value in FinishReason]
@@ -21,7 +23,7 @@ ROLLOUT_STATUSES = [str(value) for value in RolloutStatus]
 VERDICT_STATUSES = [str(value) for value in VerdictStatus]
 
 
-class Rows(pa.DataFrameModel):
+class Rows(pandera.DataFrameModel):
     class Config:
         strict = True
 
@@ -29,9 +31,9 @@ class Rows(pa.DataFrameModel):
 class Trajectories(Rows):
     trajectory_id: str
     domain: str
-    task: str = pa.Field(nullable=True)
-    reward: float = pa.Field(nullable=True)
-    turns: int = pa.Field(ge=0)
+    task: str = pandera.Field(nullable=True)
+    reward: float = pandera.Field(nullable=True)
+    turns: int = pandera.Field(ge=0)
     messages: str
     tools: str
     tools_declared: bool
@@ -39,34 +41,34 @@ class Trajectories(Rows):
     files: str
     not_actions: str
     source_file: str
-    source_row: int = pa.Field(ge=0)
+    source_row: int = pandera.Field(ge=0)
 
 
 class Candidates(Rows):
     candidate_id: str
     trajectory_id: str
-    turn: int = pa.Field(ge=0)
+    turn: int = pandera.Field(ge=0)
     domain: str
-    task: str = pa.Field(nullable=True)
-    split: str = pa.Field(isin=SPLITS)
+    task: str = pandera.Field(nullable=True)
+    split: str = pandera.Field(isin=SPLITS)
     split_group: str
-    action_type: str = pa.Field(isin=["text", "tool_call"])
-    tool_names: pl.List = pa.Field(dtype_kwargs={"inner": pl.String})
+    action_type: str = pandera.Field(isin=["text", "tool_call"])
+    tool_names: pl.List = pandera.Field(dtype_kwargs={"inner": pl.String})
     demonstration: str
     accepted_actions: str
-    files: str = pa.Field(nullable=True)
+    files: str = pandera.Field(nullable=True)
 
 
 class Occurrences(Rows):
     candidate_id: str
     trajectory_id: str
-    turn: int = pa.Field(ge=0)
+    turn: int = pandera.Field(ge=0)
     split_group: str
 
 
 class Quarantine(Rows):
     source_file: str
-    source_row: int = pa.Field(ge=0)
+    source_row: int = pandera.Field(ge=0)
     reason: str
     remedy: str
     excerpt: str
@@ -85,25 +87,25 @@ class Rollouts(Rows):
     rollout_id: str
     candidate_id: str
     policy: str
-    sample_index: int = pa.Field(ge=0)
+    sample_index: int = pandera.Field(ge=0)
     prompt_hash: str
-    prompt_tokens: int = pa.Field(ge=0)
-    token_ids: pl.List = pa.Field(dtype_kwargs={"inner": pl.Int64})
-    logprobs: pl.List = pa.Field(dtype_kwargs={"inner": pl.Float32})
+    prompt_tokens: int = pandera.Field(ge=0)
+    token_ids: pl.List = pandera.Field(dtype_kwargs={"inner": pl.Int64})
+    logprobs: pl.List = pandera.Field(dtype_kwargs={"inner": pl.Float32})
     text: str
     seed: int
-    finish_reason: str = pa.Field(isin=FINISH_REASONS)
-    status: str = pa.Field(isin=ROLLOUT_STATUSES)
+    finish_reason: str = pandera.Field(isin=FINISH_REASONS)
+    status: str = pandera.Field(isin=ROLLOUT_STATUSES)
 
 
 class Judged(Rows):
     """What verdicts and judgements share: a reward stands exactly where the status is ok."""
 
-    status: str = pa.Field(isin=VERDICT_STATUSES)
-    reward: float = pa.Field(nullable=True, ge=0, le=1)
+    status: str = pandera.Field(isin=VERDICT_STATUSES)
+    reward: float = pandera.Field(nullable=True, ge=0, le=1)
 
-    @pa.dataframe_check(error="a reward stands exactly where the status is ok")
-    def reward_where_ok(cls, data: pa.PolarsData) -> pl.LazyFrame:
+    @pandera.dataframe_check(error="a reward stands exactly where the status is ok")
+    def reward_where_ok(cls, data: pandera.PolarsData) -> pl.LazyFrame:
         return data.lazyframe.select(pl.col("reward").is_not_null() == (pl.col("status") == "ok"))
 
 
@@ -130,7 +132,7 @@ class Judgements(Judged):
 class Marks(Rows):
     mark_id: str
     candidate_id: str
-    rollout_id: str = pa.Field(nullable=True)
+    rollout_id: str = pandera.Field(nullable=True)
     author: str
     mark: str
     note: str
@@ -143,39 +145,39 @@ class Selections(Rows):
     policy: str
     rule: str
     parameters: str
-    candidates: int = pa.Field(ge=0)
-    pivots: int = pa.Field(ge=0)
+    candidates: int = pandera.Field(ge=0)
+    pivots: int = pandera.Field(ge=0)
 
 
 class Pivots(Rows):
     selection_id: str
     candidate_id: str
     policy: str
-    n: int = pa.Field(ge=0)
+    n: int = pandera.Field(ge=0)
     mean: float
     variance: float
 
 
 class TrainSteps(Rows):
     training_id: str
-    round: int = pa.Field(ge=0)
-    step: int = pa.Field(ge=0)
+    round: int = pandera.Field(ge=0)
+    step: int = pandera.Field(ge=0)
     metric: str
-    value: float = pa.Field(nullable=True)
+    value: float = pandera.Field(nullable=True)
 
 
 class TrainRollouts(Rows):
     training_id: str
     selection_id: str
-    round: int = pa.Field(ge=0)
-    step: int = pa.Field(ge=0)
+    round: int = pandera.Field(ge=0)
+    step: int = pandera.Field(ge=0)
     candidate_id: str
-    sample_index: int = pa.Field(ge=0)
-    reward: float = pa.Field(nullable=True)
+    sample_index: int = pandera.Field(ge=0)
+    reward: float = pandera.Field(nullable=True)
     category: str
-    advantage: float = pa.Field(nullable=True)
-    tokens: int = pa.Field(ge=0)
-    finish_reason: str = pa.Field(isin=FINISH_REASONS)
+    advantage: float = pandera.Field(nullable=True)
+    tokens: int = pandera.Field(ge=0)
+    finish_reason: str = pandera.Field(isin=FINISH_REASONS)
     text: str
 
 
@@ -184,14 +186,14 @@ class Evaluations(Rows):
     policy_weights: str
     model: str
     suite: str
-    kind: str = pa.Field(isin=["domain", "benchmark"])
+    kind: str = pandera.Field(isin=["domain", "benchmark"])
     decoding: str
     miniature: bool
-    n: int = pa.Field(ge=0)
-    score: float = pa.Field(nullable=True)
-    standard_error: float = pa.Field(nullable=True)
-    unparsed: int = pa.Field(ge=0)
-    truncated: int = pa.Field(ge=0)
+    n: int = pandera.Field(ge=0)
+    score: float = pandera.Field(nullable=True)
+    standard_error: float = pandera.Field(nullable=True)
+    unparsed: int = pandera.Field(ge=0)
+    truncated: int = pandera.Field(ge=0)
 
 
 class EvaluationItems(Rows):
@@ -199,8 +201,8 @@ class EvaluationItems(Rows):
     item_id: str
     prompt: str
     output: str
-    extracted: str = pa.Field(nullable=True)
-    score: float = pa.Field(nullable=True)
+    extracted: str = pandera.Field(nullable=True)
+    score: float = pandera.Field(nullable=True)
 
 
 class Promotions(Rows):
@@ -209,8 +211,8 @@ class Promotions(Rows):
     version: str
     alias: str
     policy_weights: str
-    training_id: str = pa.Field(nullable=True)
-    evaluation_id: str = pa.Field(nullable=True)
+    training_id: str = pandera.Field(nullable=True)
+    evaluation_id: str = pandera.Field(nullable=True)
     reason: str
     promoted_at: pl.Datetime
 
@@ -222,9 +224,9 @@ class Runs(Rows):
     config: str
     state: str
     started_at: pl.Datetime
-    ended_at: pl.Datetime = pa.Field(nullable=True)
-    seconds: float = pa.Field(nullable=True)
-    report: str = pa.Field(nullable=True)
+    ended_at: pl.Datetime = pandera.Field(nullable=True)
+    seconds: float = pandera.Field(nullable=True)
+    report: str = pandera.Field(nullable=True)
 
 
 MODELS: dict[str, type[Rows]] = {
@@ -253,21 +255,27 @@ def polars_schema(table: str) -> dict[str, pl.DataType]:
     return {name: c.dtype.type for name, c in MODELS[known(table)].to_schema().columns.items()}
 
 
-def frame_of(table: str, rows: Sequence[dict]) -> pl.DataFrame:
+def frame_of(table: str, rows: Sequence[Mapping[str, JSON]]) -> pl.DataFrame:
     """The rows as a checked frame; a column that a row lacks is null. Raises PivotRLError."""
-    schema = polars_schema(table)
+    schema = _arrow_schema(table)
+    known_names = frozenset(schema.names)
     for number, row in enumerate(rows):
-        if not row.keys() <= schema.keys():
-            surplus = ", ".join(sorted(row.keys() - schema.keys()))
+        if not row.keys() <= known_names:
+            surplus = ", ".join(sorted(row.keys() - known_names))
             raise PivotRLError(f"table {table}, row {number}: no column {surplus}; see schema.sql")
     try:
-        columns = {name: [row.get(name) for row in rows] for name in schema}
-        frame = pl.DataFrame(columns, schema=schema, strict=True)
-    except (TypeError, pl.exceptions.PolarsError) as error:
+        columns = pa.Table.from_pylist(rows, schema=schema)
+    except (pa.ArrowException, TypeError) as error:
         what = " ".join(str(error).split())[:200]
         raise PivotRLError(f"table {table}: a value has the wrong type: {what}") from None
+    frame = pl.DataFrame(columns)
     validate(table, frame)
     return frame
+
+
+@lru_cache
+def _arrow_schema(table: str) -> pa.Schema:
+    return pl.DataFrame(schema=polars_schema(table)).to_arrow().schema
 
 
 def validate(table: str, frame: pl.DataFrame) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
+
 from pivotrl.trajectories import (
     atif,
     hermes,
@@ -29,10 +31,10 @@ from pivotrl.trajectories.build import build
 from pivotrl.trajectories.columns import from_row, to_row
 from pivotrl.trajectories.draft import Draft, Format
 from pivotrl.trajectories.rows import Row, RowError, files_of, read_rows
-from pivotrl.trajectories.tool_specs import read_tools
+from pivotrl.trajectories.tool_specs import read_tools, store_tools
 from pivotrl.types import JSON, ConfigError, PivotRLError, ToolSpec, Trajectory
 
-__all__ = ["FORMATS", "BadRow", "from_row", "read", "read_tools", "to_row"]
+__all__ = ["FORMATS", "BadRow", "from_row", "read", "read_stored", "read_tools", "to_row"]
 
 FORMATS: tuple[Format, ...] = (
     tau_bench,
@@ -75,20 +77,31 @@ def read(
     Raises ConfigError for a missing or empty file, before the first row where it can be known, and
     PivotRLError at the end of a file in which no row was usable.
     """
-    files = files_of(paths)
-    return (result for _, result in read_labelled(files, tools=tools, domain=domain))
+    return (
+        result if isinstance(result, BadRow) else from_row(result)
+        for _, result in read_stored(paths, tools=tools, domain=domain)
+    )
 
 
-def read_labelled(
-    paths: Sequence[Path], *, tools: tuple[ToolSpec, ...] | None, domain: str | None
-) -> Iterator[tuple[str, Trajectory | BadRow]]:
-    """As `read`, each with the name of its row's format ("unknown" where none recognises it)."""
-    for path in paths:
+def read_stored(
+    paths: Sequence[Path], *, tools: tuple[ToolSpec, ...] | None = None, domain: str | None = None
+) -> Iterator[tuple[str, dict[str, JSON] | BadRow]]:
+    """As `read`, but trajectories as rows of their table, each with the name of its row's format.
+
+    The name is "unknown" where no format recognises the row.
+    """
+    return _read(files_of(paths), store_tools(tools or ()), domain)
+
+
+def _read(
+    files: Sequence[Path], tools: str, domain: str | None
+) -> Iterator[tuple[str, dict[str, JSON] | BadRow]]:
+    for path in files:
         usable, bad = 0, 0
         first_bad: BadRow | None = None
         for row in read_rows(path, is_row=lambda value: _recogniser(value) is not None):
             label = "unknown"
-            results: list[Trajectory | BadRow] = []
+            results: list[dict[str, JSON] | BadRow] = []
             try:
                 found = format_of(row)
                 label = found.NAME
@@ -125,9 +138,9 @@ def _built(
     path: Path,
     row: Row,
     number: int,
-    tools: tuple[ToolSpec, ...] | None,
+    tools: str,
     domain: str | None,
-) -> Trajectory | BadRow:
+) -> dict[str, JSON] | BadRow:
     try:
         return build(
             draft,
@@ -138,6 +151,9 @@ def _built(
         )
     except RowError as error:
         return _bad_row(path, row, number, error)
+    except orjson.JSONEncodeError as error:  # of what old formats write as Python
+        problem = RowError("not JSON", f"a call's arguments hold what JSON cannot: {error}")
+        return _bad_row(path, row, number, problem)
 
 
 def _recogniser(value: JSON) -> Format | None:

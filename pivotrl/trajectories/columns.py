@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import orjson
 
-from pivotrl.types import (
-    JSON,
-    Role,
-    ToolSpec,
-    Trajectory,
-    message_from_json,
-    message_to_json,
-    tool_from_json,
-    tool_to_json,
-)
+from pivotrl.trajectories.messages import tie_calls
+from pivotrl.trajectories.tool_specs import load_tools, store_tools
+from pivotrl.types import JSON, Role, Trajectory, message_from_json, message_to_json
 
 
 def to_row(trajectory: Trajectory) -> dict[str, JSON]:
-    """The row; `turns` counts assistant messages.
-
-    JSON columns keep the order of keys: templates render it, so it is part of what the model sees.
-    """
+    """The row, calls numbered as `build` numbers them; `turns` counts assistant messages."""
     messages = [message_to_json(m) for m in trajectory.messages]
+    tie_calls(messages)
     accepted = {
         str(turn): [message_to_json(m) for m in actions]
         for turn, actions in trajectory.accepted_actions.items()
@@ -36,7 +26,7 @@ def to_row(trajectory: Trajectory) -> dict[str, JSON]:
         "reward": trajectory.reward,
         "turns": sum(m.role == Role.ASSISTANT for m in trajectory.messages),
         "messages": orjson.dumps(messages).decode(),
-        "tools": orjson.dumps([tool_to_json(t) for t in trajectory.tools]).decode(),
+        "tools": store_tools(trajectory.tools),
         "tools_declared": trajectory.tools_declared,
         "accepted_actions": orjson.dumps(accepted).decode(),
         "files": orjson.dumps(trajectory.files, option=orjson.OPT_NON_STR_KEYS).decode(),
@@ -51,7 +41,7 @@ def from_row(row: Mapping[str, JSON]) -> Trajectory:
     return Trajectory(
         id=row["trajectory_id"],
         messages=tuple(message_from_json(m) for m in orjson.loads(row["messages"])),
-        tools=_tools(row["tools"]),
+        tools=load_tools(row["tools"]),
         tools_declared=row["tools_declared"],
         domain=row["domain"],
         task=row["task"],
@@ -65,9 +55,3 @@ def from_row(row: Mapping[str, JSON]) -> Trajectory:
         source_file=row["source_file"],
         source_row=row["source_row"],
     )
-
-
-@lru_cache(maxsize=64)
-def _tools(text: str) -> tuple[ToolSpec, ...]:
-    """Shared between the trajectories of one domain, which all carry the same tools."""
-    return tuple(tool_from_json(t) for t in orjson.loads(text))

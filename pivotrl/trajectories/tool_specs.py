@@ -5,16 +5,17 @@ This module must never know a trajectory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 import orjson
 
 from pivotrl.trajectories.rows import RowError
-from pivotrl.types import JSON, ConfigError, ToolSpec
+from pivotrl.types import JSON, ConfigError, ToolSpec, canonical, tool_from_json, tool_to_json
 
 REASON = "unreadable tools"
+NO_TOOLS = "[]"
 
 
 def read_tools(path: Path) -> tuple[ToolSpec, ...]:
@@ -29,7 +30,7 @@ def read_tools(path: Path) -> tuple[ToolSpec, ...]:
     except orjson.JSONDecodeError as error:
         raise ConfigError(f"{path}: tools are not JSON: {error}") from None
     try:
-        tools = parse_tools(value)
+        tools = load_tools(parse_tools(value))
     except RowError as error:
         raise ConfigError(f"{path}: {error.remedy}") from None
     if not tools:
@@ -37,27 +38,46 @@ def read_tools(path: Path) -> tuple[ToolSpec, ...]:
     return tools
 
 
-def parse_tools(value: JSON) -> tuple[ToolSpec, ...]:
-    """Tools of a decoded list (or of its JSON text). Raises RowError."""
-    text = value if isinstance(value, str | bytes) else orjson.dumps(value)
-    return _parse_tools(text)
+def parse_tools(value: JSON) -> str:
+    """A decoded list of tools (or its JSON text), checked, as rows store it. Raises RowError."""
+    return _parse_tools(value if isinstance(value, str | bytes) else orjson.dumps(value))
 
 
 @lru_cache(maxsize=64)
-def _parse_tools(text: str | bytes) -> tuple[ToolSpec, ...]:
-    """Shared between the rows of a file, which often all carry the same tools."""
+def _parse_tools(text: str | bytes) -> str:
+    """Cached: the rows of a file often all carry the same tools."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise RowError(REASON, f"`tools` is text but not JSON: {error}") from None
     if not isinstance(value, list):
         raise RowError(REASON, "`tools` must be a list of OpenAI tools")
-    tools = tuple(_parse_tool(index, tool) for index, tool in enumerate(value))
+    tools = [_parse_tool(index, tool) for index, tool in enumerate(value)]
     names = [tool.name for tool in tools]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise RowError(REASON, f"`tools` declares {twice!r} twice: keep one")
-    return tools
+    return store_tools(tools)
+
+
+def store_tools(tools: Iterable[ToolSpec]) -> str:
+    return orjson.dumps([tool_to_json(tool) for tool in tools]).decode()
+
+
+@lru_cache(maxsize=64)
+def load_tools(text: str) -> tuple[ToolSpec, ...]:
+    """The inverse of `store_tools`: one object for all rows of the same tools."""
+    return tuple(tool_from_json(tool) for tool in orjson.loads(text))
+
+
+@lru_cache(maxsize=64)
+def names_of(text: str) -> frozenset[str]:
+    return frozenset(tool.name for tool in load_tools(text))
+
+
+@lru_cache(maxsize=64)
+def canonical_tools(text: str) -> bytes:
+    return canonical(orjson.loads(text))
 
 
 def _parse_tool(index: int, tool: JSON) -> ToolSpec:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import orjson
 
 from pivotrl.trajectories.build import build
+from pivotrl.trajectories.columns import from_row
 from pivotrl.trajectories.draft import Draft
 from pivotrl.trajectories.rows import Row, RowError
+from pivotrl.trajectories.tool_specs import NO_TOOLS
 from pivotrl.types import (
     JSON,
     Action,
@@ -49,7 +51,7 @@ def read_case(row: JSON) -> tuple[Candidate, Action]:
         raise RowError("unreadable row", "give domain, tools, messages, demonstration, action")
     turn = len(row["messages"])
     accepted, files = row.get("accepted_actions"), row.get("files")
-    trajectory = build(
+    stored = build(
         Draft(
             messages=[*row["messages"], row.get("demonstration")],
             tools=row.get("tools"),
@@ -57,12 +59,12 @@ def read_case(row: JSON) -> tuple[Candidate, Action]:
             accepted_actions={str(turn): accepted} if accepted else None,
             files={str(turn): files} if files else None,
         ),
-        given_tools=None,
+        given_tools=NO_TOOLS,
         given_domain=None,
         source_file="",
         source_row=0,
     )
-    return Candidate(id="", trajectory=trajectory, turn=turn), read_action(row.get("action"))
+    return Candidate(id="", trajectory=from_row(stored), turn=turn), read_action(row.get("action"))
 
 
 def read_action(message: JSON) -> Action:
