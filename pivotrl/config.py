@@ -91,8 +91,8 @@ class JudgeConfig(Section):
     url: str | None = Field(
         None,
         pattern=r"^https?://",
-        description="OpenAI-compatible endpoint (`http://host/v1`), asked where verifiers are "
-        "undecided; nobody is asked without.",
+        description="OpenAI-compatible endpoint (`http://host/v1`), asked where rules cannot tell "
+        "(a text that may be a paraphrase); without, they reject.",
     )
     model: str | None = Field(None, description="Model that it serves; required with `url`.")
     api_key_env: str | None = Field(
@@ -197,6 +197,11 @@ class Config(Section):
     sft: SFTConfig = SFTConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     register_: RegisterConfig = Field(RegisterConfig(), alias="register")
+
+    @property
+    def verifier(self) -> dict[str, JSON]:
+        """Options of `verifier_for`; where a judge is, rules leave to it what they cannot tell."""
+        return self.verify.model_dump(mode="json") | {"ask": self.judge.url is not None}
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

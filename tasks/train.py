@@ -39,7 +39,7 @@ def train(
     return _grpo(
         settings={
             "train": settings,
-            "verify": config.verify.model_dump(mode="json"),
+            "verify": config.verifier,
             "policy": asdict(policy),
             "reference": asdict(reference) if config.train.kl_beta else None,
             "round": round_number,

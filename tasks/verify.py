@@ -31,7 +31,7 @@ def verify(
     label: str,
 ) -> Manifest | None:
     return _stage(
-        settings=config.verify.model_dump(mode="json") | {"added": added_versions()},
+        settings=config.verifier | {"added": added_versions()},
         inputs={
             "rollouts": rollouts,
             "candidates": candidates.only(shard) if candidates else None,
@@ -47,22 +47,22 @@ def check_domains(config: Config, candidates: Manifest) -> None:
     Also where commands are to be run and this machine has no sandbox.
     """
     for domain in candidates.counts["domains"]:
-        verifier_for(domain, config.verify.mode, config.verify.execute)
+        verifier_for(domain, **config.verifier)
 
 
 def _body(work: Work) -> Produced:
     from pivotrl import rollouts
 
-    mode, execute = work.settings["mode"], work.settings["execute"]
+    options = {name: value for name, value in work.settings.items() if name != "added"}
     candidates = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
     sampled = work.rows("rollouts", "rollouts")
     with current().progress(work.extra["label"], len(sampled), "rollouts") as advance:
         rows = rollouts.verdicts(
             sampled,
             {c.id: c for c in candidates},
-            partial(verifier_for, mode=mode, execute=execute),
+            partial(verifier_for, **options),
             load_chat(work.extra["model"], work.extra["policy"].weights).parse,
-            version=digest([code_digest(MODULES), work.settings["added"], execute]),
+            version=digest([code_digest(MODULES), dict(work.settings)]),
             on_progress=advance,
         )
     write_shard(work.out / "verdicts.parquet", "verdicts", rows)

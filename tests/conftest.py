@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from judge_endpoint import Endpoint, serving
 
 settings.register_profile("steady", deadline=None)  # a busy machine is no failure
 settings.load_profile("steady")
@@ -27,6 +28,12 @@ def prefect_server() -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=180):
         yield
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    with serving() as state:
+        yield state
 
 
 @pytest.fixture

@@ -6,11 +6,8 @@ import json
 import sqlite3
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from judge_endpoint import Endpoint, Reply, completion, honest, says
 from rich.console import Console
 from tiny_model import make_tiny_model
 
@@ -51,67 +49,6 @@ from tasks.verify import verify
 
 ROOT = Path(__file__).parents[1]
 RIGHT, WRONG = "Take the red pill.", "Take the blue pill."
-Reply = tuple[int, Any]
-
-
-def says(equivalent: Any, **more: Any) -> Reply:
-    return completion(json.dumps({"reason": "because", "equivalent": equivalent} | more))
-
-
-def completion(content: Any) -> Reply:
-    message = {"role": "assistant", "content": content}
-    return 200, {"id": "x", "choices": [{"index": 0, "message": message}]}
-
-
-def honest(asked: dict[str, Any]) -> Reply:
-    """Alike if the same colours occur."""
-    colours = [{c for c in ("red", "blue") if c in asked[k]["text"]} for k in ("first", "second")]
-    return says(colours[0] == colours[1])
-
-
-@dataclass
-class Endpoint:
-    """What the server was asked, and how it answers; `reply` is given the question."""
-
-    url: str = ""
-    reply: Callable[[dict[str, Any]], Reply] = honest
-    bodies: list[dict[str, Any]] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
-
-    @property
-    def questions(self) -> list[dict[str, Any]]:
-        return [json.loads(body["messages"][1]["content"]) for body in self.bodies]
-
-
-@pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    state = Endpoint()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            assert self.path == "/v1/chat/completions"
-            state.bodies.append(body)
-            state.keys.add(self.headers["authorization"])
-            status, answer = state.reply(json.loads(body["messages"][1]["content"]))
-            if status == 0:
-                return  # hangs up
-            raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    state.url = f"http://127.0.0.1:{server.server_port}/v1"
-    yield state
-    server.shutdown()
-    server.server_close()
 
 
 def candidate(demonstration: str = RIGHT, context: str = "Which one?") -> Candidate:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from judge_endpoint import Endpoint, says
 from line import ROOT, contents, environment, pivotrl, pivotrl_until, report, small
 
 pytestmark = pytest.mark.slow
@@ -225,6 +226,27 @@ def test_another_lambda_selects_again_and_samples_nothing(home: Path, data: Path
     found = would_run(home, data, "select.lambda_diff=0.3")
     assert "settings.lambda_diff" in found["select"]
     assert not {"ingest", "extract", "sample", "verify"} & found.keys()
+
+
+def test_a_judge_decides_what_rules_cannot_tell(
+    home: Path, data: Path, tmp_path: Path, endpoint: Endpoint
+) -> None:
+    """The whole run, on what was sampled before; a lenient judge turns rejections into pivots."""
+    endpoint.reply = lambda _asked: says(True)
+    judged = shutil.copytree(home, tmp_path / "judged")
+    with_judge = (f"judge.url={endpoint.url}", "judge.model=m")
+    quick = ("train.steps=2", "train.validation_pivots=0", "evaluate.benchmarks=[]")
+    pivotrl(judged, *small(data), *with_judge, *quick)
+    stages = {stage["stage"]: stage["cached"] for stage in report(judged)["stages"]}
+    assert stages["sample"] and not stages["judge"]
+    (counted,) = rows(
+        judged,
+        "select count(*) n, sum(j.reward) accepted, max(v.category) why from judgements j"
+        " join verdicts v using (rollout_id) where v.status = 'undecided'",
+    )
+    assert counted["n"] == counted["accepted"] > 0
+    assert counted["why"] == "paraphrase"
+    assert report(judged)["selection"]["all_wrong"] < report(home)["selection"]["all_wrong"]
 
 
 def test_editing_a_verifier_judges_again_and_samples_nothing(

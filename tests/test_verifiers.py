@@ -309,6 +309,28 @@ def test_other_statements_are_rejected(reference: str, text: str, category: str)
     assert (verdict.reward, verdict.category) == (0.0, category), verdict
 
 
+@pytest.mark.parametrize(
+    ("reference", "text", "category"),
+    [
+        ("Could you tell me what is wrong?", "Which problem do you have?", "paraphrase"),
+        ("Could you tell me what is wrong?", "It is your own fault.", "off_topic"),
+        (CANCELLED, "The weather is nice.", "off_topic"),
+        (CANCELLED, CANCELLED.replace("W999", "W123"), "wrong_fact"),
+        (CANCELLED, CANCELLED, "accepted"),
+    ],
+)
+def test_with_a_judge_a_text_that_nothing_contradicts_is_undecided(
+    reference: str, text: str, category: str
+) -> None:
+    """Only words are missing: without a judge such a text is rejected."""
+    asking = verifier_for("tool_use", ask=True)
+    told = asking.verify(candidate_of(says(reference)), action_of(says(text)))
+    assert told.category == category
+    assert (told.status == VerdictStatus.UNDECIDED) == (category == "paraphrase")
+    if category == "paraphrase":
+        assert verdict_on(says(reference), says(text)).category == "off_topic"
+
+
 def test_facts_of_the_state_may_be_added_but_no_ids_and_no_inventions() -> None:
     state = ("My order W1 and W2 cost $80.",)
     reference = says("Order W1 has been cancelled, as you wanted.")

@@ -41,12 +41,14 @@ def added_versions() -> dict[str, str]:
 
 
 @lru_cache(maxsize=256)
-def verifier_for(domain: str, mode: Mode = "functional", execute: bool = False) -> Verifier:
+def verifier_for(
+    domain: str, mode: Mode = "functional", execute: bool = False, ask: bool = False
+) -> Verifier:
     """The verifier of a domain. ConfigError if none is known.
 
     `strict` and `tool_name`, the paper's rule for software, are the same for all domains.
     With `execute` shell commands are run where comparison alone rejects; ConfigError where this
-    machine has no sandbox.
+    machine has no sandbox. With `ask` texts that rules cannot tell are undecided, for a judge.
     """
     if mode == "strict":
         return StrictVerifier()
@@ -60,7 +62,7 @@ def verifier_for(domain: str, mode: Mode = "functional", execute: bool = False) 
         verifier: Verifier = added[domain].load()()
         return verifier
     if domain in TOOL_USE_DOMAINS:
-        return ToolUseVerifier()
+        return ToolUseVerifier(ask=ask)
     if execute and domain in SHELL_DOMAINS:
         check_sandbox()
         return SHELL_DOMAINS[domain](execute=True)

@@ -31,6 +31,8 @@ class Comparison:
     closeness: float = 0.0
     """In [0, 1]; 1 is accepted. Only used to name the closest reference."""
     details: Mapping[str, JSON] = field(default_factory=dict)
+    is_unsure: bool = False
+    """Rejected for want of shared words alone, nothing contradicts: a judge may know better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,7 +84,12 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
     if not wanted.words and not got.words:
         least = MIN_SIMILARITY if wanted.facts else MIN_SIMILARITY_OF_COURTESIES
     if similarity < least:
-        return _rejected("off_topic", 0.5 * similarity, similarity=round(similarity, 3))
+        return Comparison(
+            category="off_topic",
+            closeness=0.5 * similarity,
+            details={"similarity": round(similarity, 3)},
+            is_unsure=category == ACCEPTED,
+        )
     if category != ACCEPTED:
         return _rejected(category, 0.5 + 0.4 * similarity, **details)
     return MATCH

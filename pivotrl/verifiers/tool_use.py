@@ -6,9 +6,11 @@ and what they declare equivalent. Nothing else is asked: no environment, no mode
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pivotrl.types import (
+    JSON,
     Action,
     Candidate,
     Message,
@@ -42,7 +44,9 @@ class _Prepared:
 class ToolUseVerifier:
     name = "tool_use"
 
-    def __init__(self) -> None:
+    def __init__(self, *, ask: bool = False) -> None:
+        """With `ask` a text that may be a paraphrase is undecided, for a judge; else rejected."""
+        self._ask = ask
         # Actions come in groups: the last candidate is remembered, by identity and thus held.
         self._last: tuple[Trajectory, int, _Prepared] | None = None
 
@@ -62,14 +66,9 @@ class ToolUseVerifier:
             else:
                 prepared = _prepare(candidate)
                 self._last = (candidate.trajectory, candidate.turn, prepared)
-            return unfinished(action) or _judge(prepared, action)
+            return unfinished(action) or _judge(prepared, action, self._ask)
         except Undecidable as reason:
-            return Verdict(
-                status=VerdictStatus.UNDECIDED,
-                reward=None,
-                category="undecidable",
-                details={"reason": excerpt(str(reason))},
-            )
+            return _undecided("undecidable", {"reason": excerpt(str(reason))})
 
 
 def _prepare(candidate: Candidate) -> _Prepared:
@@ -88,14 +87,23 @@ def _prepare(candidate: Candidate) -> _Prepared:
     )
 
 
-def _judge(prepared: _Prepared, action: Action) -> Verdict:
+def _undecided(category: str, details: Mapping[str, JSON]) -> Verdict:
+    return Verdict(status=VerdictStatus.UNDECIDED, reward=None, category=category, details=details)
+
+
+def _judge(prepared: _Prepared, action: Action, ask: bool) -> Verdict:
     closest, of = Comparison(category="", closeness=-1.0), 0
+    unsure: Comparison | None = None
     for index, reference in enumerate(prepared.references):
         comparison = _compare(reference, action, prepared)
         if comparison.category == ACCEPTED:
             return acceptance({"reference": index})
+        if comparison.is_unsure and index == 0:  # a judge sees the demonstration alone
+            unsure = comparison
         if comparison.closeness > closest.closeness:
             closest, of = comparison, index
+    if ask and unsure is not None:
+        return _undecided("paraphrase", unsure.details)
     return rejection(closest.category, {**closest.details, "reference": of})
 
 
