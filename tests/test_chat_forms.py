@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+import trl
 from chat_templates import PUBLISHED, Published, write_tokenizer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -351,3 +354,48 @@ def test_well_formed_turns_are_read_as_vllm_reads_them(tmp_path):
     )
     assert told.returncode == 0, told.stderr[-2000:]
     assert json.loads(told.stdout.rpartition("ANSWERS")[2]) == own
+
+
+# --- the models' own templates, as TRL ships them -------------------------------------------------
+
+QWEN = Published(
+    "",
+    special=("<|im_end|>", "<|im_start|>", "<|endoftext|>"),
+    marks=(*PUBLISHED["qwen_coder"].marks, "<think>", "</think>"),
+)
+OWN = {
+    "qwen2_5": (QWEN, "Hermes/Qwen <tool_call> JSON"),
+    "qwen3": (QWEN, "Hermes/Qwen <tool_call> JSON"),
+    "qwen3_instruct_2507": (QWEN, "Hermes/Qwen <tool_call> JSON"),
+    "qwen3_vl": (QWEN, "Hermes/Qwen <tool_call> JSON"),
+    "qwen3_5_think": (QWEN, "Qwen3-Coder <tool_call> XML"),
+    "qwen3_5_nothink": (QWEN, "Qwen3-Coder <tool_call> XML"),
+    "qwen3_6": (QWEN, "Qwen3-Coder <tool_call> XML"),
+    "nemotron_3_nano": (QWEN, "Qwen3-Coder <tool_call> XML"),
+    "nemotron_3_super": (QWEN, "Qwen3-Coder <tool_call> XML"),
+    "llama3_1": (PUBLISHED["llama"], "Llama 3 JSON"),
+    "llama3_2": (PUBLISHED["llama"], "Llama 3 JSON"),
+    "deepseekv3": (PUBLISHED["deepseek"], "DeepSeek <｜tool▁calls▁begin｜>"),
+}
+OPENS_REASONING = {"nemotron_3_nano", "nemotron_3_super", "deepseekv3"}
+"""They open `<think>` and write a turn without reasoning otherwise: no demonstration continues."""
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_models_own_templates(name: str, tmp_path: Path) -> None:
+    published, form = OWN[name]
+    template = Path(trl.__file__).parent / "chat_templates" / f"{name}.jinja"
+    folder = write_tokenizer(tmp_path / "model", replace(published, template=template.read_text()))
+    chat = ChatFormat.load(folder)
+    assert chat._form is not None and chat._form.name == form  # it reads what the template writes
+    demonstration = turn("", {"text": "a, b", "count": 2, "lines": [1, "x"]})
+    assert chat.render(STATE, TOOLS)
+    if name in OPENS_REASONING:
+        with pytest.raises(TemplateError, match="does not continue its own generation prompt"):
+            chat.completion(STATE, TOOLS, demonstration)
+    else:
+        ids = chat.completion(STATE, TOOLS, demonstration)
+        action = chat.parse(chat.decode(ids), STOP, TOOLS)
+        assert [c.arguments for c in action.tool_calls] == [demonstration.tool_calls[0].arguments]
+        told = chat.completion(STATE, TOOLS, turn("It is on its way."))
+        assert chat.parse(chat.decode(told), STOP, TOOLS).text == "It is on its way."
