@@ -5,10 +5,14 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hub
 import pytest
 import zstandard
 from hypothesis import given, settings
@@ -565,3 +569,38 @@ def test_solved_runs_of_tau2_bench(shared: Path) -> None:
         assert {t.domain for t in good} == {name}
         turns = [c.demonstration for t in good for c in extract(t)]
         assert sum(len(turn.tool_calls) > 1 for turn in turns) == parallel
+
+
+def test_a_data_set_on_the_hub(tmp_path: Path) -> None:
+    """The libraries that load it read their endpoint once: a process of its own."""
+    content = b"".join(json.dumps(row).encode() + b"\n" for row in (openai_chat(), hermes()))
+    code = (
+        "from pathlib import Path\n"
+        "from pivotrl.trajectories import read\n"
+        "from pivotrl.trajectories.rows import hub_commit\n"
+        "from pivotrl.types import ConfigError\n"
+        f"path = Path('hf:{hub.NAME}')\n"
+        "print(hub_commit(path))\n"
+        "for name in (path, Path(f'{path}:train')):\n"
+        "    print([(t.source_file, t.source_row, len(t.messages)) for t in read([name])])\n"
+        "for ask in (hub_commit, lambda path: list(read([path]))):\n"
+        "    try:\n"
+        "        ask(Path('hf:team/gone'))\n"
+        "    except ConfigError as error:\n"
+        "        print(error)\n"
+    )
+    with hub.serving(content) as endpoint:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    commit, first, split, *errors = done.stdout.splitlines()
+    assert commit == hub.COMMIT
+    assert first == f"[('hf:{hub.NAME}', 1, 6), ('hf:{hub.NAME}', 2, 6)]"
+    assert split == first.replace(hub.NAME, f"{hub.NAME}:train")
+    assert [error.partition(":")[0] for error in errors] == ["hf", "hf"]
+    assert "cannot be found on the hub" in errors[0]
+    assert "cannot be loaded from the hub" in errors[1]
