@@ -57,8 +57,9 @@ def rows(trajectory: Mapping[str, JSON], *, validation_share: float = 0.1) -> li
     what the domain's rule leaves out (`_fits_domain`).
     """
     messages = orjson.loads(trajectory["messages"])
-    accepted = orjson.loads(trajectory["accepted_actions"])
-    files = orjson.loads(trajectory["files"])
+    actions = orjson.loads(trajectory["accepted_actions"]).items()
+    accepted = {int(turn): canonical(others).decode() for turn, others in actions}
+    files = {int(turn): digest(held) for turn, held in orjson.loads(trajectory["files"]).items()}
     not_actions = orjson.loads(trajectory["not_actions"])
     group = _split_group(trajectory, messages)
     domain, split = trajectory["domain"], str(split_of(group, validation_share))
@@ -88,8 +89,8 @@ def rows(trajectory: Mapping[str, JSON], *, validation_share: float = 0.1) -> li
                     "action_type": "tool_call" if calls else "text",
                     "tool_names": [call["function"]["name"] for call in calls],
                     "demonstration": content.decode(),
-                    "accepted_actions": canonical(accepted.get(str(turn), [])).decode(),
-                    "files": digest(files[str(turn)]) if str(turn) in files else None,
+                    "accepted_actions": accepted.get(turn, "[]"),
+                    "files": files.get(turn),
                 }
             )
         seen.update(content + b"\n")

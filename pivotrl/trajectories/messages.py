@@ -39,9 +39,10 @@ def read_message(index: int, message: JSON) -> dict[str, JSON]:
     if role != "assistant":
         if calls:
             raise RowError("unreadable message", f"message {index}: only an assistant calls tools")
-        if role == "tool":
-            _label(index, message, "tool_call_id", out)
-        _label(index, message, "name", out)
+        if role == "tool" and message.get("tool_call_id"):
+            out["tool_call_id"] = _label(index, message, "tool_call_id")
+        if message.get("name"):
+            out["name"] = _label(index, message, "name")
         return out
     reasoning = message.get("reasoning_content") or message.get("reasoning") or None
     if reasoning is not None and not isinstance(reasoning, str):
@@ -55,7 +56,8 @@ def read_message(index: int, message: JSON) -> dict[str, JSON]:
         out["reasoning_content"] = reasoning
     if calls:
         out["tool_calls"] = calls
-    _label(index, message, "name", out)
+    if message.get("name"):
+        out["name"] = _label(index, message, "name")
     return out
 
 
@@ -147,10 +149,8 @@ def _call(index: int, call: JSON) -> dict[str, JSON]:
     return out if source_id is None else out | {"id": source_id}
 
 
-def _label(index: int, message: Mapping[str, JSON], key: str, out: dict[str, JSON]) -> None:
-    value = message.get(key)
-    if value is None or value == "":
-        return
+def _label(index: int, message: Mapping[str, JSON], key: str) -> str:
+    value = message[key]
     if not isinstance(value, str):
         raise RowError("unreadable message", f"`{key}` of message {index} is not a string")
-    out[key] = value
+    return value
