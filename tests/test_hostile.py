@@ -61,6 +61,8 @@ def call(name: str, **arguments: Any) -> ToolCall:
 SLOW = {  # each once took from 50 ms to minutes
     "lines": call("edit", command="insert", path="a.py", insert_line=1, new_str="\n" * 190_000),
     "lines that hold lines": call("edit", path="a", old_str="a\n" * 90_000, new_str="b\n"),
+    "spaces": call("edit", path="a.py", old_str="a", new_str=" " * 190_000),
+    "fragments": call("edit", path="a.py", old_str="a", new_str="  (\n if a:\n" * 450),
     "python": call("edit", command="create", path="a.py", file_text="a,\n" * 6_000),
     "commands": call("bash", command="/../\n" * 1_000),
     "pipes": call("bash", command="cat a|" * 130),
@@ -116,3 +118,23 @@ def test_odd_values_are_other_values() -> None:
     assert judged("terminal", shown(text=done), Action(text="Done.")).reward == 0.0
     line = call("bash", command="cat a.py | head -n ² | head -²")
     assert judged("terminal", shown(line), Action(tool_calls=(line,))).reward == 1.0
+
+
+@pytest.mark.parametrize("unit", ["b(1)\n", "(\n", "if a:\n", "elif a:\n b\n", "'''\n", " " * 99])
+def test_edits_of_a_file_that_was_shown_are_bounded(unit: str) -> None:
+    text = "".join(f"{n}\tx{n} = f({n})\n" for n in range(1, 4_000))
+    look = call("view", path="/a.py")
+    messages = (
+        Message(role=Role.ASSISTANT, tool_calls=(look,)),
+        Message(role=Role.TOOL, content=text),
+        Message(
+            role=Role.ASSISTANT,
+            tool_calls=(call("edit", path="/a.py", old_str="x9 =", new_str=unit * 40),),
+        ),
+    )
+    trajectory = Trajectory(id="t", messages=messages, tools_declared=False)
+    state = Candidate(id="c", trajectory=trajectory, turn=2)
+    for times in (5_900 // len(unit), 190_000 // len(unit)):
+        for old in ("x9 =", "x9 = f(9)\nx10", "x", "="):
+            edit = call("edit", path="/a.py", old_str=old, new_str=unit * times + "c")
+            assert judged("software", state, Action(tool_calls=(edit,))).reward == 0.0

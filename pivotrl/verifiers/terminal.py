@@ -42,7 +42,13 @@ _DIRECTORY_SAID = re.compile(
     r"\(Current directory: (?P<a>/[^\s)]*)\)|[\w.-]+@[\w.-]+:(?P<b>[/~]\S*?) ?[#$]"
     r"|working directory: (?P<c>/[^\s\]]*)"
 )
-MAX_LINES = 64
+_PATH = r"(/[\w.+/-]*[\w+-])"
+_ROOT_SAID = re.compile(
+    rf"(?i)(?:<uploaded_files>\s*|\b(?:repository|repo|codebase|project)\b[^/\n]{{0,40}}?[\s`'\"(])"
+    rf"{_PATH}|\b(?:in|under|at) (?:the )?[`'\"]?{_PATH}[`'\"]? (?:directory|folder|repo)"
+)
+_MOVES = re.compile(r"(?:^|[\n;&(])[ \t]*cd[ \t]+([^\s;&|)]+)")
+MAX_LINES, MAX_ASKED = 64, 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,13 +156,21 @@ def _terminus(text: str) -> Act | None:
 
 
 def directory_of(messages: Sequence[Message]) -> str | None:
-    """Where the shell is, as far as the state tells: the last prompt or line that says so."""
+    """Where the shell is, as far as the state tells: by the last prompt or line that says so,
+    else the root of the repository that the task names, unless the shell was moved elsewhere.
+    """
     for message in reversed(messages):
         if message.role in (Role.TOOL, Role.USER):
             said = [*_DIRECTORY_SAID.finditer(message.content[-4000:])]
             if said:
                 return next(group for group in said[-1].groups() if group).rstrip("/") or "/"
-    return None
+    asked = (m.content[:MAX_ASKED] for m in messages if m.role in (Role.SYSTEM, Role.USER))
+    found = next(filter(None, map(_ROOT_SAID.search, asked)), None)
+    root = (found[1] or found[2]) if found else None
+    acts = (act_of(action_of(m)) for m in messages if root and m.role is Role.ASSISTANT)
+    lines = (line for act in acts if act for line, _ in act.lines)
+    moved = (to.strip("'\"").rstrip("/") for line in lines for to in _MOVES.findall(line))
+    return None if any(to != root for to in moved) else root
 
 
 def _forms(act: Act, directory: str | None) -> list[Form]:
