@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import fields
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pivotrl.types import Action, Candidate, Message, Role, ToolCall, Trajectory, VerdictStatus
+from pivotrl.verifiers.shell_flags import Spec, spec_of, tables
 from pivotrl.verifiers.shell_forms import MAX_CHARACTERS, Unreadable, normal_form
 from pivotrl.verifiers.terminal import TerminalVerifier
 
@@ -66,3 +70,63 @@ def test_what_is_too_long_or_too_deep_is_refused(line: str) -> None:
         normal_form(line)
     assert VERIFIER.verify(candidate("ls"), Action(tool_calls=(call(line),))).reward == 0.0
     assert VERIFIER.verify(candidate(line), Action(tool_calls=(call(line),))).reward == 1.0
+
+
+def test_the_tables_of_flags_can_be_read() -> None:
+    keys = {field.name for field in fields(Spec)} | {"like"}
+    for name, section in tables().items():
+        if name != "names":
+            assert section.keys() <= keys, name
+            assert isinstance(spec_of(name), Spec)
+    for first, full in tables()["names"].items():
+        assert full.split() and full != first
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ls ~/a", "ls /root/a"),
+        ("sudo -n ls", "sudo ls"),
+        ("sudo ls", "ls"),
+        ("cat $HOME/a", "cat ${HOME}/a"),
+        ("touch a{1..3}", "touch a1 a2 a3"),
+        ("make 2>&1 > log", "make > log"),
+    ],
+)
+def test_what_a_prompt_of_root_tells(one: str, other: str) -> None:
+    alike = normal_form(one, "/app", "/root") == normal_form(other, "/app", "/root")
+    assert alike == ("-n" not in one)
+    assert normal_form("sudo ls", "/app", "/home/a") != normal_form("ls", "/app", "/home/a")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('echo "a\\nb"', 'echo "anb"'),
+        ("rm '*.a'", "rm *.a"),
+        ("cd a; for f in *; do echo $f; done", "cd b; for f in *; do echo $f; done"),
+        ("make > log 2>&1", "make 2>&1 > log"),
+        ("ls '~/a'", "ls ~/a"),
+        ("cp a{,b} c", "cp 'a{,b}' c"),
+    ],
+)
+def test_what_the_shell_reads_in_another_way_differs(one: str, other: str) -> None:
+    assert normal_form(one, "/app", "/root") != normal_form(other, "/app", "/root")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "echo " + "{a,b}" * 200,
+        "echo {0..9999}{0..9999}",
+        "awk '" + '"' * 1_999 + "' f",
+        "sed 's/" + "\\/" * 900 + "' f",
+        "python -c '" + "-" * 1_900 + "1'",
+        "sqlite3 a.db '" + '"' * 1_999 + "'",
+        "if a; then " * 15 + "b; " + "fi; " * 15,
+    ],
+)
+def test_small_programs_and_braces_are_bounded(line: str) -> None:
+    start = time.process_time()
+    normal_form(line, "/app", "/root")
+    assert time.process_time() - start < 0.25

@@ -50,7 +50,7 @@ _FAILED = re.compile(
 _OVERWRITES = re.compile(r"\bgit (checkout|stash|apply|reset|restore|revert)\b|\bpatch\b|sed .*-i")
 _LITERAL = re.compile(r"(?:\\[]./*[$^&]|[^\\])*")
 _PUT = re.compile(r"(?:\\[./*&\[\]]|[^\\&])*")
-_SUBSTITUTE = re.compile(r"(\d{0,9})s([/|#,@!:])(.*\2.*)")
+_SUBSTITUTE = re.compile(r"(\d{0,9})s([\0/|#,@!:])(.*\2.*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -39,8 +39,8 @@ HOW_LONG_KEYS = ("timeout", "timeout_ms", "duration", "is_input", "description",
 """How a tool waits for or explains a command, not what it does."""
 _BLOCK = re.compile(r"```(?:mswea_bash_command|bash|sh|shell)?[ \t]*\n(.*?)\n?```", re.DOTALL)
 _DIRECTORY_SAID = re.compile(
-    r"\(Current directory: (?P<a>/[^\s)]*)\)|[\w.-]+@[\w.-]+:(?P<b>[/~]\S*?) ?[#$]"
-    r"|working directory: (?P<c>/[^\s\]]*)"
+    r"\(Current directory: (?P<a>/[^\s)]*)\)|(?P<user>[\w.-]+)@[\w.-]+:(?P<b>[/~]\S*?) ?[#$]"
+    r"|(?:[Ww]orking directory|cwd): (?P<c>/[^\s\]]*)"
 )
 _PATH = r"(/[\w.+/-]*[\w+-])"
 _ROOT_SAID = re.compile(
@@ -88,13 +88,14 @@ class TerminalVerifier:
             return rejection("no_command", {"expected": _shown(references[0])})
         if given in references:
             return acceptance({"reference": references.index(given)})
-        directory = directory_of(candidate.messages)
+        directory, home = directory_of(candidate.messages), home_of(candidate.messages)
         try:
-            forms = _forms(given, directory)
+            forms = _forms(given, directory, home)
         except Unreadable as reason:
             return rejection("unreadable_command", {"reason": str(reason)})
         for index, reference in enumerate(references):
-            if reference.ends == given.ends and _readable_forms(reference, directory) == forms:
+            alike = reference.ends == given.ends
+            if alike and _readable_forms(reference, directory, home) == forms:
                 return acceptance({"reference": index})
         details: dict[str, JSON] = {"expected": _shown(references[0]), "given": _shown(given)}
         if self._execute and candidate.files is not None:
@@ -159,11 +160,14 @@ def directory_of(messages: Sequence[Message]) -> str | None:
     """Where the shell is, as far as the state tells: by the last prompt or line that says so,
     else the root of the repository that the task names, unless the shell was moved elsewhere.
     """
-    for message in reversed(messages):
-        if message.role in (Role.TOOL, Role.USER):
-            said = [*_DIRECTORY_SAID.finditer(message.content[-4000:])]
-            if said:
-                return next(group for group in said[-1].groups() if group).rstrip("/") or "/"
+    said = next(_said(messages, tuple("abc")), None) or _root_of(messages)
+    if said is None:
+        return None
+    home = home_of(messages) if said.startswith("~") else None
+    return (said.replace("~", home, 1) if home else said).rstrip("/") or "/"
+
+
+def _root_of(messages: Sequence[Message]) -> str | None:
     asked = (m.content[:MAX_ASKED] for m in messages if m.role in (Role.SYSTEM, Role.USER))
     found = next(filter(None, map(_ROOT_SAID.search, asked)), None)
     root = (found[1] or found[2]) if found else None
@@ -173,19 +177,32 @@ def directory_of(messages: Sequence[Message]) -> str | None:
     return None if any(to != root for to in moved) else root
 
 
-def _forms(act: Act, directory: str | None) -> list[Form]:
+def home_of(messages: Sequence[Message]) -> str | None:
+    """The home directory of the user whom the last prompt shows."""
+    user = next(_said(messages, ("user",)), None)
+    return None if user is None else "/root" if user == "root" else f"/home/{user}"
+
+
+def _said(messages: Sequence[Message], groups: Sequence[str]) -> Iterator[str]:
+    for message in reversed(messages):
+        if message.role in (Role.TOOL, Role.USER):
+            for found in reversed([*_DIRECTORY_SAID.finditer(message.content[-4000:])]):
+                yield from (found[group] for group in groups if found[group])
+
+
+def _forms(act: Act, directory: str | None, home: str | None) -> list[Form]:
     """Lines typed one after the other are one line: `cd x` and then `ls` is `cd x && ls`."""
     forms: list[Form] = []
     together = "\n".join(line for line, where in act.lines if where is None)
     if together:
-        forms.append(normal_form(together, directory))
-    forms += [normal_form(line, where) for line, where in act.lines if where is not None]
+        forms.append(normal_form(together, directory, home))
+    forms += [normal_form(line, where, home) for line, where in act.lines if where is not None]
     return forms
 
 
-def _readable_forms(act: Act, directory: str | None) -> list[Form] | None:
+def _readable_forms(act: Act, directory: str | None, home: str | None) -> list[Form] | None:
     try:
-        return _forms(act, directory)
+        return _forms(act, directory, home)
     except Unreadable:
         return None
 
