@@ -1,32 +1,42 @@
 """The verifier of browsing: does the step look for, open or point at the same?
 
-A search binds by numbers, years, quoted phrases and operators, and is alike in its other words; an
-opened page is its canonical address or the id that the tool gave; a find or an evidence step is its
-text. Other tools and final answers are judged as in conversational tool use. Source: PivotRL's
-browsing domain; RFC 3986, section 6, for addresses.
+A search binds by numbers, years, names, quoted phrases and operators, and is alike in its other
+words, none of which another replaces; an opened page is its canonical address or the id that the
+tool gave; a find or an evidence step is its text; an answer is what it names. Other tools and texts
+are judged as in conversational tool use. Source: PivotRL's browsing domain; RFC 3986, section 6,
+for addresses.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import permutations
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from pivotrl.types import JSON, Action, Candidate, ToolCall, Verdict
+from pivotrl.types import JSON, Action, Candidate, Role, ToolCall, Verdict
 from pivotrl.verifiers.comparison import excerpt
-from pivotrl.verifiers.english import STOP, stem
-from pivotrl.verifiers.facts import read
+from pivotrl.verifiers.english import (
+    CLASSES,
+    FILLERS,
+    NEGATORS,
+    NUMBER_WORDS,
+    STOP,
+    respell,
+    stem,
+)
+from pivotrl.verifiers.facts import plain_letters, read
 from pivotrl.verifiers.outcome import never_raises, unfinished
 from pivotrl.verifiers.steps import judge_steps
+from pivotrl.verifiers.text import exchanged_words, same_answer
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
 MIN_QUERY = 0.65
 """F1 of the words of two queries that bind alike."""
-MIN_EXCHANGED = 0.8
-"""The same where each has a word that the other lacks."""
+MAX_APART = 8
+"""Words that two queries do not share and that are tried together."""
 MIN_EVIDENCE = 0.6
 """F1 of the words of two quotations."""
 MAX_CHARACTERS = 6_000
@@ -35,29 +45,46 @@ MAX_HOST = 253
 _SEARCH = re.compile(r"(?i).*(search|query|google|bing|lookup).*")
 _OPEN = re.compile(r"(?i).*(open|visit|browse|fetch|goto|go_to|navigate|read_page|get_page|url).*")
 _EVIDENCE = re.compile(r"(?i).*(find|evidence|quote|cite|extract|highlight|note).*")
+_ANSWER = re.compile(r"(?i).*(answer|finish|final|submit|respond|report).*")
 _QUERY_KEYS = ("query", "q", "search_query", "search_term", "keywords", "queries")
 _PAGE_KEYS = ("url", "link", "href", "page", "id", "doc_id", "docid", "cursor")
 _TEXT_KEYS = ("text", "pattern", "quote", "evidence", "snippet", "content", "passage")
+_ANSWER_KEYS = ("answer", "final_answer", "response", "result", "text", "content")
+_ASIDE = re.compile(r"(?i).*(reason|explanation|thought|confidence|source|citation|note).*")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
 _OPERATOR = re.compile(r"(?i)(?<!\S)(-?(?:site|filetype|intitle|inurl|before|after):\S+|-\w+)")
 _MONTHS = re.compile("january|february|april|june|july|august|(?:sept|nov|dec)ember|october")
 """Without those that are other words too."""
 _WAY = re.compile(r"\b(\w+) to (\w+)")
 _TERM = re.compile(r"\w+(?:[.'’-]\w+)*")
+_HYPHEN = re.compile(r"(?i)(?<=[^\W\d])(?<!\bsemi)(?<!\bnon)(?<!\banti)(?<!\bvice)-(?=[^\W\d])")
+"""Not of a prefix that makes another word."""
 _SITE = re.compile(r"^www\.|(?:(?<=\.)|^)m\.(?=.*\.)")
 """Labels of a host that lead to the same page, the mobile one's too."""
 _TRACKING = re.compile(r"(?i)(utm_\w+|gclid|fbclid|ref|ref_src|source|igshid|mc_\w+)")
 
 
+_WRONG = {
+    "search": "wrong_query",
+    "open": "wrong_page",
+    "evidence": "wrong_evidence",
+    "answer": "wrong_answer",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     kind: str
-    """`search`, `open` or `evidence`."""
+    """`search`, `open`, `evidence` or `answer`."""
     binding: frozenset[str]
     """What must be the same."""
     words: frozenset[str] = frozenset()
     ways: frozenset[tuple[str, str]] = frozenset()
     """Of a search: `a to b`."""
+    names: frozenset[str] = frozenset()
+    """Of a search: the words with a capital."""
+    text: str = ""
+    """Of an answer."""
 
 
 class BrowsingVerifier:
@@ -72,8 +99,9 @@ class BrowsingVerifier:
         if verdict := unfinished(action):
             return verdict
         references = (candidate.demonstration, *candidate.accepted_actions)
+        question = " ".join(m.content for m in candidate.messages if m.role == Role.USER)
         return judge_steps(
-            references, action.tool_calls, _step, _difference
+            references, action.tool_calls, _step, lambda w, g: _difference(w, g, question)
         ) or self._others.verify(candidate, action)
 
 
@@ -85,32 +113,46 @@ def _step(call: ToolCall) -> Step | None:
         (_EVIDENCE, _TEXT_KEYS, _evidence),
         (_SEARCH, _QUERY_KEYS, _search),
         (_OPEN, _PAGE_KEYS, _page),
+        (_ANSWER, _ANSWER_KEYS, _answer),
     ):
         if pattern.fullmatch(call.name):
             value = next((arguments[key] for key in keys if key in arguments), None)
             if isinstance(value, str) and len(value) > MAX_CHARACTERS:
                 return None
             if value is not None and (step := make(value)) is not None:
-                return step
+                return step if pattern is not _ANSWER else replace(step, binding=_rest(arguments))
     return None
 
 
-def _difference(wanted: Step, given: Step) -> str | None:
+def _difference(wanted: Step, given: Step, question: str) -> str | None:
     if wanted.kind != given.kind:
         return "different_step"
     if wanted.binding != given.binding:
-        return {"search": "wrong_query", "open": "wrong_page"}.get(wanted.kind, "wrong_evidence")
+        return _WRONG[wanted.kind]
     if wanted.kind == "open":
         return None
+    if wanted.kind == "answer":
+        return None if same_answer(wanted.text, given.text, question) else _WRONG["answer"]
+    if wanted.kind == "search":
+        return None if _same_search(wanted, given) else _WRONG["search"]
+    swapped = exchanged_words(wanted.words, given.words)
+    alike = not swapped and _alike(wanted.words, given.words) >= MIN_EVIDENCE
+    return None if alike else _WRONG["evidence"]
+
+
+def _same_search(wanted: Step, given: Step) -> bool:
+    lost, came = set(wanted.words - given.words), set(given.words - wanted.words)
+    for one, other in ((lost, came), (came, lost)):
+        for pair in permutations(one, 2) if len(one) <= MAX_APART else ():
+            if "".join(pair) in other:  # a book store is a bookstore
+                one.difference_update(pair)
+                other.remove("".join(pair))
+    # A word for another is another question, and so is a name more or less, or a "not".
+    if (lost and came) or lost & wanted.names or came & given.names or (lost | came) & NEGATORS:
+        return False
     if any((there, here) in given.ways - wanted.ways for here, there in wanted.ways - given.ways):
-        return "wrong_query"
-    # A word for another is another question, more often than a word more.
-    exchanged = wanted.words - given.words and given.words - wanted.words
-    least = MIN_EXCHANGED if exchanged else MIN_QUERY
-    least = least if wanted.kind == "search" else MIN_EVIDENCE
-    if _alike(wanted.words, given.words) < least:
-        return "wrong_query" if wanted.kind == "search" else "wrong_evidence"
-    return None
+        return False
+    return _alike(wanted.words, given.words) >= MIN_QUERY
 
 
 def _alike(one: frozenset[str], other: frozenset[str]) -> float:
@@ -126,18 +168,36 @@ def _search(value: JSON) -> Step | None:
     asked = " ".join(queries)
     if len(asked) > MAX_CHARACTERS:
         return None
-    spelled = unicodedata.normalize("NFKD", asked)
-    if len(spelled) > 2 * MAX_CHARACTERS:  # one letter may become eighteen
-        return None
-    text = "".join(c for c in spelled if not unicodedata.combining(c))
+    text = plain_letters(asked)
     binding = {f'"{" ".join(phrase.lower().split())}"' for phrase in _QUOTED.findall(text)}
     binding |= {operator.lower() for operator in _OPERATOR.findall(text)}
-    plain = _QUOTED.sub(" ", _OPERATOR.sub(" ", text))
-    words = [term.lower() for term in _TERM.findall(plain)]
+    plain = _HYPHEN.sub(" ", respell(_QUOTED.sub(" ", _OPERATOR.sub(" ", text))))
+    spelled = _TERM.findall(plain)
+    words = [NUMBER_WORDS.get(term.lower(), term.lower()) for term in spelled]
     binding |= {t for t in words if _MONTHS.fullmatch(t) or any(c.isdigit() for c in t)}
-    kept = {stem(term) for term in words if term not in STOP and term not in binding}
-    ways = frozenset(_WAY.findall(text.lower()))
-    return Step(kind="search", binding=frozenset(binding), words=frozenset(kept), ways=ways)
+    kept = {t for t in words if t not in binding and t not in FILLERS and _says(t)}
+    return Step(
+        kind="search",
+        binding=frozenset(binding),
+        words=frozenset(map(stem, kept)),
+        ways=frozenset(_WAY.findall(text.lower())),
+        names=frozenset(stem(t.lower()) for t in spelled if t[0].isupper() and t.lower() in kept),
+    )
+
+
+def _says(term: str) -> bool:
+    return term not in STOP or any(stem(term) in kind for kind in CLASSES)
+
+
+def _rest(arguments: Mapping[str, JSON]) -> frozenset[str]:
+    """What is said beside an answer, but for why it is given."""
+    rest = {k: v for k, v in arguments.items() if k not in _ANSWER_KEYS and not _ASIDE.fullmatch(k)}
+    return frozenset(f"{key}={excerpt(value)}" for key, value in rest.items())
+
+
+def _answer(value: JSON) -> Step | None:
+    said = isinstance(value, str) and value.strip()
+    return Step(kind="answer", binding=frozenset(), text=str(value)) if said else None
 
 
 def _page(value: JSON) -> Step | None:
@@ -153,7 +213,7 @@ def _evidence(value: JSON) -> Step | None:
         return None
     reading = read(value)
     facts = {f"{kind} {fact}" for kind, fact in reading.facts if kind in ("number", "date", "id")}
-    if reading.denies:
+    if reading.polarity.denies:
         facts.add("denies")
     return Step(kind="evidence", binding=frozenset(facts), words=reading.mentions)
 

@@ -9,30 +9,37 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from pivotrl.verifiers.english import (
-    CONFIRM,
+    ARTICLES,
     COURTESY,
+    CURRENCIES,
     NEGATORS,
     NOT_NAMES,
     NUMBER_WORDS,
+    OFFER,
+    OPENERS,
     REQUEST,
     SCALES,
     STOP,
     VAGUE,
     WORD,
     YES_OR_NO,
+    Polarity,
     acts_of,
-    negated_words,
+    respell,
     stem,
     wanted_things,
+    ways_of,
 )
 
 MAX_CHARACTERS = 20_000
 MAX_TOKEN = 80
+MAX_WAYS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +54,25 @@ class Reading:
     """Stems of the content words: no stop words, no courtesies, no facts."""
     mentions: frozenset[str]
     """Stems of all words and the values of all facts: what may be referred to."""
-    negated: frozenset[str]
-    """Stems in the scope of a negation."""
-    denies: bool
-    """A sentence with content is negative."""
+    polarity: Polarity
     asks: bool
     """A sentence with content is a question or a request for information."""
     wants: frozenset[str]
     """What the questions ask for, where it has a name: `reservation id`, `date`."""
     acts: frozenset[tuple[str, bool]]
     """(stem of an act, whether it is done): "was cancelled" against "will be cancelled"."""
-    owners: frozenset[tuple[tuple[str, str], str]]
-    """(number, date or time; the id or name said last before it)."""
-    relations: frozenset[tuple[str, str, str]]
-    """(name, word or "to" between, name), passive turned round."""
+    owners: Mapping[tuple[str, str], tuple[set[str], set[str]]]
+    """Fact -> the names and the words that it is said with: "the lamp ($20), a chair ($30)"."""
+    ways: frozenset[tuple[frozenset[str], frozenset[str]]]
+    """The stems of what is exchanged for, moved to or taken in place of what."""
+    listed: int
+    """The bullets, or the rows of tables."""
+    starters: frozenset[str]
+    """Stems with a capital that may be names or only begin a sentence."""
+    neighbours: frozenset[tuple[str, str]]
+    """Two tokens side by side, articles left out, a negation with what it negates; "" ends."""
+    steps: frozenset[tuple[str, str]]
+    """The same without stop words."""
 
 
 _MONTHS = "january february march april may june july august september october november december"
@@ -80,6 +92,11 @@ _TIMES = re.compile(
 _QUOTES = re.compile(r"\"([^\"\n]{2,200})\"|`([^`\n]{2,200})`|(?<!\w)'([^'\n]{2,200})'(?!\w)")
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')*]*\s+|\n+")
 _LIST_MARK = re.compile(r"^[ \t]*(?:[-*•+]|\(?\d{1,2}[.)](?=\s))[ \t]*", re.MULTILINE)
+_ROW = re.compile(r"^[ \t]*\|.*\|[ \t]*$", re.MULTILINE)
+_HEADER = re.compile(r"^[ \t]*\|.*\|[ \t]*\n[ \t]*\|[ \t:|-]+\|[ \t]*$", re.MULTILINE)
+_ABBREVIATION = re.compile(r"\b(Dr|Mr|Mrs|Ms|St|Prof|No|Inc|vs)\.")
+_VOCATIVE = re.compile(r"(?<=[\w']), [A-Z]\w{1,30}(?=!)")
+_ACCENT = re.compile("[\u0300-\u036f]")
 _LABEL = re.compile(r"^\W*[^:.!?]{1,40}:(?=\W*\s|\*|$)")
 # Dates and times that were read stand in the text as `\ue000kind\ue002value\ue001`.
 _MARK = re.compile("\ue000(\\w+)\ue002([^\ue001]+)\ue001")
@@ -88,7 +105,7 @@ _JSON_MARKS = str.maketrans('{}[]"`*|<>=()', " " * 13)
 _EDGES = ".,;:!?'_~\u2026"
 _AMOUNT = re.compile(
     r"([-+]?)[$€£¥#]*([-+]?)[$€£¥]?(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?"
-    r"(%|st|nd|rd|th|gb|mb|kb|tb|kg|g|mg|lb|lbs|oz|km|m|cm|mm|ft|l|ml|h|hr|hrs|min|mins|s|sec|ms|x"
+    r"°?(%|st|nd|rd|th|gb|mb|kb|tb|kg|g|mg|lb|lbs|oz|km|m|cm|mm|ft|l|ml|h|hr|hrs|min|mins|s|sec|ms|x"
     r"|k|w|v|hz|usd|eur|gbp|c|f)?",
     re.IGNORECASE,
 )
@@ -100,51 +117,65 @@ _PATH = re.compile(r"(?:https?://|www\.|~?\.{0,2}/\w).*|[^@]+@[^@]+\.\w+|[\w/-]+
 @lru_cache(maxsize=512)
 def read(text: str) -> Reading:
     """Read a text (see `Reading`). Any string is read; nothing raises."""
-    text = text[:MAX_CHARACTERS]
-    # One letter may become eighteen.
-    text = unicodedata.normalize("NFKC", text)[: 2 * len(text)].translate(_ODD)
+    text = plain_letters(text[:MAX_CHARACTERS])
     quotes = [" ".join(next(filter(None, q)).lower().split()) for q in _QUOTES.findall(text)]
-    body = YES_OR_NO.sub(" ", _LIST_MARK.sub("", text))
+    headers = _HEADER.findall(text)
+    listed = len(_LIST_MARK.findall(text)) + max(0, len(_ROW.findall(text)) - 2 * len(headers))
+    # The heads of a table are no names.
+    body = _LIST_MARK.sub("", _HEADER.sub(lambda m: m[0].lower(), text))
+    body = _VOCATIVE.sub("", _ABBREVIATION.sub(r"\1", body))
+    body = respell(YES_OR_NO.sub(" ", body))
     body = _TIMES.sub(_time, _DATES.sub(_date, body))
 
     spoken = _Spoken()
     words: set[str] = set()
-    negated: set[str] = set()
     wants: set[str] = set()
     acts: set[tuple[str, bool]] = set()
-    denies = asks = any_asks = False
+    ways: set[tuple[frozenset[str], frozenset[str]]] = set()
+    polarity = Polarity()
+    asks = any_asks = YES_OR_NO.search(text) is not None
     for sentence in _SENTENCE.split(body):
         content = spoken.sentence(sentence)
         lower = _MARK.sub(" ", sentence).lower()
         question = "?" in sentence or REQUEST.search(lower) is not None
         any_asks |= question
-        asks |= "?" in sentence and CONFIRM.search(lower) is not None
         if not content:
+            asks |= "?" in sentence and OFFER.search(lower) is None
             continue
         words.update(content)
         asks |= question
         if question:
             wants |= wanted_things(lower)
         acts |= acts_of(lower)
-        scope = negated_words(lower)
-        denies |= scope is not None
-        negated.update(scope or ())
+        if len(ways) < MAX_WAYS:
+            ways |= ways_of(_MARK.sub(r" \2 ", sentence).lower())
+        polarity.add(lower)
     facts = dict.fromkeys(spoken.facts)
-    values = {value for _, value in facts}
+    values = {value for _, value in facts} | {name for c, name in CURRENCIES.items() if c in text}
     facts |= dict.fromkeys(("quote", q.strip(" .,;:!?")) for q in quotes if q.strip(" .,;:!?"))
     return Reading(
         folded=" ".join(text.lower().split()),
         facts=frozenset(facts),
         words=frozenset(words),
         mentions=frozenset(spoken.words | values),
-        negated=frozenset(negated),
-        denies=denies,
+        polarity=polarity,
         asks=asks if words else any_asks,
         wants=frozenset(wants),
         acts=frozenset(acts),
-        owners=frozenset(spoken.owners()),
-        relations=frozenset(spoken.relations),
+        owners=spoken.owners,
+        ways=frozenset(ways),
+        listed=listed,
+        starters=frozenset(spoken.starters),
+        neighbours=frozenset(pairwise(["", *spoken.sequence])),
+        steps=frozenset(pairwise(["", *(t for t in spoken.sequence if t not in STOP)])),
     )
+
+
+def plain_letters(text: str) -> str:
+    """The text without accents, with plain quotes, dashes and spaces."""
+    # One letter may become eighteen.
+    text = unicodedata.normalize("NFKD", text)[: 2 * len(text)]
+    return unicodedata.normalize("NFKC", _ACCENT.sub("", text)).translate(_ODD)
 
 
 def date_of(text: str) -> str | None:
@@ -187,11 +218,11 @@ class _Spoken:
     def __init__(self) -> None:
         self.facts: list[tuple[str, str]] = []
         self.words: set[str] = set()
-        self.relations: set[tuple[str, str, str]] = set()
-        self._named = ""
-        """The last name or id of the sentence."""
-        self._since: list[str] = []
-        """The words after it."""
+        self.starters: set[str] = set()
+        self.owners: dict[tuple[str, str], tuple[set[str], set[str]]] = {}
+        self.sequence: list[str] = []
+        self._owner: tuple[set[str], set[str]] = (set(), set())
+        """The names and words of the part of the sentence before this one."""
 
     def sentence(self, sentence: str) -> list[str]:
         """The content stems of a sentence; the rest is kept."""
@@ -199,14 +230,18 @@ class _Spoken:
         unnamed = label.end() if label else 0
         content: list[str] = []
         fresh, courteous = True, False  # fresh: a capital here says nothing
-        self._named, self._since = "", []
+        self._owner = (set(), set())
         counting = False  # the chunk before is a number
+        part = (len(self.facts), 0)
         for found in _CHUNK.finditer(sentence.translate(_JSON_MARKS)):
-            if mark := _MARK.fullmatch(found[0]):
-                self.facts.append((mark[1], mark[2]))
-                continue
             raw = found[0]
-            chunk = raw[:MAX_TOKEN].strip(_EDGES)
+            if raw in (",", ";", "and"):
+                part = self._part(part, content, raw == ";")
+            if mark := _MARK.fullmatch(raw):
+                self.facts.append((mark[1], mark[2]))
+                self.sequence.append(mark[2])
+                continue
+            chunk = raw[:MAX_TOKEN].strip(_EDGES).removesuffix("'s")
             named = not fresh and found.start() >= unnamed
             fresh = found.start() < unnamed or raw[-1] in ":-"
             if not chunk:
@@ -215,51 +250,62 @@ class _Spoken:
             plain = chunk.isascii() and chunk.isalpha()
             if not plain and (fact := _fact(chunk)):
                 self.facts += fact
+                self.sequence += [value for _, value in fact]
                 counting = fact[-1][0] == "number"
                 self.words.update(value for _, value in fact)
-                if fact[0][0] == "id":
-                    self._relate(fact[0][1])
-                continue
-            for word in [chunk] if plain else WORD.findall(chunk):
-                lower = word.lower()
-                root = stem(lower)
-                self.words.add(root)
-                courteous |= lower in COURTESY
-                capital = word[0].isupper() and len(word) > 1 and lower not in NOT_NAMES
-                if lower in NUMBER_WORDS:
-                    self.facts.append(("number", NUMBER_WORDS[lower]))
-                    counting = True
-                elif lower in VAGUE and counted:
-                    self.facts.pop()  # "two things" are counted below it
-                elif lower in SCALES and counted:
-                    self.facts[-1] = ("number", _scaled(self.facts[-1][1], SCALES[lower]))
-                elif lower not in NEGATORS and lower not in STOP and lower not in COURTESY:
-                    code = word.isupper() and len(word) > 2
-                    greeted = courteous and not content  # "Thank you, Mia" may be said without Mia
-                    if capital and (code or (named and not greeted)):
-                        self.facts.append(("name", root))
-                    content.append(root)
-                    if capital:
-                        self._relate(root)
-                        continue
-                self._since.append(lower)
+            else:
+                for word in [chunk] if plain else WORD.findall(chunk):
+                    counting = self._word(word, content, named, counted, courteous)
+                    courteous |= word.lower() in COURTESY
+            if raw[-1] in ",;":
+                part = self._part(part, content, raw[-1] == ";")
+            if raw[-1] in ",;)":
+                self.sequence.append("")
+        self._part(part, content, True)
+        self.sequence.append("")
         return content
 
-    def owners(self) -> Iterator[tuple[tuple[str, str], str]]:
-        owner = ""
-        for kind, value in self.facts:
-            if kind in ("id", "name"):
-                owner = value
-            elif owner and kind in ("number", "date", "time"):
-                yield (kind, value), owner
+    def _word(
+        self, word: str, content: list[str], named: bool, counted: bool, courteous: bool
+    ) -> bool:
+        """Keep a word; whether it is a number."""
+        lower = word.lower()
+        root = stem(lower)
+        self.words.add(root)
+        if self.sequence and self.sequence[-1] == "not":
+            self.sequence[-1] = f"not {root}"
+        elif lower not in ARTICLES:
+            self.sequence.append("not" if lower in NEGATORS else NUMBER_WORDS.get(lower, root))
+        if lower in NUMBER_WORDS:
+            self.facts.append(("number", NUMBER_WORDS[lower]))
+            return True
+        if lower in VAGUE and counted:
+            self.facts.pop()  # "two things" are counted below it
+        elif lower in SCALES and counted:
+            self.facts[-1] = ("number", _scaled(self.facts[-1][1], SCALES[lower]))
+        elif lower not in NEGATORS and lower not in STOP and lower not in COURTESY:
+            capital = word[0].isupper() and len(word) > 1 and lower not in NOT_NAMES
+            code = word.isupper() and len(word) > 2
+            greeted = courteous and not content  # "Thank you, Mia" may be said without Mia
+            if capital and (code or (named and not greeted)):
+                self.facts.append(("name", root))
+            elif capital and not greeted and lower not in OPENERS and root not in OPENERS:
+                self.starters |= set() if lower.endswith(("ly", "ed", "ing")) else {root}
+            content.append(root)
+        return False
 
-    def _relate(self, name: str) -> None:
-        said = [word for word in self._since if word not in STOP]
-        between = stem(said[0]) if len(said) == 1 else "to" if "to" in self._since else ""
-        if self._named and between and len(said) < 2:
-            pair = (name, self._named) if "by" in self._since else (self._named, name)
-            self.relations.add((pair[0], between, pair[1]))
-        self._named, self._since = name, []
+    def _part(self, start: tuple[int, int], content: list[str], always: bool) -> tuple[int, int]:
+        """End a part of a sentence, which says its facts of its names; where the next begins."""
+        facts, words = self.facts[start[0] :], set(content[start[1] :])
+        if not always and all(kind in ("id", "name") for kind, _ in facts):
+            return start
+        names = {value for kind, value in facts if kind in ("id", "name")} | words & self.starters
+        self._owner = (names or self._owner[0], words or self._owner[1])
+        for fact in facts:
+            owners = self.owners.setdefault(fact, (set(), set()))
+            for kept, more in zip(owners, self._owner, strict=True):
+                kept |= more
+        return len(self.facts), len(content)
 
 
 def _scaled(number: str, zeros: int) -> str:

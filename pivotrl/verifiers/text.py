@@ -1,10 +1,10 @@
 """Do two texts say the same? Same facts, same polarity, same kind of sentence, alike in words.
 
 Accepted is a text that states every fact of the reference and none that neither the reference nor
-the state knows, states them of the same things, denies where the reference denies, asks where it
-asks and for the same, has done what it has done, and shares enough content words (F1 on stems
-without stop words: identical words give 1). Deterministic and linear. This module must never know
-a domain.
+the state knows, states them of the same things, denies what the reference denies, asks where it
+asks and for the same, has done what it has done, puts no word in the place of another of its class,
+and shares enough of what it says (F1 on facts and on stems of senses, without stop words). A near
+copy may not exchange any word. Deterministic and linear. This module must never know a domain.
 
 What is tolerated, on purpose: numbers, dates, times and names of the state that the reference does
 not repeat (an id that it does not repeat is not: ids say which thing is acted on); a name of the
@@ -13,14 +13,27 @@ user's that the reference repeats and the action does not; courtesies, added or 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Sequence, Set
+from itertools import combinations, product
 
 from pivotrl.types import JSON
 from pivotrl.verifiers.comparison import ACCEPTED, MATCH, NO_CONTEXT, Comparison, Context, excerpt
-from pivotrl.verifiers.english import ACTS, stem
-from pivotrl.verifiers.facts import Reading, read
+from pivotrl.verifiers.english import (
+    ACTS,
+    BINDING,
+    CLASSES,
+    COURTESIES,
+    COURTESY,
+    NOT_NAMES,
+    NUMBER_WORDS,
+    STOP,
+    WORD,
+    stem,
+)
+from pivotrl.verifiers.facts import Reading, plain_letters, read
 
-MIN_SIMILARITY = 0.5
+MIN_SIMILARITY = 0.45
 MIN_SIMILARITY_WITH_FACTS = 0.35
 """Where the texts share a fact, which itself says what they are about."""
 MIN_SIMILARITY_OF_COURTESIES = 0.25
@@ -28,42 +41,31 @@ MIN_SIMILARITY_OF_COURTESIES = 0.25
 LENGTH_FACTOR, LENGTH_SLACK = 4, 400
 MAX_CHARACTERS = 6_000
 """Of each text that are read; what comes later must be the same, spaces aside."""
-_OPPOSITES = tuple(
-    (stem(one), stem(other))
-    for one, other in (
-        ("yes", "no"),
-        ("accept", "reject"),
-        ("approve", "deny"),
-        ("cancel", "keep"),
-        ("before", "after"),
-        ("increase", "decrease"),
-        ("add", "remove"),
-        ("open", "close"),
-        ("enable", "disable"),
-        ("refund", "charge"),
-        ("upgrade", "downgrade"),
-        ("cheapest", "expensive"),
-        ("pending", "delivered"),
-        ("pending", "shipped"),
-        ("shipped", "delivered"),
-        ("active", "inactive"),
-        ("more", "less"),
-        ("higher", "lower"),
-        ("begun", "finished"),
-        ("started", "finished"),
-        ("started", "ended"),
-        ("win", "lose"),
-        ("won", "lost"),
-        ("arrive", "depart"),
-        ("arrival", "departure"),
-        ("first", "last"),
-        ("maximum", "minimum"),
-        ("increased", "decreased"),
-        ("included", "excluded"),
-        ("allowed", "forbidden"),
-        ("success", "failure"),
-    )
+MAX_OWNED = 60
+"""Facts of a text whose owners are compared: every one with every other."""
+MIN_LISTED, MAX_LISTED = 2, 9
+"""Small counts, which a list need not repeat."""
+MIN_SAID = 0.6
+"""Of the content words of an answer in sentences."""
+COPIED = 0.5
+"""Of the pairs of neighbours: a text that shares as many is an altered copy."""
+FEW_WORDS, MAX_STEPS = 12, 300
+"""As many words, if the same, are a copy in another order; more steps are not compared."""
+ROOT = 5
+"""Letters that words of one root begin with: `weigh` and `weight`."""
+MAX_PLACES = 4
+"""Words beside one word that may have changed places."""
+MAX_UNITS = 2
+"""Words of an answer that a bare number may leave out: "17 arches"."""
+_MEASURES = ("number", "date", "time")
+_VALUES = (*_MEASURES, "id")
+_NAME = re.compile(
+    r"[A-Z][\w'-]*\.?(?: (?:(?:of|the|de|do|da|di|du|la|le|van|von|der) ){0,2}[A-Z][\w'-]*\.?)*"
 )
+_YES_NO = re.compile(r"(?i)\W*(yes|no)\b")
+_POLAR = {True: "no", False: "yes"}
+_NO_NAMES = STOP | COURTESY | NOT_NAMES | set(NUMBER_WORDS)
+_HEDGE = re.compile(r"(?i)\b(?:or|either|and)\b|[/&]")
 
 
 def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> Comparison:
@@ -83,7 +85,9 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
     least = MIN_SIMILARITY_WITH_FACTS if shared else MIN_SIMILARITY
     if not wanted.words and not got.words:
         least = MIN_SIMILARITY if wanted.facts else MIN_SIMILARITY_OF_COURTESIES
-    if similarity < least:
+        if any(kind & wanted.mentions and kind & got.mentions for kind in COURTESIES):
+            least = 0.0
+    if similarity < least or (category == ACCEPTED and _is_altered(wanted, got)):
         return Comparison(
             category="off_topic",
             closeness=0.5 * similarity,
@@ -95,44 +99,92 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
     return MATCH
 
 
+def same_answer(reference: str, given: str, question: str = "") -> bool:
+    """Whether a final answer is the reference, perhaps in more or in fewer words."""
+    if not given.strip() or len(given) > LENGTH_FACTOR * len(reference) + LENGTH_SLACK:
+        return False
+    wanted, got = read(reference[:MAX_CHARACTERS]), read(given[:MAX_CHARACTERS])
+    if wanted.folded == got.folded:
+        return True
+    values = {f for f in wanted.facts if f[0] in _VALUES}
+    others = {f for f in got.facts if f[0] in _VALUES and not _states(wanted, f)}
+    if not all(_states(got, f) for f in values) or any(_rivals(f, values) for f in others):
+        return False
+    if not wanted.words and not values and (said := _YES_NO.match(reference)):
+        told = _YES_NO.match(given)
+        return said[1].lower() == (told[1].lower() if told else _POLAR[got.polarity.denies])
+    if _denied(wanted, got) or _exchanged(wanted, got):
+        return False
+    if exchanged_words(wanted.mentions, got.mentions) or wanted.asks != got.asks:
+        return False
+    if not got.words and values:
+        return len(wanted.words) <= MAX_UNITS and not wanted.starters
+    asked = read(question[:MAX_CHARACTERS]).mentions
+    names = _runs(reference)
+    if names and len(wanted.words) <= sum(map(len, names)):
+        found = [run for run in _runs(given) if run in names or not set(run) <= asked]
+        first, more = found[: len(names)], found[len(names) :]
+        if more and _HEDGE.search(given):  # "A or B" is no answer, nor is "A and B" for "A"
+            return False
+        return all(any(_one_name(name, run) for run in first) for name in names)
+    lost = {name for run in names for name in run} - got.mentions
+    return not lost and len(wanted.words & got.mentions) >= MIN_SAID * len(wanted.words)
+
+
+def _runs(text: str) -> list[tuple[str, ...]]:
+    """The names of a text, as stems: words with capitals, side by side."""
+    runs = []
+    for found in _NAME.finditer(plain_letters(text[:MAX_CHARACTERS])):
+        words = [word.lower() for word in WORD.findall(found[0])]
+        while words and words[0] in _NO_NAMES:
+            words.pop(0)
+        if words:
+            runs.append(tuple(map(stem, words)))
+    return runs
+
+
+def _one_name(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether two runs name the same: middle names may be left out."""
+    ends = (one[0], one[-1]) == (other[0], other[-1])
+    return ends and (set(one) <= set(other) or set(other) <= set(one))
+
+
+def _rivals(fact: tuple[str, str], values: Set[tuple[str, str]]) -> bool:
+    """Whether a fact may be meant in place of one of the values: a year is no rival of a count."""
+    kind, value = fact
+    return any(k == kind and (len(v) == 4) == (len(value) == 4) for k, v in values)
+
+
 def _contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str, dict[str, JSON]]:
     missing = [f for f in sorted(wanted.facts) if not _states(got, f)]
     extra = [f for f in sorted(got.facts) if not _states(wanted, f)]
     if missing or extra:
+        missing = [f for f in missing if not _counts(f, got)]
+        extra = [f for f in extra if not _counts(f, got) and not _counts(f, wanted)]
         known = [read(text) for text in context.state]
         invented = [f for f in extra if f[0] == "id" or not any(_states(k, f) for k in known)]
-        if all(f[0] != "name" for f in invented):
+        if all(f[0] != "name" for f in extra):
             missing = [
                 f for f in missing if f[0] != "name" or not any(_states(k, f) for k in known)
             ]
         kinds = {kind for kind, _ in missing}
-        if wrong := invented or [f for f in extra if f[0] in kinds and f[0] != "name"]:
+        if wrong := invented or [f for f in extra if f[0] in kinds]:
             return "wrong_fact", {"given": _shown(wrong), "expected": _shown(missing)}
         if missing:
             return "missing_fact", {"expected": _shown(missing)}
+    lost, came = wanted.starters - got.mentions, got.starters - wanted.mentions
+    if lost and came:
+        return "wrong_fact", {"given": min(came), "expected": min(lost)}
     if exchanged := _exchanged(wanted, got):
         return "wrong_fact", {"given": excerpt(exchanged)}
-    wanted_verbs = wanted.words & context.verbs
-    got_verbs = got.words & (context.verbs | ACTS if wanted_verbs else context.verbs)
+    acts = context.verbs | ACTS
+    wanted_verbs, got_verbs = wanted.words & acts, got.words & acts
     if wanted_verbs - got_verbs and got_verbs - wanted_verbs:
         return "wrong_fact", {"expected": sorted(wanted_verbs)[:5], "given": sorted(got_verbs)[:5]}
-    if wanted.denies != got.denies:
-        return "negation", {"expected": _polarity(wanted), "given": _polarity(got)}
-    swapped = (
-        wanted.negated & (got.words - got.negated),
-        got.negated & (wanted.words - wanted.negated),
-    )
-    if all(swapped):
-        return "negation", {"expected": sorted(swapped[0])[:3], "given": sorted(swapped[1])[:3]}
-    for one, other in _OPPOSITES:
-        for left, right in ((one, other), (other, one)):
-            if (
-                left in wanted.mentions
-                and right in got.mentions
-                and right not in wanted.mentions
-                and left not in got.mentions
-            ):
-                return "negation", {"expected": left, "given": right}
+    if denied := _denied(wanted, got):
+        return "negation", {"of": denied, "expected": _polarity(wanted), "given": _polarity(got)}
+    if swapped := exchanged_words(wanted.mentions, got.mentions):
+        return "negation", {"expected": swapped[0], "given": swapped[1]}
     if wanted.asks != got.asks:
         kinds_of = {True: "a question", False: "a statement"}
         return "question_mismatch", {
@@ -142,23 +194,124 @@ def _contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str
     return ACCEPTED, {}
 
 
+def exchanged_words(wanted: Set[str], given: Set[str]) -> tuple[str, str] | None:
+    """A stem of the wanted ones and the one of its class (english.toml) that is in its place."""
+    for kind in CLASSES:
+        lost, came = kind & wanted - given, kind & given - wanted
+        if lost and came:
+            return min(lost), min(came)
+    return None
+
+
+def _denied(wanted: Reading, got: Reading) -> str:
+    """What one text denies and the other affirms; empty if nothing is."""
+    for one, other in ((wanted, got), (got, wanted)):
+        said, told = one.polarity, other.polarity
+        # "Without its antennas" is an aside where the other text does not speak of antennas.
+        is_aside = said.only_without and not said.denied.keys() & other.mentions
+        is_aside |= not said.denied and stem("only") in other.mentions  # "so I can't do that"
+        if said.denies and not told.denies and not is_aside:
+            return ", ".join(sorted(said.denied)[:3]) or "all"
+        for word, clause in said.denied.items():
+            # "Checks are not accepted" is "cards are accepted, but not checks".
+            affirmed = word in told.affirmed and word not in told.scope | said.affirmed
+            if affirmed and not clause & told.denied.keys():
+                return word
+    return ""
+
+
 def _exchanged(wanted: Reading, got: Reading) -> str:
     """What is said of the wrong one, though both texts name both; empty if nothing is."""
-    were = dict(wanted.owners - got.owners)
-    # The number of one thing is now the number of another, and the other way round.
-    moved = {(were[fact], to) for fact, to in got.owners - wanted.owners if fact in were}
-    for before, after in moved:
-        if (after, before) in moved:
-            return f"{before} and {after}"
-    for one, link, other in wanted.relations - got.relations:
-        if (other, link, one) in got.relations - wanted.relations:
-            return f"{other} {link} {one}"
-    if wanted.wants - got.wants and got.wants:
-        return ", ".join(sorted(got.wants))
+    for (old, new), (here, there) in product(wanted.ways, got.ways):
+        was, becomes = (old - new) & there, (new - old) & here
+        if was and becomes and not was & here and not becomes & there:
+            return f"{min(was)} for {min(becomes)}"
+    if wanted.wants and got.wants:
+        for asker, asked in ((wanted, got), (got, wanted)):
+            for thing in asker.wants - asked.wants:
+                whose = {*thing.split()} - {"id", "date"}
+                # "When does it expire" asks for the "expiry date".
+                if not whose or not whose <= asked.words:
+                    return f"asks for {thing}"
     for act, done in wanted.acts:
         if (act, not done) in got.acts and not {(act, done)} & got.acts:
             return f"{act}: {'not yet' if done else 'done'}"
+    return _moved(wanted, got) or _swapped(wanted, got)
+
+
+def _is_altered(wanted: Reading, got: Reading) -> bool:
+    """Whether a text is nearly a copy but for a word: a paraphrase changes more than that."""
+    if _copied(wanted, got) < COPIED:
+        return False
+    lost, came = wanted.words - got.mentions, got.words - wanted.mentions
+    kin = {(a, b) for a, b in product(lost, came) if a[:ROOT] == b[:ROOT] and len(a) >= ROOT}
+    lost, came = lost - {a for a, _ in kin}, came - {b for _, b in kin}
+    return bool((lost and came) or lost & BINDING)
+
+
+def _copied(wanted: Reading, got: Reading) -> float:
+    """F1 of the pairs of neighbours."""
+    both = len(wanted.neighbours & got.neighbours)
+    return 2 * both / (len(wanted.neighbours) + len(got.neighbours))
+
+
+def _swapped(wanted: Reading, got: Reading) -> str:
+    """Two words that changed places: each now stands where the other stood."""
+    one_is_passive = ("by" in wanted.mentions) != ("by" in got.mentions)
+    if one_is_passive or max(len(wanted.steps), len(got.steps)) > MAX_STEPS:
+        return ""
+    copied = _copied(wanted, got) >= COPIED
+    copied |= wanted.mentions == got.mentions and len(wanted.mentions) <= FEW_WORDS
+    lost, came = wanted.steps - got.steps, got.steps - wanted.steps
+    moves: dict[tuple[str, str], set[str]] = {}
+    """What stood beside a word, what does now -> the words."""
+    for side in (0, 1):
+        beside: dict[str, list[str]] = {}
+        for pair in sorted(came):
+            beside.setdefault(pair[1 - side], []).append(pair[side])
+        for pair in sorted(lost):
+            for now in beside.get(pair[1 - side], ())[:MAX_PLACES]:
+                moves.setdefault((pair[side], now), set()).add(pair[1 - side])
+    together = wanted.steps | got.steps
+    values = {value for kind, value in wanted.facts if kind in _MEASURES}
+    for (one, other), there in moves.items():
+        back = moves.get((other, one))
+        if not back or not one or not other:
+            continue
+        # "A $40 refund" is "a refund of $40".
+        if {(one, other), (other, one)} & together and not {one, other} <= values:
+            continue
+        # "The refund was issued" is "we issued the refund", if more is worded otherwise.
+        moved = there - back - {""} and back - there - {""} and not {one, other} & values
+        if (there | back) - {""} if copied else moved:
+            return f"{one} and {other}"
     return ""
+
+
+def _moved(wanted: Reading, got: Reading) -> str:
+    """A fact that is said with the names or words of another."""
+    shared = [fact for fact in wanted.owners if fact in got.owners][:MAX_OWNED]
+    for fact in shared:
+        were, are = wanted.owners[fact][0] - {fact[1]}, got.owners[fact][0] - {fact[1]}
+        both_known = were <= got.mentions and are <= wanted.mentions
+        apart = not were & (are | got.owners[fact][1]) and not are & wanted.owners[fact][1]
+        if were and are and apart and both_known:
+            return f"{fact[1]} of {min(are)}"
+    values = [fact for fact in shared if fact[0] in _MEASURES]
+    for one, other in combinations(values, 2):
+        were = wanted.owners[one][1] - wanted.owners[other][1]
+        others = wanted.owners[other][1] - wanted.owners[one][1]
+        here, there = got.owners[one][1], got.owners[other][1]
+        if here & others and there & were and not here & were and not there & others:
+            return f"{one[1]} and {other[1]}"
+    return ""
+
+
+def _counts(fact: tuple[str, str], listing: Reading) -> bool:
+    """Whether a number is no more than how many things the text lists."""
+    kind, value = fact
+    listed = MIN_LISTED <= listing.listed <= MAX_LISTED
+    return kind == "number" and listed and value == str(listing.listed)
 
 
 def _states(reading: Reading, fact: tuple[str, str]) -> bool:
@@ -173,6 +326,8 @@ def _states(reading: Reading, fact: tuple[str, str]) -> bool:
         return value in with_year if len(value) == 10 and with_year else bool(same_day)
     if kind == "number":
         days = (v[-2:].lstrip("0") for k, v in reading.facts if k == "date")
+        if value == "1" and reading.mentions & {"one", "a", "an", "single"}:
+            return True
         return value in reading.mentions or value in days
     if kind == "quote":
         return value in reading.folded
@@ -182,7 +337,8 @@ def _states(reading: Reading, fact: tuple[str, str]) -> bool:
 
 
 def _similarity(wanted: Reading, got: Reading) -> float:
-    left, right = wanted.words, got.words
+    left = wanted.words | {value for kind, value in wanted.facts if kind in _VALUES}
+    right = got.words | {value for kind, value in got.facts if kind in _VALUES}
     if not left and not right:
         left, right = wanted.mentions, got.mentions
     if not left or not right:
@@ -191,7 +347,7 @@ def _similarity(wanted: Reading, got: Reading) -> float:
 
 
 def _polarity(reading: Reading) -> str:
-    return "negative" if reading.denies else "positive"
+    return "negative" if reading.polarity.denies else "positive"
 
 
 def _shown(facts: Sequence[tuple[str, str]]) -> list[JSON]:
