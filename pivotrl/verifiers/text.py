@@ -87,7 +87,8 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
         least = MIN_SIMILARITY if wanted.facts else MIN_SIMILARITY_OF_COURTESIES
         if any(kind & wanted.mentions and kind & got.mentions for kind in COURTESIES):
             least = 0.0
-    if similarity < least or (category == ACCEPTED and _is_altered(wanted, got)):
+    foreign = wanted.words and got.words and not wanted.words & got.mentions
+    if similarity < least or foreign or (category == ACCEPTED and _is_altered(wanted, got)):
         return Comparison(
             category="off_topic",
             closeness=0.5 * similarity,
