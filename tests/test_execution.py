@@ -112,7 +112,7 @@ def attempt(command: str, seconds: float = 5.0, **limits: Any) -> Outcome | NoOu
             "python3 -c \"p = 'notes.txt'; t = open(p).read().replace('two', '2');"
             " open(p, 'w').write(t)\"",
         ),
-        ("cat notes.txt | awk /t/", "awk /t/ notes.txt"),
+        ("cat notes.txt | awk /t/", "sed -n /t/p notes.txt"),
         ("src/run.sh > out", "echo ran > out"),
         ("mkdir -p a/b && cp notes.txt a/b", "mkdir a; mkdir a/b; cat notes.txt > a/b/notes.txt"),
         ("ln -s notes.txt link", "cd src; ln -s notes.txt ../link"),
@@ -157,12 +157,12 @@ def test_what_differs_or_proves_nothing_stays_rejected(wanted: str, given: str, 
 @needs_sandbox
 def test_nothing_runs_without_files_or_without_being_asked(tmp_path: Path) -> None:
     for of, execute in ((candidate("echo 1", files=None), True), (candidate("echo 1"), False)):
-        found = verdict(of, "printf '%s\\n' 1", execute=execute)
+        found = verdict(of, "expr 1", execute=execute)
         assert found.reward == 0.0 and "execution" not in found.details
-    assert verdict(candidate("echo 1", files={}), "printf '%s\\n' 1").reward == 1.0
+    assert verdict(candidate("echo 1", files={}), "expr 1").reward == 1.0
     equal = verdict(candidate("cat  'notes.txt'"), "cat notes.txt")
     assert equal.reward == 1.0 and "execution" not in equal.details
-    action = Action(tool_calls=(call("awk /t/ notes.txt"),))
+    action = Action(tool_calls=(call("sed -n /t/p notes.txt"),))
     of = candidate("cat notes.txt | awk /t/")
     assert SoftwareVerifier(execute=True).verify(of, action).reward == 1.0
     assert SoftwareVerifier().verify(of, action).reward == 0.0
@@ -170,9 +170,9 @@ def test_nothing_runs_without_files_or_without_being_asked(tmp_path: Path) -> No
 
 @needs_sandbox
 def test_the_copy_lies_where_the_state_says_that_the_shell_is() -> None:
-    told = candidate("awk /t/ /app/notes.txt", said="(Current directory: /app)")
+    told = candidate("sed -n /t/p /app/notes.txt", said="(Current directory: /app)")
     assert verdict(told, "cat notes.txt | awk /t/").reward == 1.0
-    named = candidate("awk /t/ notes.txt", workdir="/app")
+    named = candidate("sed -n /t/p notes.txt", workdir="/app")
     assert verdict(named, "cat notes.txt | awk /t/", workdir="/app").reward == 1.0
     assert verdict(named, "cat notes.txt | awk /t/", workdir="/app/src").reward == 0.0
     with pytest.raises(NoOutcome, match="null byte"):

@@ -88,7 +88,7 @@ def test_sizes_are_bounded(domain: str, slow: ToolCall) -> None:
 
 def test_what_is_too_long_to_be_read_must_be_the_same() -> None:
     said = "The refund for order 7 is on its way. " * 200
-    assert len(said) > 6_000
+    assert len(said) > 4_000
     for domain in ("tool_use", "browsing"):
         assert judged(domain, shown(text=said), Action(text=said)).reward == 1.0
         other = Action(text=said + "It is not.")

@@ -37,7 +37,7 @@ from pivotrl.verifiers.english import (
     ways_of,
 )
 
-MAX_CHARACTERS = 20_000
+MAX_CHARACTERS = 10_000
 MAX_TOKEN = 80
 MAX_WAYS = 16
 

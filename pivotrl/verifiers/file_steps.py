@@ -17,7 +17,7 @@ from pivotrl.verifiers.edits import Edit, applied, tidy
 from pivotrl.verifiers.shell_forms import VIEW, Command, Form, Unreadable, normal_form
 from pivotrl.verifiers.terminal import act_of, directory_of
 
-MAX_CONTENT = 200_000
+MAX_CONTENT = 100_000
 END = 10**9
 WINDOW = 100
 """Lines that SWE-agent's viewer shows."""

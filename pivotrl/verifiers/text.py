@@ -39,7 +39,7 @@ MIN_SIMILARITY_WITH_FACTS = 0.35
 MIN_SIMILARITY_OF_COURTESIES = 0.25
 """Where neither text has content ("You're welcome! Anything else?")."""
 LENGTH_FACTOR, LENGTH_SLACK = 4, 400
-MAX_CHARACTERS = 6_000
+MAX_CHARACTERS = 4_000
 """Of each text that are read; what comes later must be the same, spaces aside."""
 MAX_OWNED = 60
 """Facts of a text whose owners are compared: every one with every other."""
@@ -72,6 +72,8 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
     """Compare a text with the reference."""
     if not given.strip():
         return Comparison(category="empty_text")
+    if given == reference:
+        return MATCH
     if len(given) > LENGTH_FACTOR * len(reference) + LENGTH_SLACK:
         return _rejected("off_topic", 0.0, reason="far longer than the reference")
     if reference[MAX_CHARACTERS:].split() != given[MAX_CHARACTERS:].split():
