@@ -229,24 +229,29 @@ def test_another_lambda_selects_again_and_samples_nothing(home: Path, data: Path
 
 
 def test_a_judge_decides_what_rules_cannot_tell(
-    home: Path, data: Path, tmp_path: Path, endpoint: Endpoint
+    data: Path, tmp_path: Path, endpoint: Endpoint
 ) -> None:
-    """The whole run, on what was sampled before; a lenient judge turns rejections into pivots."""
+    """The whole run: demonstrations ask in other words than the model, which a judge forgives."""
     endpoint.reply = lambda _asked: says(True)
-    judged = shutil.copytree(home, tmp_path / "judged")
-    with_judge = (f"judge.url={endpoint.url}", "judge.model=m")
+    file = tmp_path / "retail.jsonl"
+    trajectories = [json.loads(line) for line in (data / "retail.jsonl").open()][:20]
+    for trajectory in trajectories:
+        for turn, message in enumerate(trajectory["messages"]):
+            if message["role"] == "assistant" and (message.get("content") or "").endswith("?"):
+                message["content"] = "How may I serve you?"
+                trajectory.get("accepted_actions", {}).pop(str(turn), None)
+    file.write_text("".join(json.dumps(trajectory) + "\n" for trajectory in trajectories))
     quick = ("train.steps=2", "train.validation_pivots=0", "evaluate.benchmarks=[]")
-    pivotrl(judged, *small(data), *with_judge, *quick)
-    stages = {stage["stage"]: stage["cached"] for stage in report(judged)["stages"]}
-    assert stages["sample"] and not stages["judge"]
+    options = (f"data.trajectories={file}", f"judge.url={endpoint.url}", "judge.model=m", *quick)
+    pivotrl(tmp_path / "home", *small(data), *options)
     (counted,) = rows(
-        judged,
+        tmp_path / "home",
         "select count(*) n, sum(j.reward) accepted, max(v.category) why from judgements j"
         " join verdicts v using (rollout_id) where v.status = 'undecided'",
     )
-    assert counted["n"] == counted["accepted"] > 0
-    assert counted["why"] == "paraphrase"
-    assert report(judged)["selection"]["all_wrong"] < report(home)["selection"]["all_wrong"]
+    assert counted["n"] > 0
+    assert counted == {"n": counted["n"], "accepted": counted["n"], "why": "paraphrase"}
+    assert len(endpoint.bodies) > 0
 
 
 def test_editing_a_verifier_judges_again_and_samples_nothing(
