@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 
@@ -70,5 +71,8 @@ def counts(files: Sequence[Path]) -> dict[str, JSON]:
 
 
 def _query(query: str, files: Sequence[Path]) -> list[tuple[JSON, ...]]:
-    with duckdb.connect(config={"memory_limit": MEMORY}) as database:
+    with (
+        TemporaryDirectory() as spill,
+        duckdb.connect(config={"memory_limit": MEMORY, "temp_directory": spill}) as database,
+    ):
         return database.execute(query, [[str(file) for file in files]]).fetchall()
