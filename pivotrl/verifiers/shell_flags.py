@@ -202,4 +202,6 @@ def _settled(spec: Spec, flags: Flags) -> Flags:
     kept = [f for f in flags if not (len(f[0]) == 1 and f[0] in shows) and f[0] not in shows_long]
     free = spec.unordered.split()
     kept.sort(key=lambda f: (f[0], f[1] if f[0] in free else ""))
-    return [f for i, f in enumerate(kept) if f[1] or f not in kept[:i]]
+    bare = dict.fromkeys(f for f in kept if not f[1])
+    valued = [f for f in kept if f[1]]
+    return sorted([*bare, *valued], key=lambda f: f[0])
