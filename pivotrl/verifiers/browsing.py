@@ -39,7 +39,7 @@ MAX_APART = 8
 """Words that two queries do not share and that are tried together."""
 MIN_EVIDENCE = 0.6
 """F1 of the words of two quotations."""
-MAX_CHARACTERS = 4_000
+MAX_CHARACTERS = 2_000
 """Of what a step asks for; a longer one is no step, and compared as any other call."""
 MAX_HOST = 253
 _SEARCH = re.compile(r"(?i).*(search|query|google|bing|lookup).*")
