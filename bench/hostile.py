@@ -16,7 +16,6 @@ from pivotrl.types import Action, Candidate, Message, Role, ToolCall
 from pivotrl.verifiers.cases import read_case
 
 CASES = Path(__file__).parents[1] / "tests" / "verdicts"
-MEGABYTE = 1 << 20
 NAMES = ["bash", "str_replace_editor", "edit", "view", "search", "open_url", "find", "other"]
 KEYS = ["command", "path", "query", "url", "pattern", "old_str", "new_str", "file_text", "id"]
 KEYS += ["view_range", "start_line", "end_line", "insert_line", "workdir", "search_term", "dir"]

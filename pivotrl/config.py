@@ -92,7 +92,7 @@ class JudgeConfig(Section):
         None,
         pattern=r"^https?://",
         description="OpenAI-compatible endpoint (`http://host/v1`), asked where rules cannot tell "
-        "(a text that may be a paraphrase); without, they reject.",
+        "(in a conversation, a text that may be a paraphrase); without, they reject.",
     )
     model: str | None = Field(None, description="Model that it serves; required with `url`.")
     api_key_env: str | None = Field(

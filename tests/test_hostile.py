@@ -22,8 +22,8 @@ from pivotrl.types import (
 )
 from pivotrl.verifiers import OWN_DOMAINS, verifier_for
 
-MOST_SECONDS = 0.5
-"""CPU; ten times what `bench/verdicts.py` allows, for machines that do more at the time."""
+MOST_SECONDS = 0.25
+"""CPU; five times what `bench/verdicts.py` allows, for machines that do more at the time."""
 SMALL = ToolCall(name="bash", arguments={"command": "ls"})
 
 

@@ -48,7 +48,8 @@ def verifier_for(
 
     `strict` and `tool_name`, the paper's rule for software, are the same for all domains.
     With `execute` shell commands are run where comparison alone rejects; ConfigError where this
-    machine has no sandbox. With `ask` texts that rules cannot tell are undecided, for a judge.
+    machine has no sandbox. With `ask` texts of conversations that rules cannot tell are undecided,
+    for a judge.
     """
     if mode == "strict":
         return StrictVerifier()

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 from pivotrl.types import JSON, Action, Message, Role, ToolCall
 from pivotrl.verifiers.edits import Edit, applied, tidy
-from pivotrl.verifiers.shell_forms import VIEW, Command, Form, Unreadable, normal_form
+from pivotrl.verifiers.shell_commands import VIEW, Command
+from pivotrl.verifiers.shell_forms import Unreadable, normal_form
+from pivotrl.verifiers.shell_lines import Form
 from pivotrl.verifiers.terminal import act_of, directory_of
 
 MAX_CONTENT = 100_000

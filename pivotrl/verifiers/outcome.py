@@ -1,4 +1,5 @@
-"""What a verifier answers, and what holds for all: cut and malformed actions, bugs of our own.
+"""What a verifier answers, and what holds for all: cut and malformed actions, bugs of our own,
+and that actions come in groups.
 
 It must never know a domain.
 """
@@ -7,10 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from pivotrl.types import JSON, Action, Candidate, FinishReason, Verdict, VerdictStatus
+from pivotrl.types import JSON, Action, Candidate, FinishReason, Trajectory, Verdict, VerdictStatus
 from pivotrl.verifiers.comparison import ACCEPTED, excerpt
+
+Prepared = TypeVar("Prepared")
+
+
+class Prepare(Generic[Prepared]):
+    """Remembers what was made of the last candidate: actions come in groups, one candidate each."""
+
+    def __init__(self, make: Callable[[Candidate], Prepared]) -> None:
+        self._make = make
+        # By identity, and thus held: an equal trajectory would take as long to compare.
+        self._last: tuple[Trajectory, int, Prepared] | None = None
+
+    def __call__(self, candidate: Candidate) -> Prepared:
+        last = self._last
+        if last and last[0] is candidate.trajectory and last[1] == candidate.turn:
+            return last[2]
+        made = self._make(candidate)
+        self._last = (candidate.trajectory, candidate.turn, made)
+        return made
 
 
 def acceptance(details: dict[str, JSON]) -> Verdict:

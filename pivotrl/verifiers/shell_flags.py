@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 Flags = list[tuple[str, str]]
 _TEXTS = ("values", "long", "shows", "same", "words", "shows_long", "unordered", "path_values")
@@ -57,7 +58,7 @@ class Spec:
 
 
 @lru_cache(maxsize=1)
-def tables() -> dict[str, dict[str, str]]:
+def tables() -> dict[str, dict[str, Any]]:
     """The sections of `shell_flags.toml`, and `names`."""
     return tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
 
@@ -66,10 +67,10 @@ def tables() -> dict[str, dict[str, str]]:
 def spec_of(name: str) -> Spec | None:
     """What is known of a command, or of a `command subcommand`; None where nothing is."""
     found = tables().get(name) if name != "names" else None
-    return None if found is None else Spec(**_whole(found))  # type: ignore[arg-type]
+    return None if found is None else Spec(**_whole(found))
 
 
-def _whole(section: dict[str, str]) -> dict[str, str]:
+def _whole(section: dict[str, Any]) -> dict[str, Any]:
     """A section with what it takes over from another."""
     own = {key: value for key, value in section.items() if key != "like"}
     if "like" not in section:

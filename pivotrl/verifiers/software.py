@@ -9,11 +9,11 @@ Source: PivotRL's software domain; its name-only rule is `ToolNameVerifier`.
 
 from __future__ import annotations
 
-from pivotrl.types import Action, Candidate, Message, ToolCall, Trajectory, Verdict
+from pivotrl.types import Action, Candidate, Message, ToolCall, Verdict
 from pivotrl.verifiers.comparison import excerpt
 from pivotrl.verifiers.edits import same_edit, same_lines
 from pivotrl.verifiers.file_steps import State, Step, by_sed, same_path, step_of
-from pivotrl.verifiers.outcome import acceptance, never_raises, rejection, unfinished
+from pivotrl.verifiers.outcome import Prepare, acceptance, never_raises, rejection, unfinished
 from pivotrl.verifiers.steps import judge_steps
 from pivotrl.verifiers.terminal import TerminalVerifier
 from pivotrl.verifiers.tool_use import ToolUseVerifier
@@ -27,8 +27,7 @@ class SoftwareVerifier:
 
     def __init__(self, *, execute: bool = False) -> None:
         self._commands = TerminalVerifier(execute=execute)
-        # Actions come in groups: the last state is remembered, by identity and thus held.
-        self._last: tuple[Trajectory, int, State] | None = None
+        self._state = Prepare(lambda candidate: State(candidate.messages))
 
     @never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
@@ -40,11 +39,7 @@ class SoftwareVerifier:
             known = {tool.name for tool in candidate.tools} | set(_names(candidate.demonstration))
             if not {call.name for call in action.tool_calls} <= known:
                 return rejection("unknown_tool", {})
-        if (last := self._last) and last[0] is candidate.trajectory and last[1] == candidate.turn:
-            state = last[2]
-        else:
-            state = State(candidate.messages)
-            self._last = (candidate.trajectory, candidate.turn, state)
+        state = self._state(candidate)
 
         def read(call: ToolCall) -> Step | None:
             return step_of(call, state.directory, state.opened)

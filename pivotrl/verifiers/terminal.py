@@ -28,8 +28,9 @@ from pivotrl.types import (
 )
 from pivotrl.verifiers.comparison import excerpt
 from pivotrl.verifiers.execution import equal_outcome
-from pivotrl.verifiers.outcome import acceptance, never_raises, rejection, unfinished
-from pivotrl.verifiers.shell_forms import Form, Unreadable, normal_form
+from pivotrl.verifiers.outcome import Prepare, acceptance, never_raises, rejection, unfinished
+from pivotrl.verifiers.shell_forms import Unreadable, normal_form
+from pivotrl.verifiers.shell_lines import Form
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
 SHELL_TOOL = re.compile(r"(?i).*(bash|shell|terminal|command|exec|^run$|^cmd$).*")
@@ -71,6 +72,7 @@ class TerminalVerifier:
 
     def __init__(self, *, execute: bool = False) -> None:
         self._others, self._execute = ToolUseVerifier(), execute
+        self._where = Prepare(lambda of: (directory_of(of.messages), home_of(of.messages)))
 
     @never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
@@ -88,7 +90,7 @@ class TerminalVerifier:
             return rejection("no_command", {"expected": _shown(references[0])})
         if given in references:
             return acceptance({"reference": references.index(given)})
-        directory, home = directory_of(candidate.messages), home_of(candidate.messages)
+        directory, home = self._where(candidate)
         try:
             forms = _forms(given, directory, home)
         except Unreadable as reason:

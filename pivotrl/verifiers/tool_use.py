@@ -16,7 +16,6 @@ from pivotrl.types import (
     Message,
     Role,
     ToolSpec,
-    Trajectory,
     Verdict,
     VerdictStatus,
 )
@@ -29,7 +28,7 @@ from pivotrl.verifiers.comparison import (
     excerpt,
 )
 from pivotrl.verifiers.english import verb_of
-from pivotrl.verifiers.outcome import acceptance, never_raises, rejection, unfinished
+from pivotrl.verifiers.outcome import Prepare, acceptance, never_raises, rejection, unfinished
 from pivotrl.verifiers.text import compare_texts
 from pivotrl.verifiers.tool_calls import compare_call, compare_calls
 
@@ -47,8 +46,7 @@ class ToolUseVerifier:
     def __init__(self, *, ask: bool = False) -> None:
         """With `ask` a text that may be a paraphrase is undecided, for a judge; else rejected."""
         self._ask = ask
-        # Actions come in groups: the last candidate is remembered, by identity and thus held.
-        self._last: tuple[Trajectory, int, _Prepared] | None = None
+        self._prepared = Prepare(_prepare)
 
     @never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
@@ -60,12 +58,7 @@ class ToolUseVerifier:
         Never raises.
         """
         try:
-            last = self._last
-            if last and last[0] is candidate.trajectory and last[1] == candidate.turn:
-                prepared = last[2]
-            else:
-                prepared = _prepare(candidate)
-                self._last = (candidate.trajectory, candidate.turn, prepared)
+            prepared = self._prepared(candidate)
             return unfinished(action) or _judge(prepared, action, self._ask)
         except Undecidable as reason:
             return _undecided("undecidable", {"reason": excerpt(str(reason))})
