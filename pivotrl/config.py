@@ -67,6 +67,10 @@ class ModelConfig(Section):
 
 class ProfileConfig(Section):
     samples: int = Field(16, ge=2, description="K, rollouts a candidate of the reference policy.")
+    importance_correction: Literal[
+        "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
+    ] = Field("token_truncate", description="Of a sampler that disagrees with the trainer.")
+    importance_cap: float = Field(2.0, gt=1, description="Bound of the correcting weight.")
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     top_p: Share = Field(1.0, description="Nucleus share.")
     max_tokens: Count = Field(256, description="Longest action in tokens.")
@@ -119,11 +123,20 @@ class TrainConfig(Section):
     steps: Count = Field(100, description="Optimiser batches a round.")
     pivots_per_step: Count = Field(16, description="B, pivots a step.")
     group_size: int = Field(16, ge=2, description="G, actions sampled at a pivot.")
+    max_pivots_per_trajectory: Count = Field(
+        4, description="Pivots of a trajectory that come together in a step and share its history."
+    )
+    replacements: int = Field(
+        1, ge=0, description="Times that a step replaces groups without a signal."
+    )
     updates_per_batch: Count = Field(1, description="Optimiser steps on one sampled batch.")
     learning_rate: float = Field(1e-6, gt=0, description="Peak learning rate of AdamW.")
     warmup_steps: int = Field(0, ge=0, description="Linear warm-up, in steps.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    loss: Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "gspo"] = Field(
+        "dapo", description="The objective, by TRL's names (docs/training.md)."
+    )
     clip_low: float = Field(0.2, gt=0, lt=1, description="ε below 1 of the probability ratio.")
     clip_high: float = Field(0.2, gt=0, description="ε above 1 of the probability ratio.")
     kl_beta: float = Field(0.0, ge=0, description="β of KL(π‖π₀); 0 keeps no reference model.")
@@ -140,9 +153,20 @@ class TrainConfig(Section):
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     max_tokens: Count = Field(256, description="Longest action in tokens.")
     micro_batch_tokens: Count = Field(16384, description="Tokens of one forward and backward.")
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice and keep few: less memory, a third more work."
+    )
+    freeze: tuple[str, ...] = Field(
+        (), description="Parts of names of parameters not to train; `mlp.gate.` freezes routers."
+    )
+    lora_rank: int = Field(0, ge=0, description="Rank of LoRA adapters; 0 trains all weights.")
+    lora_alpha: Count = Field(32, description="Their scale, over the rank.")
     validate_every: Count = Field(25, description="Steps between validations.")
     validation_pivots: int = Field(64, ge=0, description="Held-out candidates validated on.")
     validation_samples: Count = Field(4, description="Actions sampled at each of them.")
+    patience: int = Field(
+        0, ge=0, description="Validations without a new best that end a round; 0 never does."
+    )
     checkpoint_every: Count = Field(10, description="Steps between checkpoints (resume points).")
     stale_share: float = Field(
         1 / 3,

@@ -7,12 +7,16 @@ an empty stand-in. This module must never know a file format, a model or a datab
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-import orjson
+try:
+    import orjson
+except ImportError:  # a bare GPU image, where training runs with torch and transformers alone
+    orjson = None  # type: ignore[assignment]
 
 JSON = Any
 """A decoded JSON value: dict, list, str, int, float, bool or None."""
@@ -252,6 +256,8 @@ class EnvironmentState:
 
 def canonical(value: JSON) -> bytes:
     """Bytes that are equal exactly when two JSON values are: sorted keys, no spaces."""
+    if orjson is None:
+        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
 
 

@@ -21,6 +21,7 @@ from tasks.stage import Produced, Stage, Work
 if TYPE_CHECKING:
     from pivotrl.training import RoundResult, StepRecord
 
+NOT_OF_THE_ROUND = ("validation_pivots", "lora_rank", "lora_alpha")
 TOKENIZER_GLOBS = ("tokenizer*", "chat_template*", "special_tokens*", "vocab*", "merges*")
 
 
@@ -67,6 +68,9 @@ def train_sft(
             "learning_rate": learning_rate,
             "epochs": epochs,
             "batch_size": config.sft.batch_size,
+            "adapters": [config.train.lora_rank, config.train.lora_alpha],
+            "gradient_checkpointing": config.train.gradient_checkpointing,
+            "freeze": config.train.freeze,
             "micro_batch_tokens": config.train.micro_batch_tokens,
             "policy": asdict(policy),
             "seed": config.run.seed,
@@ -92,7 +96,7 @@ def _grpo_body(work: Work) -> Produced:
     config: Config = work.extra["config"]
     start: Path = work.extra["start"]
     chat = ChatFormat.load(start)
-    model = load_model(start, device=config.model.device)
+    model = _loaded(config, start)
     engine = HFEngine(
         model,
         stop_ids=chat.stop_ids,
@@ -102,7 +106,7 @@ def _grpo_body(work: Work) -> Produced:
         device=config.model.device,
     )
     settings = TrainSettings(
-        **{k: v for k, v in work.settings["train"].items() if k != "validation_pivots"},
+        **{k: v for k, v in work.settings["train"].items() if k not in NOT_OF_THE_ROUND},
         seed=config.run.seed,
         dtype=config.model.dtype,
     )
@@ -114,11 +118,17 @@ def _grpo_body(work: Work) -> Produced:
     )[: config.train.validation_pivots]
     longest = model.config.max_position_embeddings - settings.max_tokens
 
-    def pivots(candidates: Iterable[Candidate]) -> list[TrainPivot]:
-        fitting, _ = rollouts.prompts(list(candidates), chat, longest=longest)
+    def pivots(candidates: Iterable[Candidate], what: str) -> list[TrainPivot]:
+        fitting, without = rollouts.prompts(list(candidates), chat, longest=longest)
+        if without:
+            current().say(
+                f"  [yellow]{len(without):,} {what} are left out[/]: over {longest:,} tokens with "
+                f"train.max_tokens = {settings.max_tokens}, or refused by the chat template"
+            )
         return [
             TrainPivot(
                 candidate_id=item.candidate.id,
+                trajectory_id=item.candidate.trajectory.id,
                 prompt_ids=item.prompt_ids,
                 domain=item.candidate.domain,
             )
@@ -126,6 +136,10 @@ def _grpo_body(work: Work) -> Produced:
         ]
 
     known = {c.id: c for c in everyone}
+    reference = None
+    if settings.kl_beta:  # adapters taken off leave the policy that the round starts from
+        is_own = config.train.lora_rank and work.settings["policy"] == work.settings["reference"]
+        reference = model if is_own else load_model(config.model.path, device=config.model.device)
 
     def reward(candidate_id: str, one: Sample) -> Verdict:
         candidate = known[candidate_id]
@@ -135,14 +149,10 @@ def _grpo_body(work: Work) -> Produced:
     with current().progress(f"train {settings.steps} steps", settings.steps, "steps") as advance:
         result = train_round(
             model=model,
-            reference=(
-                load_model(config.model.path, device=config.model.device)
-                if settings.kl_beta
-                else None
-            ),
+            reference=reference,
             engine=engine,
-            pivots=pivots(c for c in everyone if c.id in kept),
-            validation=pivots(held_out),
+            pivots=pivots((c for c in everyone if c.id in kept), "pivots"),
+            validation=pivots(held_out, "validation candidates"),
             reward=reward,
             settings=settings,
             workdir=work.folder / "round",
@@ -151,17 +161,28 @@ def _grpo_body(work: Work) -> Produced:
     return _published(work, start, result, work.settings["round"])
 
 
+def _loaded(config: Config, start: Path) -> Any:
+    """The model to train; what adapters leave alone may lie in half precision."""
+    from pivotrl.engines.hf import load_model
+    from pivotrl.training.adapters import with_adapters
+
+    rank, device = config.train.lora_rank, config.model.device
+    if not rank:
+        return load_model(start, device=device)
+    model = load_model(start, dtype=config.model.dtype, device=device)
+    return with_adapters(model, rank, config.train.lora_alpha, config.run.seed)
+
+
 def _sft_body(work: Work) -> Produced:
     from pivotrl import rollouts
     from pivotrl.chat import ChatFormat, TemplateError
-    from pivotrl.engines.hf import load_model
     from pivotrl.training import Demonstration, SftSettings, sft_round
-    from pivotrl.training.sft import fold
+    from pivotrl.training.sft import by_trajectory
 
     config: Config = work.extra["config"]
     start = config.model.path
     chat = ChatFormat.load(start)
-    model = load_model(start, device=config.model.device)
+    model = _loaded(config, start)
     everyone = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
     learners = [c for c in everyone if c.split == Split.TRAIN]
     fitting, _ = rollouts.prompts(learners, chat, longest=model.config.max_position_embeddings)
@@ -176,22 +197,27 @@ def _sft_body(work: Work) -> Produced:
             demonstrations.append(
                 Demonstration(
                     candidate_id=c.id,
+                    trajectory_id=c.trajectory.id,
                     prompt_ids=item.prompt_ids,
                     completion_ids=tuple(completion),
                 )
             )
     settings = SftSettings(
         epochs=work.settings["epochs"],
-        rows_per_step=work.settings["batch_size"],
+        trajectories_per_step=work.settings["batch_size"],
         learning_rate=work.settings["learning_rate"],
         micro_batch_tokens=work.settings["micro_batch_tokens"],
+        gradient_checkpointing=work.settings["gradient_checkpointing"],
+        freeze=tuple(work.settings["freeze"]),
         checkpoint_every=50,
         seed=config.run.seed,
         dtype=config.model.dtype,
     )
     if not demonstrations:
         raise PivotRLError("sft: no demonstration fits the model's context; take a longer one")
-    steps = -(-settings.epochs * len(fold(demonstrations)) // settings.rows_per_step)
+    steps = -(
+        -settings.epochs * len(by_trajectory(demonstrations)) // settings.trajectories_per_step
+    )
     with current().progress("sft", steps, "steps") as advance:
         result = sft_round(
             model=model,

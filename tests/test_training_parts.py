@@ -1,4 +1,4 @@
-"""Plan, advantages, losses and packing: the pure parts of training, against their formulas."""
+"""Plan, advantages and losses: the pure parts of training, against their formulas."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pivotrl.training.advantages import advantages, spread
-from pivotrl.training.alarms import is_stale, raise_alarm
+from pivotrl.training.alarms import is_stale, raise_alarm, warnings
 from pivotrl.training.losses import (
-    clipped_loss,
     clipped_tokens,
     importance_weights,
     kl_to_reference,
+    policy_terms,
 )
 from pivotrl.training.optimizer import warm_up
-from pivotrl.training.packing import micro_batches, pack_rows, pack_shared, padded_tokens
-from pivotrl.training.plan import batches, plan, sampling_seed, validation_seed
+from pivotrl.training.plan import batches, order, plan, sampling_seed, validation_seed
+from pivotrl.training.records import Correction
 from pivotrl.types import PivotRLError
 
 sizes = st.integers(1, 40)
@@ -29,7 +29,7 @@ sizes = st.integers(1, 40)
 @settings(deadline=None)
 @given(count=sizes, per_step=sizes, seed=st.integers(0, 5), steps=st.integers(1, 30))
 def test_plan_loses_and_repeats_nobody(count: int, per_step: int, seed: int, steps: int) -> None:
-    rows = plan(count, per_step, steps, seed)
+    rows = plan(list(map(str, range(count))), per_step, steps, seed)
     assert all(len(row) == len(set(row)) == min(count, per_step) for row in rows)
     met = list(itertools.chain(*rows))
     times = [met.count(i) for i in range(count)]
@@ -37,14 +37,31 @@ def test_plan_loses_and_repeats_nobody(count: int, per_step: int, seed: int, ste
 
 
 def test_plan_is_a_pure_function_of_seed_step_and_attempt() -> None:
-    rows = plan(50, 8, 40, seed=3)
-    assert plan(50, 8, 20, seed=3) == rows[:20]
-    assert list(itertools.islice(batches(50, 8, 3), 20)) == rows[:20]
-    assert plan(50, 8, 40, seed=4) != rows
-    assert plan(50, 8, 40, seed=3, attempt=1) != rows
+    turns = [str(i // 4) for i in range(50)]
+    for together in (1, 3):
+        given = {"seed": 3, "together": together}
+        rows = plan(turns, 8, 40, **given)
+        assert plan(turns, 8, 20, **given) == rows[:20]
+        assert list(itertools.islice(batches(turns, 8, 3, together=together), 20)) == rows[:20]
+        assert plan(turns, 8, 40, seed=4, together=together) != rows
+        assert plan(turns, 8, 40, attempt=1, **given) != rows
     keys = [(s, t, a, c) for s in (0, 1) for t in (1, 2) for a in (0, 1) for c in "xy"]
     assert len({sampling_seed(*key) for key in keys}) == len(keys)
     assert validation_seed(0, "x") == validation_seed(0, "x") != validation_seed(0, "y")
+
+
+@settings(deadline=None)
+@given(
+    turns=st.lists(st.integers(0, 6).map(str), min_size=1, max_size=40),
+    together=st.integers(1, 5),
+    seed=st.integers(0, 3),
+)
+def test_turns_of_a_trajectory_come_together(turns: list[str], together: int, seed: int) -> None:
+    met = order(turns, together, seed)
+    assert sorted(met) == [*range(len(turns))]
+    sets = [len([*members]) for _, members in itertools.groupby(met, key=lambda i: turns[i])]
+    wanted = sum(-(-turns.count(one) // together) for one in set(turns))
+    assert len(sets) <= wanted  # two sets of one trajectory may meet by chance
 
 
 def test_one_success_in_sixteen_has_the_published_advantages() -> None:
@@ -93,17 +110,18 @@ def test_clipped_loss_by_hand() -> None:
     old = torch.full((5,), -1.0, dtype=torch.float64)
     new = (old + ratio.log()).requires_grad_()
     clip = {"clip_low": 0.2, "clip_high": 0.28}
-    loss = clipped_loss(new, old, advantage, **clip)
+    loss = policy_terms("dapo", new, old, advantage, [5], **clip)
     wanted = torch.tensor([-0.5, 0.8, -2.0, -1.28, 1.5], dtype=torch.float64)
     torch.testing.assert_close(loss.detach(), wanted)
-    low, high = clipped_tokens(new.detach(), old, advantage, **clip)
+    low, high = clipped_tokens(ratio, advantage, **clip)
     assert low.tolist() == [False, True, False, False, False]
     assert high.tolist() == [False, False, False, True, False]
     loss.sum().backward()
     assert new.grad is not None
     assert ((new.grad == 0) == (low | high)).all()
     assert torch.autograd.gradcheck(
-        lambda x: clipped_loss(x, old, advantage, **clip), (new.detach().requires_grad_(),)
+        lambda x: policy_terms("dapo", x, old, advantage, [5], **clip),
+        (new.detach().requires_grad_(),),
     )
 
 
@@ -117,45 +135,25 @@ def test_kl_is_the_one_of_trl_and_unbiased() -> None:
     assert (kl_to_reference(policy.log(), policy.log()) == 0).all()
 
 
-def test_importance_weights_are_truncated_and_without_gradient() -> None:
-    trainer = torch.tensor([-1.0, -1.0], requires_grad=True)
-    found = importance_weights(trainer, torch.tensor([-1.1, -4.0]), 2.0)
-    torch.testing.assert_close(found, torch.tensor([math.exp(0.1), 2.0]))
-    assert not found.requires_grad
+def test_importance_weights_are_cut_or_masked_and_without_gradient() -> None:
+    trainer = torch.tensor([-1.0, -1.0, -1.0], requires_grad=True)
+    sampler = torch.tensor([-1.1, -4.0, -1.2])
+
+    def weights(correction: Correction) -> list[float]:
+        found = importance_weights(trainer, sampler, [1, 2], correction, 2.0)
+        assert not found.requires_grad
+        return found.tolist()
+
+    first, last = math.exp(0.1), math.exp(0.2)
+    assert weights("token_truncate") == pytest.approx([first, 2.0, last])
+    assert weights("token_mask") == pytest.approx([first, 0.0, last])
+    assert weights("sequence_truncate") == pytest.approx([first, 2.0, 2.0])
+    assert weights("sequence_mask") == pytest.approx([first, 0.0, 0.0])
 
 
 def test_warm_up() -> None:
     assert [warm_up(step, 1.0, 4) for step in (1, 2, 4, 9)] == [0.25, 0.5, 1.0, 1.0]
     assert warm_up(1, 1.0, 0) == 1.0
-
-
-completion_lists = st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=8)
-
-
-@settings(deadline=None)
-@given(
-    prompt=st.lists(st.integers(0, 9), min_size=1, max_size=12),
-    completions=completion_lists,
-    limit=st.integers(1, 40),
-)
-def test_packs_hold_every_completion_once(
-    prompt: list[int], completions: list[list[int]], limit: int
-) -> None:
-    numbered = list(enumerate(completions))
-    shared, rows = pack_shared(prompt, numbered, limit), pack_rows(prompt, numbered)
-    most = max(limit, 2 * len(prompt))
-    assert all(pack.tokens <= most or len(pack.branches) == 1 for pack in shared)
-    for packs in (shared, rows):
-        learned = {}
-        for pack in packs:
-            for index, branch in zip(pack.samples, pack.branches, strict=True):
-                assert len(branch.inputs) == len(branch.targets)
-                assert [*pack.prefix, *branch.inputs] == [*prompt, *completions[index]][:-1]
-                learned[index] = [t for t in branch.targets if t >= 0]
-        assert learned == {i: c for i, c in numbered if c}
-        cut = micro_batches(packs, 60)
-        assert sorted(p.samples for part in cut for p in part) == sorted(p.samples for p in packs)
-        assert all(padded_tokens(part) <= 60 or len(part) == 1 for part in cut)
 
 
 def healthy(**changes: float) -> dict[str, float]:
@@ -176,6 +174,11 @@ def test_alarms() -> None:
     with pytest.raises(PivotRLError, match="since the start"):
         raise_alarm([healthy(reward=0.0)] * 5, 5)
     raise_alarm([healthy()] + [healthy(reward=0.0)] * 5, 6)
+    unknown = {"verdict/unknown_tool": 9.0, "verdict/accepted": 1.0}
+    with pytest.raises(PivotRLError, match="does not know"):
+        raise_alarm([healthy(**unknown)] * 5, 5)
+    raise_alarm([healthy(**unknown)] * 4 + [healthy(**{"verdict/accepted": 9.0})], 5)
+    assert "does not know" in warnings([healthy(**unknown)])[0]
     with pytest.raises(PivotRLError, match="nats"):
         raise_alarm([healthy(**{"sampling/sampling_logp_difference/mean": 0.5})], 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 import shutil
@@ -41,13 +42,16 @@ from pivotrl.training import (
     sft_round,
     train_round,
 )
+from pivotrl.training.adapters import with_adapters
 from pivotrl.training.checkpoint import WorkFolder
-from pivotrl.training.improvement import improve, packing_for
+from pivotrl.training.improvement import improve
 from pivotrl.training.logprobs import log_probs
+from pivotrl.training.metrics import step_metrics
 from pivotrl.training.optimizer import adamw
-from pivotrl.training.packing import pack_shared
-from pivotrl.training.sampling import sample_groups
-from pivotrl.training.sft import fold
+from pivotrl.training.records import Backend, Loss
+from pivotrl.training.sampling import sample_groups, step_groups
+from pivotrl.training.sft import by_trajectory
+from pivotrl.training.tree import Layout, Row, in_order
 from pivotrl.types import PivotRLError, RolloutStatus, Sample, Verdict, VerdictStatus
 
 __all__ = ["one_thread"]
@@ -62,11 +66,12 @@ def run(
     on_step: Any = no_record,
     reward: Any = reward_token,
     model: Any = None,
+    reference: Any = None,
 ) -> tuple[Any, RoundResult]:
     model = model or random_model()
     result = train_round(
         model=model,
-        reference=copy.deepcopy(model) if settings.kl_beta else None,
+        reference=(reference or copy.deepcopy(model)) if settings.kl_beta else None,
         engine=engine_of(model),
         pivots=some_pivots(7),
         validation=some_pivots(validation, seed=1),
@@ -124,7 +129,7 @@ def test_the_moving_average_is_what_is_kept(tmp_path: Path) -> None:
 
 def test_records_carry_trl_names_and_rollouts(tmp_path: Path) -> None:
     heard: list[StepRecord] = []
-    settings = train_settings(kl_beta=0.05, updates_per_batch=2, warmup_steps=2)
+    settings = train_settings(kl_beta=0.05, updates_per_batch=2, warmup_steps=2, replacements=0)
     _, result = run(tmp_path, settings, validation=2, on_step=heard.append)
     assert result.stop_reason is StopReason.COMPLETED
     assert [r.step for r in heard] == [0, 1, 2, 3, 4]
@@ -156,29 +161,29 @@ def test_equal_rewards_leave_every_gradient_exactly_zero() -> None:
 
     groups = sample_groups(engine_of(model), some_pivots(3), always, settings, 1)
     before = copy.deepcopy(model.state_dict())
-    packing = packing_for(model, settings.micro_batch_tokens)
     optimizer = adamw(model, 0.1)
-    metrics = improve(model, None, optimizer, groups, packing, settings, 1)
+    metrics = improve(model, None, optimizer, groups, "split", settings, 1)
     assert metrics["loss"] == metrics["grad_norm"] == 0.0
     # A reference equal to the policy forces the forward pass; its own gradient is zero here too.
     forced = replace(settings, kl_beta=1e-9)
     reference = copy.deepcopy(model)
-    metrics = improve(model, reference, adamw(model, 0), groups, packing, forced, 1)
+    metrics = improve(model, reference, adamw(model, 0), groups, "split", forced, 1)
     assert metrics["grad_norm"] < 1e-12
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items() if "norm" in k)
 
 
-def test_gradient_does_not_depend_on_micro_batches_or_packing() -> None:
-    settings = train_settings(kl_beta=0.1, group_size=8, max_tokens=6)
+@pytest.mark.parametrize("loss", ["dapo", "gspo", "dr_grpo"])
+def test_gradient_does_not_depend_on_micro_batches_or_backend(loss: Loss) -> None:
+    settings = train_settings(kl_beta=0.1, group_size=8, max_tokens=6, loss=loss)
     reference = random_model(seed=1).double()
     groups = sample_groups(engine_of(random_model()), some_pivots(4), reward_token, settings, 1)
     changed = []
-    for limit in (1, 40, 10**6):
+    cuts: list[tuple[Backend, int]] = [("rows", 1), ("rows", 10**6), ("mask", 40), ("split", 10**6)]
+    for backend, limit in [*cuts, ("split", 1), ("split", 40)]:
         model = random_model().double()
         optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
         cut = replace(settings, micro_batch_tokens=limit, max_grad_norm=1e9)
-        packing = packing_for(model, limit)
-        improve(model, reference, optimizer, groups, packing, cut, 1)
+        improve(model, reference, optimizer, groups, backend, cut, 1)
         changed.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     start = torch.cat([p.detach().flatten() for p in random_model().double().parameters()])
     size = torch.dist(changed[0], start)
@@ -190,20 +195,124 @@ def test_two_threads_give_the_same_bits_every_time() -> None:
     torch.set_num_threads(2)
     model = random_model(vocabulary=512, hidden=128, layers=1)
     ids = torch.arange(4 * 8 * 40).remainder(500).reshape(4, 8, 40).tolist()
-    packs = [
-        pack
-        for group in ids
-        for pack in pack_shared(list(range(200)), list(enumerate(group)), 10**6)
+    rows = [
+        Row(sample=0, prompt=tuple(range(100 * (1 + i % 2))), completion=tuple(completion))
+        for i, group in enumerate(ids)
+        for completion in group
     ]
+    layout = Layout(in_order(rows))
 
     def gradient() -> torch.Tensor:
         model.zero_grad()
-        found, _ = log_probs(model, packs)
+        found, _ = log_probs(model, layout, "split")
         found.sum().backward()
         return torch.cat([p.grad.flatten() for p in model.parameters()])
 
     first = gradient()
     assert all(torch.equal(first, gradient()) for _ in range(4))
+
+
+def test_groups_without_a_signal_give_their_place_to_others() -> None:
+    """Whole groups are judged: a group whose first sample differs alone is kept."""
+    pivots = some_pivots(6)
+    flat = {pivots[0].candidate_id, pivots[1].candidate_id, pivots[4].candidate_id}
+    model = random_model()
+    settings = train_settings(group_size=4)
+    counts: dict[str, int] = {}
+
+    def reward(candidate_id: str, sample: Sample) -> Verdict:
+        counts[candidate_id] = counts.get(candidate_id, 0) + 1
+        right = candidate_id not in flat and counts[candidate_id] == 1
+        return Verdict(status=VerdictStatus.OK, reward=float(right), category="accepted")
+
+    met = [pivots[:3], [pivots[1], pivots[4], pivots[5], pivots[3]], pivots[2:4]]
+    groups, drawn = step_groups(engine_of(model), met, reward, settings, 1)
+    # 0 and 1 are flat; 4, which is flat, and 5 are tried for them, then 3 for what is left.
+    assert [pivots.index(group.pivot) for group in groups] == [5, 3, 2]
+    assert [pivots.index(group.pivot) for group in drawn] == [0, 1, 2, 4, 5, 3]
+    found = step_metrics(groups, drawn)
+    assert (found["replaced"], found["groups_sampled"]) == (2, 6)
+    assert len({sample.seed for group in drawn for sample in group.samples}) == 24
+
+
+def test_a_round_without_progress_ends(tmp_path: Path) -> None:
+    settings = train_settings(
+        steps=30, validate_every=1, patience=3, learning_rate=1e-12, ema_decay=0.0
+    )
+    _, result = run(tmp_path, settings, validation=3)
+    assert result.stop_reason is StopReason.NO_PROGRESS
+    assert result.steps == 3
+    assert result.best_step == 0
+
+
+def test_adapters_are_trained_resumed_and_saved_whole(tmp_path: Path) -> None:
+    settings = train_settings(kl_beta=0.05, checkpoint_every=2, learning_rate=2e-2)
+    ids = torch.tensor([[2, 3, 4, 5, 6]])
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(record: StepRecord) -> None:
+        if record.step == 3:
+            raise Interrupted
+
+    def adapted() -> Any:
+        return with_adapters(random_model(), rank=4, alpha=8, seed=1)
+
+    def learn(work: Path, model: Any, on_step: Any = no_record) -> RoundResult:
+        return run(work, settings, model=model, reference=model, on_step=on_step)[1]
+
+    model = adapted()
+    before = model.get_base_model()(ids).logits
+    result = learn(tmp_path / "whole", model)
+    after = model(input_ids=ids).logits
+    assert (after - before).abs().max() > 1e-3
+    with model.disable_adapter():
+        assert torch.equal(model(input_ids=ids).logits, before)
+    saved = AutoModelForCausalLM.from_pretrained(result.checkpoint)
+    torch.testing.assert_close(saved(ids).logits, after, atol=1e-5, rtol=1e-5)
+    with pytest.raises(Interrupted):
+        learn(tmp_path / "cut", adapted(), interrupt)
+    resumed = adapted()
+    learn(tmp_path / "cut", resumed)
+    assert torch.equal(resumed(input_ids=ids).logits, after)
+
+
+def test_frozen_parts_stay_and_checkpointing_changes_nothing(tmp_path: Path) -> None:
+    plain, _ = run(tmp_path / "plain", train_settings(freeze=("mlp.",)))
+    start = dict(random_model().named_parameters())
+    for name, parameter in plain.named_parameters():
+        assert torch.equal(parameter, start[name]) == ("mlp." in name)
+    again, _ = run(tmp_path / "less", train_settings(freeze=("mlp.",), gradient_checkpointing=True))
+    pairs = zip(plain.parameters(), again.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+    with pytest.raises(PivotRLError, match="no parameter's name"):
+        run(tmp_path / "none", train_settings(freeze=("router",)))
+
+
+def test_an_engine_that_keeps_old_weights_is_found_out(tmp_path: Path) -> None:
+    """A prefix cache that survives an update serves the states of another policy."""
+    model, frozen = random_model(), engine_of(random_model())
+
+    class Stale:
+        def sample(self, *args: Any) -> Any:
+            return frozen.sample(*args)
+
+        def load_weights(self, state: Any) -> None:
+            pass
+
+    with pytest.raises(PivotRLError, match="dropped the keys of the old ones"):
+        train_round(
+            model=model,
+            reference=None,
+            engine=Stale(),
+            pivots=some_pivots(7),
+            validation=[],
+            reward=reward_token,
+            settings=train_settings(steps=30, learning_rate=5e-2, stale_share=0.0),
+            workdir=tmp_path,
+            on_step=no_record,
+        )
 
 
 def test_a_failed_sample_is_retried_then_dropped() -> None:
@@ -373,6 +482,7 @@ def demonstrations() -> list[Demonstration]:
             turns.append(
                 Demonstration(
                     candidate_id=f"{number}-{turn}",
+                    trajectory_id=str(number),
                     prompt_ids=tuple(history),
                     completion_ids=tuple(answer),
                 )
@@ -381,20 +491,22 @@ def demonstrations() -> list[Demonstration]:
     return turns
 
 
-def test_fold_puts_a_trajectory_into_one_row() -> None:
-    rows = fold(demonstrations())
-    assert len(rows) == 6
-    learned = [t for t in rows[2].branches[0].targets if t >= 0]
-    assert learned == [7, 22, 1, 8, 22, 1, 9, 22, 1]
-    apart = fold(
-        [replace(d, prompt_ids=(9, *d.prompt_ids, i)) for i, d in enumerate(demonstrations())]
-    )
-    assert len(apart) == 18
+def test_the_turns_of_a_trajectory_are_read_once() -> None:
+    together = by_trajectory(demonstrations())
+    assert len(together) == 6
+    layout = Layout(in_order(together[2]))
+    assert layout.row_tokens > 1.9 * len(layout.ids)
+    learned = {row.prompt: row.completion for row in layout.rows}
+    assert [*sorted(learned.values())] == [(7, 22, 1), (8, 22, 1), (9, 22, 1)]
 
 
 def test_sft_learns_the_demonstrations_and_resumes(tmp_path: Path) -> None:
     settings = SftSettings(
-        epochs=30, rows_per_step=2, learning_rate=1e-2, micro_batch_tokens=60, checkpoint_every=7
+        epochs=30,
+        trajectories_per_step=2,
+        learning_rate=1e-2,
+        micro_batch_tokens=60,
+        checkpoint_every=7,
     )
 
     class Interrupted(Exception):
@@ -430,6 +542,7 @@ def test_sft_learns_the_demonstrations_and_resumes(tmp_path: Path) -> None:
 
 def test_training_imports_with_torch_and_transformers_alone() -> None:
     blocked = ["pydantic", "polars", "pandera", "duckdb", "rich", "typer", "prefect", "mlflow"]
+    blocked += ["orjson", "peft", "trl", "vllm", "zstandard", "datasets"]
     code = (
         "import sys\n"
         f"blocked = {blocked!r}\n"
@@ -443,6 +556,19 @@ def test_training_imports_with_torch_and_transformers_alone() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_the_gpu_check_runs_from_a_bare_checkout(tmp_path: Path) -> None:
+    code = (
+        "import runpy, sys\n"
+        "sys.modules.update(dict.fromkeys(['orjson', 'peft', 'pydantic', 'polars', 'rich']))\n"
+        f"sys.argv = ['gpu_check.py', '--tiny', '--repeats', '1', '--out', {str(tmp_path / 'x')!r}]\n"
+        "runpy.run_path('bench/gpu_check.py', run_name='__main__')\n"
+    )
+    subprocess.run([sys.executable, "-I", "-c", code], cwd=TESTS.parent, check=True)
+    result = json.loads((tmp_path / "x").read_text())
+    assert result["parity"]["differences"]["split float32"]["nats"] <= 1e-4
+    assert result["speed"]["tiny"]["token_ratio"] > 2
 
 
 def test_no_pickle_in_a_work_folder(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def some_pivots(count: int, *, seed: int = 0) -> list[TrainPivot]:
     return [
         TrainPivot(
             candidate_id=f"candidate-{seed}-{i}",
+            trajectory_id=f"trajectory-{seed}-{i // 2}",
             prompt_ids=tuple(torch.randint(2, 32, (5 + i % 4,), generator=generator).tolist()),
             domain="retail",
         )

@@ -1,6 +1,6 @@
 """Training: GRPO on single turns and its supervised control arm, on any Hugging Face causal model.
 
-Takes dataclasses and a reward callable; imports with torch, transformers, numpy and orjson alone.
+Takes dataclasses and a reward callable; imports with torch, transformers and numpy alone.
 It must never know a configuration file, a store, a chat template or a verifier.
 """
 

@@ -12,6 +12,8 @@ PATIENCE = 5
 """Steps in a row before a bad sign ends the round."""
 WINDOW = 5
 """Steps in the moving mean of the group's reward std."""
+MOSTLY = 0.5
+"""Share of a step's actions that call unknown tools, from which on it is a bad sign."""
 DRIFT_WARNING = 0.02
 DRIFT_LIMIT = 0.2
 """Mean |log-probability of the sampler - of the trainer| a token, in nats."""
@@ -27,6 +29,8 @@ def warnings(history: Sequence[Metrics]) -> tuple[str, ...]:
         out.append("no sample earned a reward")
     elif last["frac_reward_zero_std"] == 1:
         out.append("no group had a signal")
+    if _share_of_unknown_tools(last) > MOSTLY:
+        out.append("most actions call tools that the verifier does not know")
     if last.get("sampling/sampling_logp_difference/mean", 0.0) > DRIFT_WARNING:
         out.append("sampler and trainer disagree about log-probabilities")
     return tuple(out)
@@ -50,12 +54,24 @@ def raise_alarm(history: Sequence[Metrics], step: int) -> None:
             f"step {step}: no sample earned a reward since the start; look at the verdict "
             "categories of the rollouts and at the profile that chose these pivots"
         )
+    recent = history[-PATIENCE:]
+    if len(recent) == PATIENCE and all(_share_of_unknown_tools(row) > MOSTLY for row in recent):
+        raise PivotRLError(
+            f"step {step}: for {PATIENCE} steps most actions called tools that the verifier does "
+            "not know; check that prompts show the tools that the trajectories declare"
+        )
     difference = history[-1].get("sampling/sampling_logp_difference/mean", 0.0)
     if difference > DRIFT_LIMIT:
         raise PivotRLError(
             f"step {step}: sampler and trainer differ by {difference:.3f} nats a token (limit "
-            f"{DRIFT_LIMIT}); check that the engine took the new weights and uses one precision"
+            f"{DRIFT_LIMIT}); check that the engine took the new weights, dropped the keys of the "
+            "old ones and uses one precision"
         )
+
+
+def _share_of_unknown_tools(metrics: Metrics) -> float:
+    judged = sum(count for name, count in metrics.items() if name.startswith("verdict/"))
+    return metrics.get("verdict/unknown_tool", 0.0) / judged if judged else 0.0
 
 
 def is_stale(history: Sequence[Metrics], share: float) -> bool:

@@ -13,14 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pivotrl.training.adapters import trainable
+
 
 class MovingAverage:
-    """Of the parameters of `model`, from their present values on."""
+    """Of the trained parameters of `model`, from their present values on."""
 
     def __init__(self, model: Any, decay: float) -> None:
         """`decay` in [0, 1): the share of the old average that a step keeps; 0 keeps no copy."""
         self.decay = decay
-        parameters = model.named_parameters() if decay else ()
+        parameters = trainable(model) if decay else ()
         self.weights: dict[str, Tensor] = {n: p.detach().clone() for n, p in parameters}
 
     @torch.no_grad()

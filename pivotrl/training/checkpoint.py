@@ -1,6 +1,6 @@
 """The work folder of a round: checkpoints to resume from, records of steps, policies to keep.
 
-    checkpoint-000020/   state.safetensors (weights, moments, average), progress.json
+    checkpoint-000020/   state.safetensors (what is trained, moments, average), progress.json
     policy-000010/       a Hugging Face folder, the best policy so far
     steps.jsonl          one StepRecord a line
 
@@ -11,6 +11,7 @@ exactly. No pickle. This module must never know an algorithm.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +20,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
+from pivotrl.training.adapters import save_whole, trainable
 from pivotrl.training.records import RoundResult, StepRecord, StopReason, TrainRollout
 from pivotrl.types import PivotRLError
 
@@ -80,7 +81,7 @@ class WorkFolder:
         optimizer: torch.optim.Optimizer,
         average: Mapping[str, torch.Tensor],
     ) -> Progress:
-        row = orjson.loads((folder / "progress.json").read_bytes())
+        row = json.loads((folder / "progress.json").read_bytes())
         if row.pop("fingerprint") != self.fingerprint:
             raise PivotRLError(
                 f"{folder}: belongs to a round with other settings or data; remove {self.path} "
@@ -89,7 +90,7 @@ class WorkFolder:
         state = load_file(folder / "state.safetensors")
         moments = row.pop("optimizer_steps")
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
+            for name, parameter in trainable(model):
                 parameter.copy_(state[name])
                 if name in moments:
                     optimizer.state[parameter] = {
@@ -115,7 +116,7 @@ class WorkFolder:
         """Writes a checkpoint, then removes older ones and policies that are no longer best."""
         tensors = {f"average/{name}": averaged for name, averaged in average.items()}
         optimizer_steps: dict[str, float] = {}
-        for name, parameter in model.named_parameters():
+        for name, parameter in trainable(model):
             tensors[name] = parameter.detach().contiguous()
             if state := optimizer.state.get(parameter):
                 optimizer_steps[name] = float(state["step"])
@@ -128,7 +129,7 @@ class WorkFolder:
         with _replaced(target) as folder:
             folder.mkdir()
             save_file(tensors, folder / "state.safetensors")
-            (folder / "progress.json").write_bytes(orjson.dumps(row))
+            (folder / "progress.json").write_text(json.dumps(row))
         keep = {target, self.policy(progress.best_step)}
         for old in [*self.path.glob("checkpoint-*"), *self.path.glob("policy-*")]:
             if old not in keep:
@@ -143,14 +144,14 @@ class WorkFolder:
         transformers_logging.disable_progress_bar()
         try:
             with _replaced(self.policy(step)) as folder:
-                model.save_pretrained(folder)
+                save_whole(model, folder)
         finally:
             if bars:
                 transformers_logging.enable_progress_bar()
 
     def append(self, record: StepRecord) -> None:
         with self.records.open("ab") as file:
-            file.write(orjson.dumps(record) + b"\n")
+            file.write(json.dumps(asdict(record)).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -171,7 +172,7 @@ def read_records(path: Path) -> Iterator[StepRecord]:
     """The records in `steps.jsonl`, in the order of their steps."""
     with path.open("rb") as file:
         for line in file:
-            row = orjson.loads(line)
+            row = json.loads(line)
             yield StepRecord(
                 step=row["step"],
                 metrics=row["metrics"],
@@ -182,8 +183,8 @@ def read_records(path: Path) -> Iterator[StepRecord]:
 
 def _step_of(line: bytes) -> int | None:
     try:
-        return int(orjson.loads(line)["step"])
-    except orjson.JSONDecodeError:
+        return int(json.loads(line)["step"])
+    except json.JSONDecodeError:
         return None  # the line that was being written when the process was killed
 
 

@@ -14,6 +14,7 @@ It must never know candidates, verifiers, configurations or stores.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,10 +23,12 @@ from typing import Any
 import torch
 
 from pivotrl.training import alarms
+from pivotrl.training.adapters import prepare, trainable
 from pivotrl.training.averaging import MovingAverage
 from pivotrl.training.checkpoint import Progress, WorkFolder, read_records
-from pivotrl.training.improvement import improve, packing_for
-from pivotrl.training.metrics import group_metrics
+from pivotrl.training.improvement import improve
+from pivotrl.training.logprobs import choose
+from pivotrl.training.metrics import group_metrics, step_metrics
 from pivotrl.training.optimizer import adamw
 from pivotrl.training.plan import plan
 from pivotrl.training.records import (
@@ -36,7 +39,11 @@ from pivotrl.training.records import (
     TrainPivot,
     TrainSettings,
 )
-from pivotrl.training.sampling import rollouts_of, sample_groups, validation_reward
+from pivotrl.training.sampling import (
+    rollouts_of,
+    step_groups,
+    validation_reward,
+)
 from pivotrl.types import Engine, PivotRLError, digest
 
 
@@ -56,15 +63,18 @@ def train_round(
 
     `model`: a Hugging Face causal model with float32 (or float64) weights, in the state that the
     pivots were profiled under; `engine` samples from it (the very same module, or a copy that
-    takes its weights). `reference`: the frozen pi_0, None exactly if kl_beta is 0.
+    takes its weights). `reference`: the frozen pi_0, None exactly if kl_beta is 0; a model with
+    adapters may be its own.
     If `workdir` holds a checkpoint of this round, it goes on from there, bit for bit on a CPU;
     `on_step` then hears of later steps only, `result.records` has all. The model ends with the
     last weights, `result.checkpoint` holds the best policy, averaged by `settings.ema_decay`.
     Raises PivotRLError.
     """
     _check(model, reference, pivots, settings)
-    model.eval()  # no dropout: the loss must be about the policy that sampled
-    packing = packing_for(model, settings.micro_batch_tokens)
+    prepare(model, settings.freeze, settings.gradient_checkpointing)
+    backend, complaint = choose(model, [pivot.prompt_ids for pivot in pivots])
+    if complaint:
+        warnings.warn(complaint, RuntimeWarning, stacklevel=2)
     optimizer = adamw(model, settings.weight_decay)
     content = [asdict(settings), [asdict(p) for p in pivots], [asdict(p) for p in validation]]
     work = WorkFolder(workdir, digest(content))
@@ -72,7 +82,17 @@ def train_round(
     progress = work.resume(model, optimizer, average.weights)
     history = [row.metrics for row in read_records(work.records) if row.step > 0]
     engine.load_weights(model.state_dict())
-    schedule = plan(len(pivots), settings.pivots_per_step, settings.steps, settings.seed)
+    schedules = [
+        plan(
+            [pivot.trajectory_id for pivot in pivots],
+            settings.pivots_per_step,
+            settings.steps,
+            settings.seed,
+            together=settings.max_pivots_per_trajectory,
+            attempt=attempt,
+        )
+        for attempt in range(1 + settings.replacements)
+    ]
 
     def validate(progress: Progress) -> tuple[Progress, dict[str, float]]:
         started = time.perf_counter()
@@ -97,12 +117,12 @@ def train_round(
     while progress.stop_reason is None:
         step = progress.step + 1
         started = time.perf_counter()
-        met = [pivots[i] for i in schedule[step - 1]]
-        groups = sample_groups(engine, met, reward, settings, step)
+        met = [[pivots[i] for i in schedule[step - 1]] for schedule in schedules]
+        groups, drawn = step_groups(engine, met, reward, settings, step)
+        metrics = group_metrics(drawn[: len(groups)]) | step_metrics(groups, drawn)
         sampled = time.perf_counter()
-        metrics = group_metrics(groups)
         metrics["num_tokens"] += history[-1]["num_tokens"] if history else 0
-        metrics |= improve(model, reference, optimizer, groups, packing, settings, step)
+        metrics |= improve(model, reference, optimizer, groups, backend, settings, step)
         average.update(model)
         engine.load_weights(model.state_dict())
         metrics["seconds/sample"] = sampled - started
@@ -115,12 +135,14 @@ def train_round(
         elif alarms.is_stale(history, settings.stale_share):
             progress = replace(progress, stop_reason=StopReason.STALE)
         if validation and (progress.stop_reason or _due(step, settings.validate_every)):
-            progress, more = validate(progress)
-            metrics |= more
+            progress, validated = validate(progress)
+            metrics |= validated
+            if not progress.stop_reason and _is_stuck(progress, settings.patience):
+                progress = replace(progress, stop_reason=StopReason.NO_PROGRESS)
         record = StepRecord(
             step=step,
             metrics=metrics,
-            rollouts=rollouts_of(groups),
+            rollouts=rollouts_of(drawn),
             warnings=alarms.warnings(history),
         )
         work.append(record)
@@ -135,6 +157,12 @@ def train_round(
     return work.result(progress)
 
 
+def _is_stuck(progress: Progress, patience: int) -> bool:
+    """Whether the last `patience` validations came after the best."""
+    after = sum(step > progress.best_step for step, _ in progress.validation)
+    return 0 < patience <= after
+
+
 def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
@@ -146,8 +174,8 @@ def _check(
         raise PivotRLError("training: there is no pivot; select some with a wider rule")
     if (reference is None) != (settings.kl_beta == 0):
         raise PivotRLError("training: kl_beta and a reference policy come together or not at all")
-    if any(p.dtype not in (torch.float32, torch.float64) for p in model.parameters()):
+    if any(p.dtype not in (torch.float32, torch.float64) for _, p in trainable(model)):
         raise PivotRLError(
-            "training: the weights must be float32 (dtype 'bfloat16' computes in autocast); load "
-            "the model with dtype float32"
+            "training: what is trained must be float32 (dtype 'bfloat16' computes in autocast); "
+            "load the model with dtype float32"
         )

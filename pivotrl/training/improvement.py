@@ -1,38 +1,44 @@
 """The updates of one step: groups in, changed weights and metrics out.
 
-Every micro-batch's loss is already divided by the whole step's token count, so how the step is
-cut into micro-batches changes memory and speed but not the gradient. It must never know an
-engine, a reward function or a file.
+Every pass's loss is already divided by what counts in the whole step, so how the step is cut into
+passes changes memory and speed but not the gradient. It must never know an engine, a reward
+function or a file.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pivotrl.training.logprobs import can_share_prefix, log_probs
+from pivotrl.training.adapters import without_adapters
+from pivotrl.training.flops import shape_of, tree_flops
+from pivotrl.training.logprobs import log_probs
 from pivotrl.training.losses import (
-    clipped_loss,
     clipped_tokens,
     importance_weights,
     kl_to_reference,
+    policy_ratio,
+    policy_terms,
+    token_weights,
 )
 from pivotrl.training.optimizer import update, warm_up
-from pivotrl.training.packing import Pack, micro_batches, pack_rows, pack_shared
-from pivotrl.training.records import Group, TrainSettings
-from pivotrl.types import Sample
+from pivotrl.training.records import Backend, Group, TrainSettings
+from pivotrl.training.tree import Layout, Row, bins
 
 
 @dataclass(slots=True, kw_only=True)
 class Batch:
-    """Packs of one forward pass and what their N tokens carry; all tensors are [N]."""
+    """A layout of one forward pass and what its N tokens carry; all tensors are [N]."""
 
-    packs: list[Pack]
+    layout: Layout
+    lengths: list[int]
+    """Tokens of each row."""
+    weights: Tensor
     advantages: Tensor
     sampled: Tensor
     """The sampler's log-probabilities."""
@@ -41,56 +47,32 @@ class Batch:
     """The trainer's own, before the first update."""
 
 
-Packing = Callable[[Sequence[int], Sequence[tuple[int, Sequence[int]]]], list[Pack]]
-
-
-def packing_for(model: Any, max_tokens: int) -> Packing:
-    """How this model's groups are laid out: behind one prompt where that is exact."""
-    if can_share_prefix(model):
-        return lambda prompt, completions: pack_shared(prompt, completions, max_tokens)
-    return pack_rows
-
-
 def improve(
     model: Any,
     reference: Any | None,
     optimizer: torch.optim.Optimizer,
     groups: Sequence[Group],
-    packing: Packing,
+    backend: Backend,
     settings: TrainSettings,
     step: int,
 ) -> dict[str, float]:
     """The updates of one step; its metrics by TRL's names.
 
     Without the KL term, groups without a signal are not forwarded (their gradient is exactly 0)
-    but their tokens count in the denominator; if no group has one, no weight changes.
+    but their rows and tokens count in the denominator; if no group has one, no weight changes.
     """
-    batches, tokens = _batches(model, reference, groups, packing, settings)
+    batches = _batches(model, reference, groups, backend, settings)
     learning_rate = warm_up(step, settings.learning_rate, settings.warmup_steps)
     seen: dict[str, list[Tensor]] = {}
     losses, norms = [], []
     for number in range(settings.updates_per_batch):
         loss = 0.0
         for batch in batches:
-            current, entropy = log_probs(
-                model, batch.packs, temperature=settings.temperature, dtype=settings.dtype
-            )
-            old = batch.old = current.detach() if batch.old is None else batch.old
-            clip = {"clip_low": settings.clip_low, "clip_high": settings.clip_high}
-            weights = importance_weights(old, batch.sampled, settings.importance_cap)
-            terms = weights * clipped_loss(current, old, batch.advantages, **clip)
-            found = {"entropy": entropy}
-            if batch.reference is not None:
-                kl = kl_to_reference(current, batch.reference)
-                terms = terms + settings.kl_beta * kl
-                found["kl"] = kl.detach()
-            share = terms.sum() / tokens
+            share, found = batch_loss(model, batch, backend, settings)
             share.backward()
             loss += float(share.detach())
-            low, high = clipped_tokens(current.detach(), old, batch.advantages, **clip)
-            found |= {"clip_ratio/low_mean": low, "clip_ratio/high_mean": high}
-            if number == 0:
-                found["difference"] = old - batch.sampled
+            if number:
+                found.pop("difference")
             for name, values in found.items():
                 seen.setdefault(name, []).append(values.double())
         losses.append(loss)
@@ -110,6 +92,11 @@ def improve(
         "grad_norm": statistics.fmean(norms) if norms else 0.0,
         "learning_rate": learning_rate,
     }
+    if batches:
+        rows = sum(batch.layout.row_tokens for batch in batches)
+        metrics["token_ratio"] = rows / sum(len(batch.layout.ids) for batch in batches)
+        forward = sum(tree_flops(shape_of(model), batch.layout) for batch in batches)
+        metrics["flops"] = forward * (3 * settings.updates_per_batch + (reference is not None))
     flat = {name: torch.cat(parts) for name, parts in seen.items()}
     if (difference := flat.pop("difference", None)) is not None:
         ratio = difference.exp()
@@ -123,43 +110,85 @@ def improve(
     return metrics | {name: float(values.mean()) for name, values in flat.items()}
 
 
+def batch_loss(
+    model: Any, batch: Batch, backend: Backend, settings: TrainSettings
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The batch's share of the step's loss, and values [N] to report."""
+    current, entropy = log_probs(
+        model, batch.layout, backend, temperature=settings.temperature, dtype=settings.dtype
+    )
+    old = batch.old = current.detach() if batch.old is None else batch.old
+    clip = {"clip_low": settings.clip_low, "clip_high": settings.clip_high}
+    trust = importance_weights(
+        old, batch.sampled, batch.lengths, settings.importance_correction, settings.importance_cap
+    )
+    terms = trust * policy_terms(
+        settings.loss, current, old, batch.advantages, batch.lengths, **clip
+    )
+    ratio = policy_ratio(settings.loss, current.detach(), old, batch.lengths)
+    low, high = clipped_tokens(ratio, batch.advantages, **clip)
+    found = {
+        "entropy": entropy,
+        "clip_ratio/low_mean": low,
+        "clip_ratio/high_mean": high,
+        "difference": old - batch.sampled,
+    }
+    if batch.reference is not None:
+        kl = kl_to_reference(current, batch.reference)
+        terms = terms + settings.kl_beta * kl
+        found["kl"] = kl.detach()
+    return (terms * batch.weights).sum(), found
+
+
 def _batches(
     model: Any,
     reference: Any | None,
     groups: Sequence[Group],
-    packing: Packing,
+    backend: Backend,
     settings: TrainSettings,
-) -> tuple[list[Batch], int]:
-    """The step's forward passes and its denominator: all tokens of samples with a reward."""
-    rows: list[tuple[Sample, float]] = []
-    packs: list[Pack] = []
-    tokens = 0
-    for group in groups:
-        learned = []
-        for sample, advantage in zip(group.samples, group.advantages, strict=True):
-            if advantage is not None:
-                learned.append((len(rows), sample.token_ids))
-                rows.append((sample, advantage))
-                tokens += len(sample.token_ids)
-        if settings.kl_beta or any(group.advantages):
-            packs += packing(group.pivot.prompt_ids, learned)
+) -> list[Batch]:
+    """The step's forward passes; the weights of their tokens count all samples with a reward."""
+    learned = [
+        (group, sample, advantage)
+        for group in groups
+        for sample, advantage in zip(group.samples, group.advantages, strict=True)
+        if advantage is not None
+    ]
+    weights = token_weights(
+        settings.loss, [len(sample.token_ids) for _, sample, _ in learned], settings.max_tokens
+    )
+    rows = [
+        Row(sample=number, prompt=group.pivot.prompt_ids, completion=sample.token_ids)
+        for number, (group, sample, _) in enumerate(learned)
+        if settings.kl_beta or any(group.advantages)
+    ]
     batches = []
-    for part in micro_batches(packs, settings.micro_batch_tokens):
-        members = [rows[i] for pack in part for i in pack.samples]
-        sampled = torch.tensor([p for s, _ in members for p in s.logprobs], device=model.device)
-        spread_out = [a for s, a in members for _ in s.token_ids]
+    for layout in bins(rows, settings.micro_batch_tokens, is_tree=backend != "rows"):
+        members = [(learned[row.sample], weights[row.sample]) for row in layout.rows]
+        lengths = [len(sample.token_ids) for (_, sample, _), _ in members]
+        by_row = torch.tensor([[weight, advantage] for (_, _, advantage), weight in members])
+        by_token = by_row.repeat_interleave(torch.tensor(lengths), dim=0).to(model.device)
+        sampled = torch.tensor(
+            [p for (_, sample, _), _ in members for p in sample.logprobs], device=model.device
+        )
         against = None
         if reference is not None:
-            with torch.no_grad():
+            with torch.no_grad(), without_adapters(reference):
                 against, _ = log_probs(
-                    reference, part, temperature=settings.temperature, dtype=settings.dtype
+                    reference,
+                    layout,
+                    backend,
+                    temperature=settings.temperature,
+                    dtype=settings.dtype,
                 )
         batches.append(
             Batch(
-                packs=part,
-                advantages=torch.tensor(spread_out, device=model.device),
+                layout=layout,
+                lengths=lengths,
+                weights=by_token[:, 0],
+                advantages=by_token[:, 1],
                 sampled=sampled,
                 reference=against,
             )
         )
-    return batches, max(tokens, 1)
+    return batches

@@ -1,13 +1,15 @@
 """Log-probabilities of completion tokens under a stock Hugging Face causal model.
 
-A pack's prefix is read once (plain causal attention) into the model's own cache, with gradient;
-its branches then follow in one row under a 4-D mask and explicit positions, which stock SDPA
-computes exactly. Logits exist at predicted positions only, a bounded number at a time. This
-module must never know a reward or an advantage.
+Three ways to the same numbers. `split`: a whole tree in one sequence, attention node by node.
+`mask`: the same sequence under a 4-D mask, which stock SDPA computes exactly; for sliding windows,
+and where no fused kernel takes the precision. `rows`: a sequence of its own for every completion,
+the reference. Logits exist at predicting positions only, a bounded number at a time. This module
+must never know a reward or an advantage.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -17,12 +19,20 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from pivotrl.training.packing import NO_TARGET, Pack, pack_rows, pack_shared
-from pivotrl.training.records import Dtype
+from pivotrl.training import attention
+from pivotrl.training.records import Backend, Dtype
+from pivotrl.training.tree import Layout, Row, bins
 from pivotrl.types import PivotRLError
 
 LOGITS_AT_ONCE = 2**24
 """Elements of the largest logits tensor: 64 MiB in float32."""
+TOLERANCE = 1e-4
+"""Nats that a backend may differ from `rows` in float32."""
+COARSE_TOLERANCE = 0.1
+"""Where the weights themselves are in half precision."""
+TRIED = 3
+"""Prompts on which a backend is tried."""
+SLIDING = "sliding_attention"
 
 
 def precision(device: torch.device, dtype: Dtype) -> AbstractContextManager[Any]:
@@ -32,26 +42,33 @@ def precision(device: torch.device, dtype: Dtype) -> AbstractContextManager[Any]
 
 
 def log_probs(
-    model: Any, packs: Sequence[Pack], *, temperature: float = 1.0, dtype: Dtype = "float32"
+    model: Any,
+    layout: Layout,
+    backend: Backend,
+    *,
+    temperature: float = 1.0,
+    dtype: Dtype = "float32",
 ) -> tuple[Tensor, Tensor]:
-    """Natural log-probabilities [N] and entropies [N] (no gradient) of the packs' targets.
+    """Natural log-probabilities [N] and entropies [N] (no gradient) of the rows' completions.
 
-    N runs over packs, their branches, their targets, in order. At least float32.
+    N runs over `layout.rows`, their completions' tokens, in order. At least float32.
     """
     device = next(model.parameters()).device
+    targets = torch.tensor([i for row in layout.rows for i in row.completion], device=device)
     with precision(device, dtype):
-        hidden, targets = _hidden_states(model, packs, device)
+        hidden = (_hidden_of_rows if backend == "rows" else _hidden_of_tree)(
+            model, layout, backend, device
+        )
         head = model.get_output_embeddings()
-        vocabulary = head.weight.shape[0]
-        size = max(1, LOGITS_AT_ONCE // vocabulary)
+        size = max(1, LOGITS_AT_ONCE // head.weight.shape[0])
         if len(hidden) <= size:
             return _token_log_probs(head, hidden, targets, temperature)
-        parts = [
+        found = [
             # Recomputed in the backward pass: otherwise every chunk's logits would be kept.
             checkpoint(_token_log_probs, head, rows, ids, temperature, use_reentrant=False)
             for rows, ids in zip(hidden.split(size), targets.split(size), strict=True)
         ]
-    return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+    return torch.cat([part[0] for part in found]), torch.cat([part[1] for part in found])
 
 
 def _token_log_probs(
@@ -65,79 +82,134 @@ def _token_log_probs(
     return every.gather(-1, targets[:, None])[:, 0], entropy
 
 
-def _hidden_states(
-    model: Any, packs: Sequence[Pack], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """The decoder's output [N, width] at the positions that predict, and the target ids [N]."""
-    width = max(len(pack.prefix) for pack in packs)
-    length = max(pack.tokens - len(pack.prefix) for pack in packs)
-    ids, positions, branch, targets = (
-        torch.full((len(packs), length), fill) for fill in (0, 0, -1, NO_TARGET)
-    )
-    for row, pack in enumerate(packs):
-        start = 0
-        for number, part in enumerate(pack.branches):
-            span = slice(start, start := start + len(part.inputs))
-            ids[row, span] = torch.tensor(part.inputs)
-            positions[row, span] = torch.arange(len(part.inputs)) + len(pack.prefix)
-            branch[row, span] = number
-            targets[row, span] = torch.tensor(part.targets)
+def decoder(model: Any) -> Any:
+    """The model without its head, under adapters or not."""
+    return getattr(model, "get_base_model", lambda: model)().base_model
+
+
+def _hidden_of_rows(model: Any, layout: Layout, backend: Backend, device: torch.device) -> Tensor:
+    """The decoder's output [N, width] at the tokens that predict."""
+    length = max(len(row.inputs) for row in layout.rows)
+    ids = torch.zeros((len(layout.rows), length), dtype=torch.long)
+    chosen: list[int] = []
+    for number, row in enumerate(layout.rows):
+        ids[number, : len(row.inputs)] = torch.tensor(row.inputs)
+        start = number * length
+        chosen += range(start + len(row.prompt) - 1, start + len(row.inputs))
+    # Right padding needs no mask: no real token looks to the right.
+    hidden = decoder(model)(input_ids=ids.to(device), use_cache=False).last_hidden_state
+    return _at(hidden.flatten(0, 1), chosen, device)
+
+
+def _hidden_of_tree(model: Any, layout: Layout, backend: Backend, device: torch.device) -> Tensor:
+    if model.config._attn_implementation != attention.NAME:
+        model.set_attn_implementation(attention.NAME)  # as before for all but trees
     inputs: dict[str, Any] = {}
-    if width:
-        prefix = torch.zeros((len(packs), width), dtype=torch.long)
-        for row, pack in enumerate(packs):
-            prefix[row, : len(pack.prefix)] = torch.tensor(pack.prefix)
-        # Right padding needs no mask here: no real token looks to the right.
-        read = model.base_model(input_ids=prefix.to(device), use_cache=True)
-        inputs = {"past_key_values": read.past_key_values}
-    if width or any(len(pack.branches) > 1 for pack in packs):
-        inputs["attention_mask"] = _mask(packs, width, branch).to(device)
-    hidden = model.base_model(
-        input_ids=ids.to(device),
-        position_ids=positions.to(device),
-        use_cache=bool(width),
+    if backend == "split":
+        inputs["tree"] = attention.parts(layout.nodes, device)
+    else:
+        inputs["attention_mask"] = _masks(model, layout, device)
+    hidden = decoder(model)(
+        input_ids=torch.tensor([layout.ids], device=device),
+        position_ids=torch.tensor([layout.positions], device=device),
+        use_cache=False,
         **inputs,
     ).last_hidden_state
-    chosen = (targets.flatten() != NO_TARGET).nonzero()[:, 0].to(device)
+    return _at(hidden[0], layout.predicting, device)
+
+
+def _at(hidden: Tensor, places: list[int], device: torch.device) -> Tensor:
     # index_select: its backward adds in a fixed order on a CPU, that of plain indexing does not.
-    return hidden.flatten(0, 1).index_select(0, chosen), targets.flatten().to(device)[chosen]
+    return hidden.index_select(0, torch.tensor(places, device=device))
 
 
-def _mask(packs: Sequence[Pack], width: int, branch: Tensor) -> Tensor:
-    """Boolean [packs, 1, length, width + length]: who may be seen; padding sees padding."""
-    length = branch.shape[1]
-    prefix = torch.tensor([len(pack.prefix) for pack in packs])
-    seen = (torch.arange(width)[None] < prefix[:, None])[:, None].expand(-1, length, -1)
-    earlier = torch.arange(length)[:, None] >= torch.arange(length)[None]
-    own = earlier[None] & (branch[:, :, None] == branch[:, None, :])
-    return torch.cat([seen, own], dim=-1)[:, None]
+def _masks(model: Any, layout: Layout, device: torch.device) -> Tensor | dict[str, Tensor]:
+    """Boolean [1, 1, T, T]: who may be seen; for models of several layer types, one a type."""
+    size = len(layout.ids)
+    full = torch.zeros((size, size), dtype=torch.bool, device=device)
+    for node in layout.nodes:
+        length = node.stop - node.start
+        own = torch.ones((length, length), dtype=torch.bool, device=device).tril()
+        full[node.start : node.stop, node.start : node.stop] = own
+        for start, stop in node.seen:
+            full[node.start : node.stop, start:stop] = True
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    types = getattr(config, "layer_types", None)
+    near = full
+    if window and (types is None or SLIDING in types):
+        positions = torch.tensor(layout.positions, device=device)
+        near = full & (positions[:, None] - positions[None] < window)
+    if types is None:
+        return near[None, None]
+    return {kind: (near if kind == SLIDING else full)[None, None] for kind in set(types)}
 
 
 @torch.no_grad()
-def can_share_prefix(model: Any) -> bool:
-    """Whether packs are exact on this model, found by trying; else it is trained row by row.
+def choose(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[Backend, str]:
+    """The fastest backend that is exact on this model, tried on the prompts; and a warning or "".
 
-    Raises PivotRLError for a model whose logits are more than a linear head on its decoder.
+    Raises PivotRLError for models whose numbers cannot be exact:
+    attention that no mask describes, sinks, dropout, logits changed after a linear head.
     """
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    prompt = [(7 * i + 1) % vocabulary for i in range(9)]
-    completions = [(0, [(5 * i + 2) % vocabulary for i in range(4)]), (1, [3 % vocabulary] * 2)]
-    rows, _ = log_probs(model, pack_rows(prompt, completions))
-    device = next(model.parameters()).device
-    sequence = torch.tensor([prompt + completions[0][1]], device=device)
-    logits = model(input_ids=sequence, use_cache=False).logits[0, len(prompt) - 1 : -1]
-    every = functional.log_softmax(logits.float(), dim=-1)
-    wanted = every.gather(-1, sequence[0, len(prompt) :, None])[:, 0]
-    if not torch.allclose(rows[:4].float(), wanted, atol=1e-3):
+    _refuse(model)
+    rows = [
+        Row(sample=0, prompt=tuple(prompt), completion=tuple(completion))
+        for prompt in prompts[:TRIED]
+        for completion in (prompt[-8:], prompt[:3], prompt[1:2] or prompt[:1])
+    ]
+    layout = next(bins(rows, sum(len(row.inputs) for row in rows)))
+    exact = model.dtype in (torch.float32, torch.float64)
+    tolerance = TOLERANCE if exact else COARSE_TOLERANCE
+    by_rows, _ = log_probs(model, layout, "rows")
+    if not torch.allclose(by_rows, _of_the_model(model, layout), atol=10 * tolerance):
         raise PivotRLError(
             f"{type(model).__name__} changes its logits after the output layer, which training "
             "does not support; choose a model with a plain linear head"
         )
     config = model.config.get_text_config()
-    if getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None):
-        return False
-    try:
-        shared, _ = log_probs(model, pack_shared(prompt, completions, max_tokens=10**6))
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
-        return False
-    return torch.allclose(shared, rows, atol=1e-3)
+    has_window = getattr(config, "sliding_window", None) is not None
+    tried: tuple[Backend, ...] = ("mask",) if has_window else ("split", "mask")
+    complaints: list[str] = []
+    for backend in tried:
+        try:
+            found, _ = log_probs(model, layout, backend)
+            worst = float((found - by_rows).abs().max())
+            problem = f"differs by {worst:.1e} nats"
+        except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            worst, problem = math.inf, f"fails: {str(error).splitlines()[0][:100]}"
+        if worst <= tolerance:
+            return backend, "; ".join(complaints)
+        complaints.append(f"backend {backend!r} is not used, since on this model it {problem}")
+    return "rows", "; ".join(complaints)
+
+
+def _of_the_model(model: Any, layout: Layout) -> Tensor:
+    """The same from the model's own logits, row by row."""
+    found = []
+    device = next(model.parameters()).device
+    for row in layout.rows:
+        ids = torch.tensor([row.inputs], device=device)
+        logits = model(input_ids=ids, use_cache=False).logits[0, len(row.prompt) - 1 :]
+        every = functional.log_softmax(
+            logits.to(torch.promote_types(logits.dtype, torch.float32)), -1
+        )
+        found.append(every.gather(-1, torch.tensor(row.completion, device=device)[:, None])[:, 0])
+    return torch.cat(found)
+
+
+def _refuse(model: Any) -> None:
+    name = type(model).__name__
+    config = model.config.get_text_config()
+    odd = {*(getattr(config, "layer_types", None) or ())} - {"full_attention", SLIDING}
+    if odd or getattr(config, "attention_chunk_size", None):
+        what = ", ".join(sorted(odd)) or "chunked attention"
+        raise PivotRLError(f"{name} has {what}: training needs full or sliding attention")
+    if any("sinks" in parameter for parameter, _ in model.named_parameters()):
+        raise PivotRLError(f"{name} has attention sinks, which training does not support")
+    drops = any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules())
+    if drops or getattr(config, "attention_dropout", False):
+        raise PivotRLError(
+            f"{name} drops out: a log-probability would be of another network each time; set "
+            "dropout to 0 in its configuration"
+        )

@@ -12,13 +12,13 @@ from pivotrl.training.records import Group
 
 
 def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """What sampling showed, before any update; `num_tokens` of this step alone.
+    """What the step's first groups showed, before any was replaced.
 
     `reward_std` is TRL's (sample std over the whole batch), `group_reward_std` the mean of the
     groups' population stds, which is the signal that GRPO learns from. `sampling/entropy` is the
     mean of -log-prob over all sampled tokens: `entropy` covers forwarded groups only.
     """
-    by_group = [[v.reward for v in g.verdicts if v.reward is not None] for g in groups]
+    by_group = [[r for r in g.rewards if r is not None] for g in groups]
     rewards = [reward for row in by_group for reward in row]
     samples = [
         s
@@ -35,6 +35,7 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "frac_reward_zero_std": flat / len(groups),
         "zero_signal": float(flat),
         "dropped": float(sum(len(g.samples) for g in groups) - len(rewards)),
+        "unique_trajectories": float(len({g.pivot.trajectory_id for g in groups})),
         "completions/mean_length": statistics.fmean(lengths),
         "completions/min_length": float(min(lengths)),
         "completions/max_length": float(max(lengths)),
@@ -43,9 +44,6 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         ),
         "sampling/entropy": -math.fsum(p for s in samples for p in s.logprobs)
         / max(1, sum(lengths)),
-        "num_tokens": float(
-            sum(len(g.pivot.prompt_ids) + len(s.token_ids) for g in groups for s in g.samples)
-        ),
     }
     for domain in sorted({group.pivot.domain for group in groups}):
         own = [
@@ -56,5 +54,18 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         ]
         if own:
             metrics[f"rewards/{domain}/mean"] = math.fsum(own) / len(own)
+            metrics[f"rewards/{domain}/std"] = spread(own, freedom=1)
     categories = Counter(verdict.category for group in groups for verdict in group.verdicts)
     return metrics | {f"verdict/{name}": float(n) for name, n in sorted(categories.items())}
+
+
+def step_metrics(groups: Sequence[Group], sampled: Sequence[Group]) -> dict[str, float]:
+    """Of the groups that a step learns from, among all that were sampled for it."""
+    first = {id(group) for group in sampled[: len(groups)]}
+    return {
+        "replaced": float(sum(id(group) not in first for group in groups)),
+        "groups_sampled": float(len(sampled)),
+        "num_tokens": float(
+            sum(len(g.pivot.prompt_ids) + len(s.token_ids) for g in sampled for s in g.samples)
+        ),
+    }

@@ -7,7 +7,7 @@ must never know a model or a reward.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pivotrl.types import seed_of
 
@@ -19,13 +19,31 @@ def permutation(count: int, seed: int) -> list[int]:
     return order
 
 
-def batches(count: int, per_step: int, seed: int, attempt: int = 0) -> Iterator[tuple[int, ...]]:
-    """The endless row of steps, each with the indices of its min(per_step, count) pivots.
+def order(trajectories: Sequence[str], together: int, seed: int) -> list[int]:
+    """All pivots once; up to `together` of a trajectory side by side, and such sets shuffled.
+
+    `trajectories`: of each pivot the one that it is a turn of.
+    """
+    turns: dict[str, list[int]] = {}
+    for pivot, trajectory in enumerate(trajectories):
+        turns.setdefault(trajectory, []).append(pivot)
+    sets = []
+    for trajectory, members in turns.items():
+        mixed = [members[i] for i in permutation(len(members), seed_of(seed, trajectory))]
+        sets += [mixed[start : start + together] for start in range(0, len(mixed), together)]
+    return [pivot for i in permutation(len(sets), seed) for pivot in sets[i]]
+
+
+def batches(
+    trajectories: Sequence[str], per_step: int, seed: int, *, together: int = 1, attempt: int = 0
+) -> Iterator[tuple[int, ...]]:
+    """The endless row of steps, each with the indices of its pivots, `per_step` or all there are.
 
     Nobody is met twice before all were met once, and never twice in one step: where a step
     spans two epochs, those it already has keep their place for the step after. `attempt` is
     another, unrelated row, for groups that replace groups.
     """
+    count = len(trajectories)
     size = min(per_step, count)
     if size == 0:
         raise ValueError("there is no pivot to plan with")
@@ -34,7 +52,7 @@ def batches(count: int, per_step: int, seed: int, attempt: int = 0) -> Iterator[
         batch = waiting[:size]
         waiting = waiting[size:]
         if len(batch) < size:
-            fresh = permutation(count, seed_of(seed, "epoch", epoch, attempt))
+            fresh = order(trajectories, together, seed_of(seed, "epoch", epoch, attempt))
             epoch += 1
             met, lacking = set(batch), size - len(batch)
             added = [i for i in fresh if i not in met][:lacking]
@@ -44,10 +62,16 @@ def batches(count: int, per_step: int, seed: int, attempt: int = 0) -> Iterator[
 
 
 def plan(
-    count: int, per_step: int, steps: int, seed: int, attempt: int = 0
+    trajectories: Sequence[str],
+    per_step: int,
+    steps: int,
+    seed: int,
+    *,
+    together: int = 1,
+    attempt: int = 0,
 ) -> list[tuple[int, ...]]:
     """The first `steps` steps of `batches`; step t (from 1) meets `plan(...)[t - 1]`."""
-    rows = batches(count, per_step, seed, attempt)
+    rows = batches(trajectories, per_step, seed, together=together, attempt=attempt)
     return [next(rows) for _ in range(steps)]
 
 

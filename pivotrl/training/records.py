@@ -18,10 +18,17 @@ Reward = Callable[[str, Sample], Verdict]
 
 Advantage = Literal["population", "sample", "leave_one_out", "no_std"]
 Dtype = Literal["float32", "bfloat16"]
+Backend = Literal["split", "mask", "rows"]
+"""How log-probabilities are computed (`logprobs`)."""
+Loss = Literal["grpo", "dr_grpo", "dapo", "bnpo", "cispo", "gspo"]
+Correction = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
+"""What is done about a sampler that disagrees with the trainer; TRL's names."""
 
 
 class StopReason(StrEnum):
     COMPLETED = "completed"
+    NO_PROGRESS = "no_progress"
+    """The last `patience` validations were no better than the best before them."""
     STALE = "stale"
     """The reward's spread within groups collapsed: profile anew before training on."""
 
@@ -37,26 +44,39 @@ class TrainSettings:
     max_tokens: int
     """Longest completion, in tokens."""
     micro_batch_tokens: int
-    """Tokens forwarded at once, padding included; changes memory and speed, not the loss. On a
-    CPU one or two prompts with their completions are fastest."""
+    """Tokens forwarded at once, shared ones counted once: memory and speed, not the loss."""
+    loss: Loss = "dapo"
     warmup_steps: int = 0
     """Linear; the learning rate is constant afterwards."""
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     clip_low: float = 0.2
     clip_high: float = 0.2
+    """`cispo`: the weight is cut at 1 + clip_high, from above only."""
     kl_beta: float = 0.0
     ema_decay: float = 0.0
     """Of the moving average of the weights that is validated and kept; 0 keeps them as they are."""
     advantage: Advantage = "population"
     advantage_epsilon: float = 1e-4
     temperature: float = 1.0
+    importance_correction: Correction = "token_truncate"
     importance_cap: float = 2.0
-    """Upper bound of the per-token weight that corrects sampler against trainer (TRL's)."""
+    """Upper bound of the weight that corrects sampler against trainer, of a token or a sequence;
+    what lies above it is cut to it, or masked."""
+    max_pivots_per_trajectory: int = 4
+    """Pivots of one trajectory that come together in a step: they share their history."""
+    replacements: int = 1
+    """Times that groups without a signal are replaced by those of other pivots in a step."""
     updates_per_batch: int = 1
     validate_every: int = 0
     """Steps between validations; 0 validates before the first and after the last step only."""
     validation_samples: int = 1
+    patience: int = 0
+    """Validations without a new best after which the round ends; 0 never ends it."""
+    gradient_checkpointing: bool = False
+    """Compute activations twice and keep few: a third more work for much less memory."""
+    freeze: tuple[str, ...] = ()
+    """Parts of names of parameters that are not trained; `mlp.gate.` freezes routers."""
     checkpoint_every: int = 0
     """Steps between checkpoints; 0 writes the last one only."""
     stale_share: float = 1 / 3
@@ -74,6 +94,9 @@ class TrainSettings:
             "max_tokens": 1,
             "micro_batch_tokens": 1,
             "updates_per_batch": 1,
+            "max_pivots_per_trajectory": 1,
+            "replacements": 0,
+            "patience": 0,
             "validation_samples": 1,
             "warmup_steps": 0,
             "kl_beta": 0,
@@ -94,14 +117,15 @@ class SftSettings:
     """Supervised fine-tuning on the same demonstrations: the control arm."""
 
     epochs: int
-    rows_per_step: int
-    """Rows as `sft.fold` makes them: usually a trajectory each."""
+    trajectories_per_step: int
     learning_rate: float
     micro_batch_tokens: int
     warmup_steps: int = 0
     """Linear; then the learning rate falls linearly to 0 at the last step."""
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    gradient_checkpointing: bool = False
+    freeze: tuple[str, ...] = ()
     checkpoint_every: int = 0
     seed: int = 0
     dtype: Dtype = "float32"
@@ -110,6 +134,7 @@ class SftSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainPivot:
     candidate_id: str
+    trajectory_id: str
     prompt_ids: tuple[int, ...]
     domain: str
 
@@ -117,6 +142,7 @@ class TrainPivot:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration:
     candidate_id: str
+    trajectory_id: str
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     """The demonstrated turn, end-of-turn token included."""
@@ -131,6 +157,10 @@ class Group:
     verdicts: tuple[Verdict, ...]
     advantages: tuple[float | None, ...]
     """None where there is no reward: such a sample is dropped, never counted as 0."""
+
+    @property
+    def rewards(self) -> list[float | None]:
+        return [verdict.reward for verdict in self.verdicts]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

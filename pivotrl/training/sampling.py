@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from pivotrl.training.advantages import advantages
+from pivotrl.training.advantages import advantages, has_signal
 from pivotrl.training.plan import sampling_seed, validation_seed
 from pivotrl.training.records import Group, Reward, TrainPivot, TrainRollout, TrainSettings
 from pivotrl.types import (
@@ -24,20 +24,57 @@ from pivotrl.types import (
 ATTEMPTS = 2
 
 
+def step_groups(
+    engine: Engine,
+    met: Sequence[Sequence[TrainPivot]],
+    reward: Reward,
+    settings: TrainSettings,
+    step: int,
+) -> tuple[list[Group], list[Group]]:
+    """The groups that a step learns from, and all that were sampled for it, these first of all.
+
+    `met[0]` are the step's pivots; groups of theirs without a signal, judged whole, give their
+    place to groups with one at pivots of `met[1]`, then `met[2]`, and so on.
+    Raises PivotRLError if not one sample of the first groups has a reward.
+    """
+    groups = sample_groups(engine, met[0], reward, settings, step)
+    if all(r is None for group in groups for r in group.rewards):
+        seen = sorted({v.category for group in groups for v in group.verdicts})
+        raise PivotRLError(
+            f"step {step}: no sample has a reward (verdicts: {', '.join(seen)}); repair the "
+            "verifier or the engine and run again, the round goes on from its checkpoint"
+        )
+    sampled = [*groups]
+    for attempt, others in enumerate(met[1:], start=1):
+        known = {group.pivot.candidate_id for group in sampled}
+        flat = [i for i, group in enumerate(groups) if not _has_signal(group)]
+        fresh = [pivot for pivot in others if pivot.candidate_id not in known][: len(flat)]
+        if not fresh:
+            break
+        drawn = sample_groups(engine, fresh, reward, settings, step, attempt)
+        sampled += drawn
+        for place, group in zip(flat, filter(_has_signal, drawn), strict=False):
+            groups[place] = group
+    return groups, sampled
+
+
 def sample_groups(
     engine: Engine,
     pivots: Sequence[TrainPivot],
     reward: Reward,
     settings: TrainSettings,
     step: int,
+    attempt: int = 0,
 ) -> list[Group]:
-    """One group a pivot, in order. Raises PivotRLError if not one sample has a reward."""
+    """One group a pivot, in order; `attempt` counts the times that groups were replaced."""
     samples = _sample(
         engine,
         pivots,
         settings.group_size,
         settings,
-        lambda pivot, attempt: sampling_seed(settings.seed, step, attempt, pivot.candidate_id),
+        lambda pivot, retry: sampling_seed(
+            settings.seed, step, ATTEMPTS * attempt + retry, pivot.candidate_id
+        ),
     )
     groups = []
     for pivot, row in zip(pivots, samples, strict=True):
@@ -50,12 +87,6 @@ def sample_groups(
                 verdicts=verdicts,
                 advantages=advantages(rewards, settings.advantage, settings.advantage_epsilon),
             )
-        )
-    if all(a is None for group in groups for a in group.advantages):
-        seen = sorted({v.category for group in groups for v in group.verdicts})
-        raise PivotRLError(
-            f"step {step}: no sample has a reward (verdicts: {', '.join(seen)}); repair the "
-            "verifier or the engine and run again, the round goes on from its checkpoint"
         )
     return groups
 
@@ -134,6 +165,10 @@ def _sample(
                     "profile but not train: choose the in-process engine"
                 )
     return rows
+
+
+def _has_signal(group: Group) -> bool:
+    return has_signal(group.rewards)
 
 
 def _failed(sample: Sample) -> bool:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from pivotrl.training.adapters import prepare
 from pivotrl.training.checkpoint import WorkFolder, read_records
-from pivotrl.training.logprobs import log_probs
+from pivotrl.training.logprobs import choose, log_probs
 from pivotrl.training.optimizer import adamw, update, warm_up
-from pivotrl.training.packing import NO_TARGET, Branch, Pack, micro_batches
 from pivotrl.training.plan import plan
 from pivotrl.training.records import (
     Demonstration,
@@ -25,31 +26,22 @@ from pivotrl.training.records import (
     StepRecord,
     StopReason,
 )
+from pivotrl.training.tree import Row, bins
 from pivotrl.types import PivotRLError, digest
 
 
-def fold(demonstrations: Sequence[Demonstration]) -> list[Pack]:
-    """Rows to train on: neighbours whose prompt continues the turn before share one row.
-
-    The turns of a trajectory, given in order, thus cost one pass, exactly, where the chat
-    template keeps the history token for token; where it does not, each is a row of its own.
-    """
-    rows: list[tuple[list[int], list[int]]] = []
-    for demonstration in demonstrations:
-        prompt = list(demonstration.prompt_ids)
-        if not rows or prompt[: len(rows[-1][0])] != rows[-1][0]:
-            rows.append(([], []))
-        ids, targets = rows[-1]
-        targets += [NO_TARGET] * (len(prompt) - len(ids)) + list(demonstration.completion_ids)
-        ids += prompt[len(ids) :] + list(demonstration.completion_ids)
-    return [
-        Pack(
-            prefix=(),
-            branches=(Branch(inputs=tuple(ids[:-1]), targets=tuple(targets[1:])),),
-            samples=(index,),
+def by_trajectory(demonstrations: Sequence[Demonstration]) -> list[list[Row]]:
+    """What meets in a step together: the turns of a trajectory, which share their history."""
+    turns: dict[str, list[Row]] = {}
+    for number, demonstration in enumerate(demonstrations):
+        row = Row(
+            sample=number,
+            prompt=demonstration.prompt_ids,
+            completion=demonstration.completion_ids,
+            is_shared=True,
         )
-        for index, (ids, targets) in enumerate(rows)
-    ]
+        turns.setdefault(demonstration.trajectory_id, []).append(row)
+    return [*turns.values()]
 
 
 def sft_round(
@@ -62,31 +54,35 @@ def sft_round(
 ) -> RoundResult:
     """Trains `model` (float32 weights) in place; the result's checkpoint is the last policy.
 
-    `demonstrations` in the order of their trajectories. Goes on from a checkpoint in `workdir`
+    Goes on from a checkpoint in `workdir`
     as `train_round` does. Raises PivotRLError.
     """
     if not demonstrations:
         raise PivotRLError("sft: there is no demonstration; check the training split")
-    model.eval()
-    rows = fold(demonstrations)
-    per_step = min(settings.rows_per_step, len(rows))
-    steps = math.ceil(settings.epochs * len(rows) / per_step)
+    prepare(model, settings.freeze, settings.gradient_checkpointing)
+    backend, complaint = choose(model, [d.prompt_ids for d in demonstrations])
+    if complaint:
+        warnings.warn(complaint, RuntimeWarning, stacklevel=2)
+    trajectories = by_trajectory(demonstrations)
+    per_step = min(settings.trajectories_per_step, len(trajectories))
+    steps = math.ceil(settings.epochs * len(trajectories) / per_step)
     optimizer = adamw(model, settings.weight_decay)
     content = [asdict(settings), [asdict(d) for d in demonstrations]]
     work = WorkFolder(workdir, digest(content))
     progress = work.resume(model, optimizer, average={})
     records = list(read_records(work.records))
     tokens_seen = records[-1].metrics["num_tokens"] if records else 0.0
-    schedule = plan(len(rows), per_step, steps, settings.seed)
+    schedule = plan([*map(str, range(len(trajectories)))], per_step, steps, settings.seed)
 
     while progress.stop_reason is None:
         step = progress.step + 1
         started = time.perf_counter()
-        met = [rows[i] for i in schedule[step - 1]]
-        learned = sum(t != NO_TARGET for row in met for t in row.branches[0].targets)
+        met = [row for i in schedule[step - 1] for row in trajectories[i]]
+        learned = sum(len(row.completion) for row in met)
         loss = entropy_sum = 0.0
-        for batch in micro_batches(met, settings.micro_batch_tokens):
-            found, entropy = log_probs(model, batch, dtype=settings.dtype)
+        for layout in bins(met, settings.micro_batch_tokens, is_tree=backend != "rows"):
+            found, entropy = log_probs(model, layout, backend, dtype=settings.dtype)
+            tokens_seen += len(layout.ids)
             share = -found.sum() / learned
             share.backward()
             loss += float(share.detach())
@@ -101,14 +97,13 @@ def sft_round(
             learning_rate=rate,
             max_grad_norm=settings.max_grad_norm,
         )
-        tokens_seen += sum(row.tokens for row in met)
         metrics = {
             "loss": loss,
             "entropy": entropy_sum / learned,
             "grad_norm": norm,
             "learning_rate": rate,
             "num_tokens": tokens_seen,
-            "epoch": step * per_step / len(rows),
+            "epoch": step * per_step / len(trajectories),
             "seconds/train": time.perf_counter() - started,
         }
         progress = replace(progress, step=step)
