@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check ui base-model clean
+.PHONY: setup demo test check ui base-model gpu-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo "make test        set up, then the tests (about 15 minutes)"
 	@echo "make ui          the Prefect and MLflow pages of your runs, on loopback"
 	@echo "make check       ruff, mypy, import-linter"
+	@echo "make gpu-check   the trainer on one GPU, with torch and transformers alone (no set-up)"
 	@echo "make base-model  train the embedded default's base model again (25 to 40 minutes)"
 
 setup: $(STAMP)
@@ -38,6 +39,10 @@ check: setup
 
 ui: setup
 	@$(BIN)/pivotrl ui
+
+GPU_PYTHON ?= python3
+gpu-check:
+	@$(GPU_PYTHON) bench/gpu_check.py
 
 base-model: setup
 	@rm -rf build/base-model
