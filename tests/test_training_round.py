@@ -562,7 +562,7 @@ def test_the_gpu_check_runs_from_a_bare_checkout(tmp_path: Path) -> None:
     code = (
         "import runpy, sys\n"
         "sys.modules.update(dict.fromkeys(['orjson', 'peft', 'pydantic', 'polars', 'rich']))\n"
-        f"sys.argv = ['gpu_check.py', '--tiny', '--repeats', '1', '--out', {str(tmp_path / 'x')!r}]\n"
+        f"sys.argv = ['', '--tiny', '--repeats', '1', '--out', {str(tmp_path / 'x')!r}]\n"
         "runpy.run_path('bench/gpu_check.py', run_name='__main__')\n"
     )
     subprocess.run([sys.executable, "-I", "-c", code], cwd=TESTS.parent, check=True)
