@@ -112,7 +112,7 @@ def attempt(command: str, seconds: float = 5.0, **limits: Any) -> Outcome | NoOu
             "python3 -c \"p = 'notes.txt'; t = open(p).read().replace('two', '2');"
             " open(p, 'w').write(t)\"",
         ),
-        ("cat notes.txt | awk /t/", "sed -n /t/p notes.txt"),
+        ("cat notes.txt | awk /t/", "awk 'index($0, \"t\")' notes.txt"),
         ("src/run.sh > out", "echo ran > out"),
         ("mkdir -p a/b && cp notes.txt a/b", "mkdir a; mkdir a/b; cat notes.txt > a/b/notes.txt"),
         ("ln -s notes.txt link", "cd src; ln -s notes.txt ../link"),
@@ -162,7 +162,7 @@ def test_nothing_runs_without_files_or_without_being_asked(tmp_path: Path) -> No
     assert verdict(candidate("echo 1", files={}), "expr 1").reward == 1.0
     equal = verdict(candidate("cat  'notes.txt'"), "cat notes.txt")
     assert equal.reward == 1.0 and "execution" not in equal.details
-    action = Action(tool_calls=(call("sed -n /t/p notes.txt"),))
+    action = Action(tool_calls=(call("awk 'index($0, \"t\")' notes.txt"),))
     of = candidate("cat notes.txt | awk /t/")
     assert SoftwareVerifier(execute=True).verify(of, action).reward == 1.0
     assert SoftwareVerifier().verify(of, action).reward == 0.0
@@ -172,7 +172,7 @@ def test_nothing_runs_without_files_or_without_being_asked(tmp_path: Path) -> No
 def test_the_copy_lies_where_the_state_says_that_the_shell_is() -> None:
     told = candidate("sed -n /t/p /app/notes.txt", said="(Current directory: /app)")
     assert verdict(told, "cat notes.txt | awk /t/").reward == 1.0
-    named = candidate("sed -n /t/p notes.txt", workdir="/app")
+    named = candidate("awk 'index($0, \"t\")' notes.txt", workdir="/app")
     assert verdict(named, "cat notes.txt | awk /t/", workdir="/app").reward == 1.0
     assert verdict(named, "cat notes.txt | awk /t/", workdir="/app/src").reward == 0.0
     with pytest.raises(NoOutcome, match="null byte"):
@@ -379,7 +379,8 @@ def test_a_row_of_files_is_judged_from_the_command_line(tmp_path: Path) -> None:
 
     value = row()
     value |= {"messages": value["messages"][:1], "domain": "terminal", "files": FILES}
-    value |= {"demonstration": said("awk /t/ notes.txt"), "action": said("sed -n /t/p notes.txt")}
+    value["demonstration"] = said("awk /t/ notes.txt")
+    value["action"] = said("awk 'index($0, \"t\")' notes.txt")
     path = tmp_path / "rows.jsonl"
     path.write_bytes(orjson.dumps(value))
     rewards = []

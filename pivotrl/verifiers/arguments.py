@@ -1,5 +1,7 @@
-"""Are two argument values the same through the tool's JSON Schema and its declared equivalences?
+"""Are the calls of an action those of a reference, through the tools' schemas and equivalences?
 
+Calls are matched one to one, in any order; a call of the reference that is not made and one that is
+made beside it both reject. Text beside a call is not compared: no tool sees it.
 Types are coerced where the schema says so, defaults filled, key order ignored; a property may
 carry `x-pivotrl` {"compare", "tolerance", "casefold"}, and what a tool or an object declares holds
 for everything inside it. Depth and time are bounded by the reference, so a hostile action costs
@@ -8,15 +10,17 @@ nothing. This module must never know which tool it judges, and never call one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pivotrl.types import JSON
-from pivotrl.verifiers.comparison import NO_CONTEXT, Context, Undecidable, excerpt
+from pivotrl.types import JSON, ToolCall, ToolSpec
+from pivotrl.verifiers import comparison
+from pivotrl.verifiers.comparison import MATCH, NO_CONTEXT, Comparison, Context, Undecidable
 from pivotrl.verifiers.values import conforms, same_scalar
 
 COMPARE = frozenset({"exact", "text", "number", "date", "set", "ignore"})
 MAX_DEPTH = 64
+EXTRA_CALLS_COMPARED = 16
 _ABSENT = object()
 
 
@@ -129,7 +133,7 @@ def _compare_objects(
             defects += compare_values(below, wanted, got, inner)
     unknown = next((k for k in given if k not in reference and k not in properties), None)
     if unknown is not None:
-        name = excerpt(unknown)
+        name = comparison.excerpt(unknown)
         inner = _inside(scope, f"{scope.path}.{name}" if scope.path else name, declared)
         defects.append(_wrong(inner, "", given[unknown], "unexpected_argument"))
     return defects
@@ -235,5 +239,83 @@ def _inside(scope: Scope, path: str, declared: Mapping[str, JSON]) -> Scope:
 
 def _wrong(scope: Scope, reference: JSON, given: JSON, category: str = "wrong_argument") -> Defect:
     return Defect(
-        category=category, path=scope.path, expected=excerpt(reference), given=excerpt(given)
+        category=category,
+        path=scope.path,
+        expected=comparison.excerpt(reference),
+        given=comparison.excerpt(given),
     )
+
+
+def compare_calls(
+    reference: Sequence[ToolCall],
+    given: Sequence[ToolCall],
+    tools: Mapping[str, ToolSpec] | None,
+    context: Context = NO_CONTEXT,
+) -> Comparison:
+    """Compare calls with a reference's; `tools` is None where no tool is declared anywhere."""
+    unknown = _unknown(given, tools)
+    if unknown is not None:
+        return comparison.rejected("unknown_tool", 0.05, tool=comparison.excerpt(unknown.name))
+    if len(given) > len(reference) + EXTRA_CALLS_COMPARED:
+        return comparison.rejected("surplus_call", 0.05, expected=len(reference), given=len(given))
+    owner = matching(
+        len(reference),
+        len(given),
+        lambda r, g: not compare_call(reference[r], given[g], tools, context),
+    )
+    if len(owner) == len(reference) == len(given):
+        return MATCH
+    made = set(owner.values())
+    wanted = [call for i, call in enumerate(reference) if i not in made]
+    got = [call for i, call in enumerate(given) if i not in owner]
+    share = len(owner) / max(len(reference), len(given))
+    for call in wanted:
+        twins = [other for other in got if other.name == call.name]
+        found = [compare_call(call, other, tools, context) for other in twins]
+        if found:
+            least = min(found, key=len)
+            right = 1 - len(least) / (len(least) + max(_size(call), 1))
+            return comparison.rejected(
+                least[0].category,
+                0.2 + 0.6 * share + 0.19 * right,
+                tool=call.name,
+                argument=least[0].path,
+                expected=least[0].expected,
+                given=least[0].given,
+            )
+    category = "wrong_tool" if wanted and got else "missing_call" if wanted else "surplus_call"
+    return comparison.rejected(
+        category,
+        0.1 + 0.6 * share,
+        expected=[comparison.excerpt(call.name) for call in wanted[:5]],
+        given=[comparison.excerpt(call.name) for call in got[:5]],
+    )
+
+
+def compare_call(
+    reference: ToolCall,
+    given: ToolCall,
+    tools: Mapping[str, ToolSpec] | None,
+    context: Context = NO_CONTEXT,
+) -> list[Defect]:
+    """Every difference between two calls. Undecidable if the reference cannot be judged."""
+    if reference.name != given.name:
+        return [Defect(category="wrong_tool", path="", expected=reference.name)]
+    spec = tools.get(reference.name) if tools else None
+    schema: Mapping[str, JSON] = spec.parameters if spec else {}
+    scope = Scope(root=schema, declared=spec.x_pivotrl if spec else {}, context=context)
+    wanted = {} if reference.arguments is None else reference.arguments
+    got = {} if given.arguments is None else given.arguments
+    if not isinstance(got, dict):
+        return [Defect(category="malformed", path="", given=comparison.excerpt(got))]
+    return compare_values(schema, wanted, got, scope)
+
+
+def _unknown(calls: Sequence[ToolCall], tools: Mapping[str, ToolSpec] | None) -> ToolCall | None:
+    if tools is None:
+        return None
+    return next((c for c in calls if not isinstance(c.name, str) or c.name not in tools), None)
+
+
+def _size(call: ToolCall) -> int:
+    return len(call.arguments) if isinstance(call.arguments, dict) else 0

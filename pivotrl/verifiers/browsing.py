@@ -17,19 +17,10 @@ from itertools import permutations
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from pivotrl.types import JSON, Action, Candidate, Role, ToolCall, Verdict
+from pivotrl.verifiers import english, outcome
 from pivotrl.verifiers.comparison import excerpt
-from pivotrl.verifiers.english import (
-    CLASSES,
-    FILLERS,
-    NEGATORS,
-    NUMBER_WORDS,
-    STOP,
-    respell,
-    stem,
-)
+from pivotrl.verifiers.english import STOP, respell, stem
 from pivotrl.verifiers.facts import plain_letters, read
-from pivotrl.verifiers.outcome import never_raises, unfinished
-from pivotrl.verifiers.steps import judge_steps
 from pivotrl.verifiers.text import exchanged_words, same_answer
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
@@ -39,17 +30,14 @@ MAX_APART = 8
 """Words that two queries do not share and that are tried together."""
 MIN_EVIDENCE = 0.6
 """F1 of the words of two quotations."""
+MIN_QUOTED = 0.4
+"""Of a quotation that holds another."""
+MAX_TOGETHER = 8
+"""Calls at once that are tried in every order."""
 MAX_CHARACTERS = 2_000
 """Of what a step asks for; a longer one is no step, and compared as any other call."""
 MAX_HOST = 253
-_SEARCH = re.compile(r"(?i).*(search|query|google|bing|lookup).*")
-_OPEN = re.compile(r"(?i).*(open|visit|browse|fetch|goto|go_to|navigate|read_page|get_page|url).*")
-_EVIDENCE = re.compile(r"(?i).*(find|evidence|quote|cite|extract|highlight|note).*")
-_ANSWER = re.compile(r"(?i).*(answer|finish|final|submit|respond|report).*")
-_QUERY_KEYS = ("query", "q", "search_query", "search_term", "keywords", "queries")
-_PAGE_KEYS = ("url", "link", "href", "page", "id", "doc_id", "docid", "cursor")
-_TEXT_KEYS = ("text", "pattern", "quote", "evidence", "snippet", "content", "passage")
-_ANSWER_KEYS = ("answer", "final_answer", "response", "result", "text", "content")
+_KINDS = {one["kind"]: (re.compile(one["tool"]), one["keys"]) for one in outcome.AGENTS["steps"]}
 _ASIDE = re.compile(r"(?i).*(reason|explanation|thought|confidence|source|citation|note).*")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
 _OPERATOR = re.compile(r"(?i)(?<!\S)(-?(?:site|filetype|intitle|inurl|before|after):\S+|-\w+)")
@@ -64,14 +52,6 @@ _SITE = re.compile(r"^www\.|(?:(?<=\.)|^)m\.(?=.*\.)")
 _TRACKING = re.compile(r"(?i)(utm_\w+|gclid|fbclid|ref|ref_src|source|igshid|mc_\w+)")
 
 
-_WRONG = {
-    "search": "wrong_query",
-    "open": "wrong_page",
-    "evidence": "wrong_evidence",
-    "answer": "wrong_answer",
-}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     kind: str
@@ -84,7 +64,9 @@ class Step:
     names: frozenset[str] = frozenset()
     """Of a search: the words with a capital."""
     text: str = ""
-    """Of an answer."""
+    """Of an answer or a quotation."""
+    page: str = ""
+    """That is quoted or searched; empty where it is not said."""
 
 
 class BrowsingVerifier:
@@ -93,51 +75,69 @@ class BrowsingVerifier:
     def __init__(self) -> None:
         self._others = ToolUseVerifier()
 
-    @never_raises
+    @outcome.never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
         """Judge an action (see the module). Never raises."""
-        if verdict := unfinished(action):
+        if verdict := outcome.unfinished(action):
             return verdict
         references = (candidate.demonstration, *candidate.accepted_actions)
         question = " ".join(m.content for m in candidate.messages if m.role == Role.USER)
-        return judge_steps(
-            references, action.tool_calls, _step, lambda w, g: _difference(w, g, question)
+        verdict = outcome.judge_steps(
+            references,
+            action.tool_calls,
+            _step,
+            lambda w, g: _difference(w, g, question),
+            MAX_TOGETHER,
         ) or self._others.verify(candidate, action)
+        texts = [(i, r.content) for i, r in enumerate(references) if not r.tool_calls]
+        for index, text in texts if verdict.reward == 0.0 and not action.tool_calls else ():
+            if same_answer(text, action.text, question):
+                return outcome.acceptance({"reference": index})
+        return verdict
 
 
 def _step(call: ToolCall) -> Step | None:
     arguments = call.arguments
     if not isinstance(arguments, Mapping):
         return None
-    for pattern, keys, make in (
-        (_EVIDENCE, _TEXT_KEYS, _evidence),
-        (_SEARCH, _QUERY_KEYS, _search),
-        (_OPEN, _PAGE_KEYS, _page),
-        (_ANSWER, _ANSWER_KEYS, _answer),
-    ):
-        if pattern.fullmatch(call.name):
-            value = next((arguments[key] for key in keys if key in arguments), None)
-            if isinstance(value, str) and len(value) > MAX_CHARACTERS:
-                return None
-            if value is not None and (step := make(value)) is not None:
-                return step if pattern is not _ANSWER else replace(step, binding=_rest(arguments))
+    made = {"evidence": _evidence, "search": _search, "open": _page, "answer": _answer}
+    for kind, (tool, keys) in _KINDS.items():
+        value = outcome.first_of(arguments, keys) if tool.fullmatch(call.name) else None
+        where = outcome.first_of(arguments, _KINDS["open"][1])
+        if any(isinstance(text, str) and len(text) > MAX_CHARACTERS for text in (value, where)):
+            return None
+        if value is not None and (step := made[kind](value)) is not None:
+            if kind == "evidence" and (page := _page(where)):
+                return replace(step, page=min(page.binding))
+            return replace(step, binding=_rest(arguments)) if kind == "answer" else step
     return None
 
 
 def _difference(wanted: Step, given: Step, question: str) -> str | None:
     if wanted.kind != given.kind:
         return "different_step"
+    if wanted.page and given.page and wanted.page != given.page:
+        return "wrong_page"
+    if wanted.kind == "evidence" and _quotes_more(wanted, given):
+        return None
     if wanted.binding != given.binding:
-        return _WRONG[wanted.kind]
+        return "wrong_" + {"search": "query", "open": "page"}.get(wanted.kind, wanted.kind)
     if wanted.kind == "open":
         return None
     if wanted.kind == "answer":
-        return None if same_answer(wanted.text, given.text, question) else _WRONG["answer"]
+        return None if same_answer(wanted.text, given.text, question) else "wrong_answer"
     if wanted.kind == "search":
-        return None if _same_search(wanted, given) else _WRONG["search"]
+        return None if _same_search(wanted, given) else "wrong_query"
     swapped = exchanged_words(wanted.words, given.words)
     alike = not swapped and _alike(wanted.words, given.words) >= MIN_EVIDENCE
-    return None if alike else _WRONG["evidence"]
+    return None if alike else "wrong_evidence"
+
+
+def _quotes_more(one: Step, other: Step) -> bool:
+    """Whether a quotation is a good part of the other, which says no more than is beside it."""
+    short, long = sorted((one, other), key=lambda step: len(step.text))
+    alike = ("denies" in short.binding) == ("denies" in long.binding)
+    return alike and short.text in long.text and len(short.text) >= MIN_QUOTED * len(long.text)
 
 
 def _same_search(wanted: Step, given: Step) -> bool:
@@ -148,7 +148,12 @@ def _same_search(wanted: Step, given: Step) -> bool:
                 one.difference_update(pair)
                 other.remove("".join(pair))
     # A word for another is another question, and so is a name more or less, or a "not".
-    if (lost and came) or lost & wanted.names or came & given.names or (lost | came) & NEGATORS:
+    if (
+        (lost and came)
+        or lost & wanted.names
+        or came & given.names
+        or (lost | came) & english.NEGATORS
+    ):
         return False
     if any((there, here) in given.ways - wanted.ways for here, there in wanted.ways - given.ways):
         return False
@@ -173,9 +178,9 @@ def _search(value: JSON) -> Step | None:
     binding |= {operator.lower() for operator in _OPERATOR.findall(text)}
     plain = _HYPHEN.sub(" ", respell(_QUOTED.sub(" ", _OPERATOR.sub(" ", text))))
     spelled = _TERM.findall(plain)
-    words = [NUMBER_WORDS.get(term.lower(), term.lower()) for term in spelled]
+    words = [english.NUMBER_WORDS.get(term.lower(), term.lower()) for term in spelled]
     binding |= {t for t in words if _MONTHS.fullmatch(t) or any(c.isdigit() for c in t)}
-    kept = {t for t in words if t not in binding and t not in FILLERS and _says(t)}
+    kept = {t for t in words if t not in binding and t not in english.FILLERS and _says(t)}
     return Step(
         kind="search",
         binding=frozenset(binding),
@@ -186,12 +191,16 @@ def _search(value: JSON) -> Step | None:
 
 
 def _says(term: str) -> bool:
-    return term not in STOP or any(stem(term) in kind for kind in CLASSES)
+    return term not in STOP or any(stem(term) in kind for kind in english.CLASSES)
 
 
 def _rest(arguments: Mapping[str, JSON]) -> frozenset[str]:
     """What is said beside an answer, but for why it is given."""
-    rest = {k: v for k, v in arguments.items() if k not in _ANSWER_KEYS and not _ASIDE.fullmatch(k)}
+    rest = {
+        k: v
+        for k, v in arguments.items()
+        if k not in _KINDS["answer"][1] and not _ASIDE.fullmatch(k)
+    }
     return frozenset(f"{key}={excerpt(value)}" for key, value in rest.items())
 
 
@@ -215,7 +224,8 @@ def _evidence(value: JSON) -> Step | None:
     facts = {f"{kind} {fact}" for kind, fact in reading.facts if kind in ("number", "date", "id")}
     if reading.polarity.denies:
         facts.add("denies")
-    return Step(kind="evidence", binding=frozenset(facts), words=reading.mentions)
+    text = reading.folded.strip(" .")
+    return Step(kind="evidence", binding=frozenset(facts), words=reading.mentions, text=text)
 
 
 def canonical_url(url: str) -> str:

@@ -17,15 +17,7 @@ from pivotrl.trajectories.columns import from_row
 from pivotrl.trajectories.draft import Draft
 from pivotrl.trajectories.rows import Row, RowError
 from pivotrl.trajectories.tool_specs import NO_TOOLS
-from pivotrl.types import (
-    JSON,
-    Action,
-    Candidate,
-    ConfigError,
-    ToolCall,
-    Verdict,
-    VerdictStatus,
-)
+from pivotrl.types import JSON, Action, Candidate, ConfigError, ToolCall, Verdict, VerdictStatus
 from pivotrl.verifiers import verifier_for
 
 
@@ -81,15 +73,12 @@ def read_action(message: JSON) -> Action:
             malformed.append(f"tool call {index}: {error}")
     content = message.get("content")
     if isinstance(content, list):
-        content = "".join(p["text"] for p in content if isinstance(p, dict) and _has_text(p))
+        texts = [part.get("text") for part in content if isinstance(part, Mapping)]
+        content = "".join(text for text in texts if isinstance(text, str))
     if content is not None and not isinstance(content, str):
         malformed.append("the content is no text")
         content = None
     return Action(text=content or "", tool_calls=tuple(calls), malformed=tuple(malformed))
-
-
-def _has_text(part: Mapping[str, JSON]) -> bool:
-    return isinstance(part.get("text"), str)
 
 
 def _call(call: JSON) -> ToolCall:

@@ -5,8 +5,11 @@ It must never know a domain: only why two actions differ and how far apart they 
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -41,12 +44,15 @@ class Context:
 
     state: Sequence[str] = ()
     """Every text that the policy saw."""
-    verbs: frozenset[str] = frozenset()
-    """Stems of what the tools do (`cancel` of `cancel_order`): words that must not be exchanged."""
 
 
 NO_CONTEXT = Context()
 MATCH = Comparison(category=ACCEPTED, closeness=1.0)
+
+
+def table(name: str) -> dict[str, Any]:
+    """The data of `name`.toml beside this module."""
+    return tomllib.loads(Path(__file__).with_name(f"{name}.toml").read_text("utf-8"))
 
 
 def excerpt(value: JSON) -> str:
@@ -57,3 +63,7 @@ def excerpt(value: JSON) -> str:
         return orjson.dumps(value)[:EXCERPT_CHARACTERS].decode("utf-8", "ignore")
     except (TypeError, ValueError, RecursionError):
         return f"<{type(value).__name__}>"
+
+
+def rejected(category: str, closeness: float, **details: JSON) -> Comparison:
+    return Comparison(category=category, closeness=closeness, details=details)

@@ -1,16 +1,14 @@
 """Edits of a file: two are the same where both make the same of one text.
 
 That text is the file as far as it is known, else the wider of the two texts that they replace.
-What they make is the same line for line, or as Python: one syntax tree, or for a fragment that is
-none one row of tokens. This module must never know a tool, a shell or a candidate.
+What they make is the same line for line, or as Python: one syntax tree. This module must never
+know a tool, a shell or a candidate.
 """
 
 from __future__ import annotations
 
 import ast
-import io
 import re
-import tokenize
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +18,6 @@ from pivotrl.types import JSON
 
 MAX_PARSED = 6_000
 """Characters of Python that are compared as syntax trees."""
-MAX_TOKENIZED = 2_000
-"""Characters of a fragment that are compared as tokens: it takes ten times as long."""
 MAX_DEPTH = 20
 """Indentations that a fragment may fall below its first line."""
 _OPENS = {"elif": "if 1:", "else": "if 1:", "except": "try:", "finally": "try:"}
@@ -93,8 +89,13 @@ def same_edit(wanted: Edit, given: Edit, lines: Mapping[int, str], python: bool)
     if start < 0 or (part != text and sum(run.count(part) for _, run in runs) > 1):
         return False
     end = start + len(part)
-    if (found := one or other) and not _reaches_out(text[:start], text[end:], runs, found):
-        return False
+    if found := one or other:  # the wider text must agree with the known lines around
+        known = runs[found[0]][1]
+        before, then = known[: found[1]], known[found[2] :]
+        if not (before.endswith(text[:start]) or text[:start].endswith(before)) or not (
+            then.startswith(text[end:]) or text[end:].startswith(then)
+        ):
+            return False
     results = (0, len(text), wide.new), (start, end, narrow.new)
     return _same_result(text, *(results if wide is wanted else results[::-1]), python)
 
@@ -150,15 +151,6 @@ def _place(edit: Edit, runs: Sequence[Run]) -> tuple[int, int, int] | None:
     index = counts.index(1)
     start = runs[index][1].index(edit.old)
     return index, start, start + len(edit.old)
-
-
-def _reaches_out(before: str, after: str, runs: Sequence[Run], found: tuple[int, int, int]) -> bool:
-    """Whether the wider text agrees with the known lines around the narrower one."""
-    text = runs[found[0]][1]
-    known, then = text[: found[1]], text[found[2] :]
-    return (known.endswith(before) or before.endswith(known)) and (
-        then.startswith(after) or after.startswith(then)
-    )
 
 
 def _same_result(
@@ -234,39 +226,9 @@ def _closed(lines: Sequence[str]) -> str:
 
 @lru_cache(maxsize=64)
 def _meaning(text: str) -> str | None:
-    """The syntax tree of Python, else its tokens; None where it is neither."""
+    """The syntax tree of Python; None where it is none."""
     try:
         with warnings.catch_warnings(action="ignore"):  # odd escapes in what a model wrote
             return ast.dump(ast.parse(text))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return _tokens(text) if len(text) <= MAX_TOKENIZED else None
-
-
-def _tokens(text: str) -> str | None:
-    """What is left of a fragment without comments and layout; None within a string."""
-    tokens: list[tuple[int, str]] = []
-    layout = (tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
-    try:
-        for token in tokenize.generate_tokens(io.StringIO(text).readline):
-            if token.type == tokenize.ERRORTOKEN:
-                return None
-            if token.type not in (tokenize.COMMENT, tokenize.NL):
-                plain = "" if token.type in layout else _plain(token.string)
-                tokens.append((token.type, plain))
-    except tokenize.TokenError as error:  # a bracket may be open at the end
-        if "multi-line statement" not in str(error):
-            return None
-    except SyntaxError:
         return None
-    return repr(tokens)
-
-
-def _plain(token: str) -> str:
-    """A string by its value: its quotes do not matter."""
-    if not token.endswith(("'", '"')):
-        return token
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return repr(ast.literal_eval(token))
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        return token

@@ -6,53 +6,43 @@ compared by facts and words alone. This module must never know a domain.
 
 from __future__ import annotations
 
+import operator
 import re
-import tomllib
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
+from itertools import dropwhile, pairwise, takewhile
 
-_DATA = tomllib.loads(Path(__file__).with_name("english.toml").read_text("utf-8"))
+from pivotrl.verifiers.comparison import table
+
+_DATA = table("english")
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Lines of a pattern in english.toml are one; `{name}` stands for a part of that name."""
+    for name, part in _DATA["parts"].items():
+        pattern = pattern.replace(f"{{{name}}}", part)
+    return re.compile(re.sub(r"(?:^|\n) +", "", pattern), re.IGNORECASE)
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    return _compiled(_DATA["patterns"][name])
+
+
 STOP = _words(_DATA["stop"])
 COURTESY = _words(_DATA["courtesy"])
 ARTICLES = _words("a an the")
 NEGATORS = _words(_DATA["negators"])
-_NOT_NEGATIVE = re.compile(
-    r"\bno (?:problem|worries|longer needed|later than)\b|\boh no\b"
-    r"|\b(?:do not|don't) (?:hesitate|forget|worry)\b"
-    r"|\bif (?:you )?(?:not|don't|do not)\b|\bwhether or not\b|\bor not\b|\bnot only\b"
-    r"|\bno\.? ?(?=#?\d)"
-)
-_CLAUSE = re.compile(
-    r"([,;:()|]|\b(?:but|so|because|since|while|although|though|which|until|if|and)\b)"
-)
-REQUEST = re.compile(
-    r"\b(?:please|kindly)\s+(?:also\s+|then\s+)?(?:provide|confirm|share|tell|give|specify|let|reply"
-    r"|choose|select|enter|send|state|type|verify|indicate|clarify|advise|respond|say|list|describe"
-    r"|explain|upload|attach)\b|\b(?:i|we)(?:'ll| will)? (?:also )?(?:need|require) (?:the|an?)\b"
-    r"|\b(?:need|require)\s+(?:your|you|to know|to have|to gather|some|a few|more|the following)\b"
-    r"|\blet me know\s+(?:which|what|how|when|where|who|your|the|whether"
-    r"|if (?!you (?:need|have|want)))\b"
-    r"|\b(?:could|can|would|will) you\b|\bmay i\b|\bdo you want\b|\btell me\b"
-)
-OFFER = re.compile(r"\b(?:anything|something|help|assist|further|how are)\b")
+_NOT_NEGATIVE = _pattern("not_negative")
+_CLAUSE = _pattern("clause")
+REQUEST = _pattern("request")
+OFFER = _pattern("offer")
 """A question out of courtesy; others without content ask about what was just said."""
-_THING = re.compile(
-    r"(?:\b([^\W\d_]+) )?\b"
-    r"(id|number|code|name|surname|e-?mail|address|zip|phone|birthdate|date|reason|password|pin)s?\b"
-    r"(?! of )"
-)
-YES_OR_NO = re.compile(
-    r"\(?\byes\b\W{0,5}(?:/|or)\W{0,5}no\b\)?"
-    r"|\b(?:reply|respond|answer|say|type)\W{1,4}(?:with\W{1,4})?yes\b[^.?!\n]{0,80}?\bor\W{1,4}no\b",
-    re.IGNORECASE,
-)
+_THING = _pattern("thing")
+YES_OR_NO = _pattern("yes_or_no")
 """How to answer, not an answer."""
 WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_぀-ヿ㐀-鿿가-힯]+(?:'[^\W\d_]+)?")
 _UNITS, _TEENS, _TENS = (_DATA[key].split() for key in ("units", "teens", "tens"))
@@ -62,9 +52,7 @@ _TENS_AND_UNITS = re.compile(rf"(?i)\b({'|'.join(_TENS)})[- ]({'|'.join(_UNITS)}
 SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 VAGUE = _words("things thing details detail")
 CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen"}
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 NOT_NAMES = _words(_DATA["not_names"])
-_VAGUE_VERBS = _words("get set list find search look make run use check show read calculate think")
 _SUFFIXES = _DATA["suffixes"].split()
 
 
@@ -102,6 +90,7 @@ def _senses() -> tuple[dict[str, str], dict[str, str]]:
 
 
 _SENSES, _PHRASES = _senses()
+_RESPELLED = [(_compiled(pattern), to) for pattern, to in _DATA["respelled"]]
 _PHRASE = re.compile(
     r"(?<![\w'])(?:"
     + "|".join(
@@ -110,39 +99,16 @@ _PHRASE = re.compile(
     + r")(?!\w)",
     re.IGNORECASE,
 )
-_SWITCH = re.compile(
-    r"\b(?:turn|switch|toggl)(?:e|ed|ing|es|s)?\b((?:[ ][\w'-]{1,20}){0,4}?) (on|off)\b"
-    r"|(?<=\bis )(on|off)\b",
-    re.IGNORECASE,
-)
-_RANGE = re.compile(
-    r"\b(\d{1,2})(?:st|nd|rd|th)?( ?- ?| to )(\d{1,2}(?:st|nd|rd|th)?) (" + _MONTH + r")\b"
-    r"|\b(" + _MONTH + r") (\d{1,2})(?:st|nd|rd|th)?( ?- ?| to )(?=\d{1,2}\b(?!:))",
-    re.IGNORECASE,
-)
 
 
 def respell(text: str) -> str:
     """The text with phrases replaced by what they stand for (english.toml)."""
-    text = _SWITCH.sub(
-        lambda m: ("enable" if (m[2] or m[3]).lower() == "on" else "disable") + (m[1] or ""), text
-    )
-    text = _RANGE.sub(
-        lambda m: f"{m[1]} {m[4]} to {m[3]} {m[4]}" if m[1] else f"{m[5]} {m[6]} to {m[5]} ", text
-    )
+    for pattern, to in _RESPELLED:
+        text = pattern.sub(to, text)
     text = _TENS_AND_UNITS.sub(
-        lambda m: str(int(NUMBER_WORDS[m[1].lower()]) + _UNITS.index(m[2].lower()) + 1),
-        re.sub(r"\bUSA?\b", "America", text),
+        lambda m: str(int(NUMBER_WORDS[m[1].lower()]) + _UNITS.index(m[2].lower()) + 1), text
     )
     return _PHRASE.sub(lambda m: _PHRASES[re.sub(r"[\s-]", " ", m[0].lower())], text)
-
-
-@lru_cache(maxsize=4096)
-def verb_of(tool_name: str) -> str | None:
-    """The stem of what a tool does, `cancel` of `cancel_order`; None if its name begins vaguely."""
-    first = WORD.search(tool_name)
-    verb = first[0].lower() if first else ""
-    return None if verb in _VAGUE_VERBS or verb in STOP or verb in COURTESY else stem(verb)
 
 
 @dataclass(slots=True)
@@ -198,6 +164,30 @@ def wanted_things(question: str) -> set[str]:
     return wanted
 
 
+def bounds_of(sentence: str) -> set[tuple[str, str]]:
+    """(date, time or number, `from` or `until`) as a sentence in lower case says of them."""
+    found = [*_BOUND.findall(sentence), *_LIMIT.findall(sentence)]
+    return {(value, "until" if ends else "from") for ends, value in found}
+
+
+def units_of(text: str) -> set[tuple[str, str]]:
+    """(number, stem of what it counts) for "2 GB" and "$5"; what it is for has a slash."""
+    found = [(number, "", CURRENCIES[sign]) for sign, number in _MONEY.findall(text)]
+    found += [of for of in _COUNTED.findall(text.lower()) if of[2] not in STOP]
+    return {(n.replace(",", ""), "/" * bool(per) + stem(unit)) for n, per, unit in found}
+
+
+def choices_of(sentence: str) -> set[tuple[frozenset[str], frozenset[str]]]:
+    """The stems on both sides of each "or" in a sentence in lower case."""
+    parts = [["" if w in STOP else stem(w) for w in WORD.findall(p)] for p in _OR.split(sentence)]
+    found = set()
+    for one, other in pairwise(parts):
+        last = frozenset(takewhile(bool, dropwhile(operator.not_, reversed(one))))
+        first = frozenset(takewhile(bool, dropwhile(operator.not_, other)))
+        found.add((last - first, first - last))
+    return found
+
+
 def ways_of(sentence: str) -> set[tuple[frozenset[str], frozenset[str]]]:
     """The stems of what is exchanged for, moved to or taken in place of what, in lower case."""
     found = [*_WAY.findall(sentence), *((b, a) for a, b in _INSTEAD.findall(sentence))]
@@ -218,28 +208,22 @@ def acts_of(sentence: str) -> set[tuple[str, bool]]:
     for link, passive, word in _DONE.findall(sentence):
         if not _PARTICIPLE.fullmatch(word):
             continue
-        if link in ("is", "are") and passive in ("being ", "to be "):
-            acts.add((stem(word), False))
-        elif passive or link not in ("is", "are") or stem(word) in ACTS:
+        if passive or link not in ("is", "are") or stem(word) in ACTS:
             acts.add((stem(word), True))
     return acts
 
 
+_BOUND = _pattern("bound")
+_LIMIT = _pattern("limit")
+_MONEY = re.compile(r"([$€£¥])(\d[\d,]*)")
+_COUNTED = re.compile(r"(?<![\w.,])[$€£¥]?(\d[\d,]*)(?:\.\d+)? ?(per |an? )?([^\W\d_]+)")
+_OR = re.compile(r"[,;]? or\b")
 _SAME_THING = {"number": "id", "code": "id", "e-mail": "email", "surname": "name"}
-_WAY = re.compile(
-    r"\b(?:exchang|replac|swap|trad|chang|switch|mov|upgrad|convert|correct|from)\w* (.{1,120}?)"
-    r" (?:for|to|into|with|by) (.{1,80}?)(?=[.,;?!]|$)"
-)
-_INSTEAD = re.compile(r"([^.,;?!]{1,80}) (?:instead of|rather than|in place of) ([^.,;?!]{1,80})")
+_WAY = _pattern("way")
+_INSTEAD = _pattern("instead")
 _UNOWNED = {"", *STOP, *COURTESY, *_SAME_THING, "full", "email"}
-_NOT_YET = re.compile(
-    r"(?:\b(?:can|could|may|might|will|would|shall)|'ll) (?:now |also |then )?(be )?([^\W\d_]+)"
-)
-_DONE = re.compile(
-    r"\b(has|have|had|was|were|is|are|(?:i|we)(?! ha))(?:'ve)? "
-    r"(?:now |already |just |still |currently |gone ahead and )*(been |being |to be )?"
-    r"(?:now |already |just |successfully )*([^\W\d_]+)"
-)
+_NOT_YET = _pattern("not_yet")
+_DONE = _pattern("done")
 _IRREGULAR = (form for line in _DATA["irregular"] for form in line.partition(" = ")[2].split(", "))
 _PARTICIPLE = re.compile("|".join([r"\w+ed", "set|made|put|cut", *_IRREGULAR]))
 ACTS = frozenset(map(stem, _words(_DATA["acts"])))

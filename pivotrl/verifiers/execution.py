@@ -27,41 +27,15 @@ from pathlib import Path
 import psutil
 
 from pivotrl.types import ConfigError
-from pivotrl.verifiers.comparison import excerpt
+from pivotrl.verifiers.comparison import excerpt, table
 
-HOME, WORK = "/home/user", "/work"
-ENVIRONMENT = {
-    "HOME": HOME,
-    "LANG": "C.UTF-8",
-    "LC_ALL": "C.UTF-8",
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "PYTHONDONTWRITEBYTECODE": "1",  # a cache is no effect of a command
-    "PYTHONHASHSEED": "0",
-    "TERM": "dumb",
-    "TZ": "UTC",
-    "USER": "user",
-}
-SYSTEM = ("bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "sys", "usr")
+_SANDBOX = table("sandbox")
+ENVIRONMENT, SYSTEM = _SANDBOX["environment"], _SANDBOX["system"]
+HOME, WORK = ENVIRONMENT["HOME"], "/work"
 MAX_COMMAND = 100_000
 """Bytes; the kernel takes 128 KiB as one argument."""
 POLL_SECONDS = 0.05
 NOBODY = "65534"
-
-# Limits first, so that nothing after them escapes; then the copy, a listing, the command, the end
-# of whatever it left running, a listing, the exit code. The pipe for these is not the command's.
-_RUN = """
-ulimit -c 0 -n 256 -t {seconds} -u {processes} -v {kibibytes} -f {file_kibibytes} || exit
-list() {{
-  find {folders} -printf '%y %m %p %l\\0' -type f -exec sha256sum --zero {{}} + 2>/dev/null
-  printf '\\0'
-}}
-tar -x && list >&{pipe} || exit
-bash -c "$1" </dev/null {pipe}>&-
-code=$?
-kill -KILL -1 2>/dev/null
-list >&{pipe}
-printf %d $code >&{pipe}
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +153,7 @@ def run_in_sandbox(
     if b"\0" in line or len(line) > MAX_COMMAND:
         raise NoOutcome("the command is no argument that a shell takes")
     receiver, pipe = os.pipe()
-    run = _RUN.format(
+    run = _SANDBOX["run"].format(
         seconds=max(1, round(limits.seconds)),
         processes=limits.processes,
         kibibytes=limits.memory // 1024,

@@ -13,29 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
-from pivotrl.verifiers.english import (
-    ARTICLES,
-    COURTESY,
-    CURRENCIES,
-    NEGATORS,
-    NOT_NAMES,
-    NUMBER_WORDS,
-    OFFER,
-    OPENERS,
-    REQUEST,
-    SCALES,
-    STOP,
-    VAGUE,
-    WORD,
-    YES_OR_NO,
-    Polarity,
-    acts_of,
-    respell,
-    stem,
-    wanted_things,
-    ways_of,
-)
+from pivotrl.verifiers import english
+from pivotrl.verifiers.english import COURTESY, STOP, WORD, Polarity, respell, stem
 
 MAX_CHARACTERS = 10_000
 MAX_TOKEN = 80
@@ -65,6 +46,12 @@ class Reading:
     """Fact -> the names and the words that it is said with: "the lamp ($20), a chair ($30)"."""
     ways: frozenset[tuple[frozenset[str], frozenset[str]]]
     """The stems of what is exchanged for, moved to or taken in place of what."""
+    bounds: frozenset[tuple[str, str]]
+    """(date or time, `from` or `until`)."""
+    units: frozenset[tuple[str, str]]
+    """(number, stem of what it counts)."""
+    choices: frozenset[tuple[frozenset[str], frozenset[str]]]
+    """The stems on both sides of an "or" in a text that asks."""
     listed: int
     """The bullets, or the rows of tables."""
     starters: frozenset[str]
@@ -86,7 +73,7 @@ _DATES = re.compile(
     re.IGNORECASE,
 )
 _TIMES = re.compile(
-    r"(?<![\w.])(?:(\d{1,2}):(\d{2})(?::\d{2})?\s*(?:([ap])\.?m\b\.?)?|(\d{1,2})\s*([ap])\.?m\b\.?)",
+    r"(?<![\w.])(?:(\d{1,2}):(\d{2})(?::\d{2})?(?:\s*([ap])\.?m\b\.?)?|(\d{1,2})\s*([ap])\.?m\b\.?)",
     re.IGNORECASE,
 )
 _QUOTES = re.compile(r"\"([^\"\n]{2,200})\"|`([^`\n]{2,200})`|(?<!\w)'([^'\n]{2,200})'(?!\w)")
@@ -124,34 +111,39 @@ def read(text: str) -> Reading:
     # The heads of a table are no names.
     body = _LIST_MARK.sub("", _HEADER.sub(lambda m: m[0].lower(), text))
     body = _VOCATIVE.sub("", _ABBREVIATION.sub(r"\1", body))
-    body = respell(YES_OR_NO.sub(" ", body))
+    body = respell(english.YES_OR_NO.sub(" ", body))
     body = _TIMES.sub(_time, _DATES.sub(_date, body))
 
     spoken = _Spoken()
     words: set[str] = set()
-    wants: set[str] = set()
-    acts: set[tuple[str, bool]] = set()
-    ways: set[tuple[frozenset[str], frozenset[str]]] = set()
+    said: dict[str, set[Any]] = {k: set() for k in ("wants", "acts", "ways", "bounds", "choices")}
     polarity = Polarity()
-    asks = any_asks = YES_OR_NO.search(text) is not None
+    asks = any_asks = english.YES_OR_NO.search(text) is not None
     for sentence in _SENTENCE.split(body):
         content = spoken.sentence(sentence)
         lower = _MARK.sub(" ", sentence).lower()
-        question = "?" in sentence or REQUEST.search(lower) is not None
+        question = "?" in sentence or english.REQUEST.search(lower) is not None
         any_asks |= question
         if not content:
-            asks |= "?" in sentence and OFFER.search(lower) is None
+            asks |= "?" in sentence and english.OFFER.search(lower) is None
+            if not question:  # "He did not."
+                polarity.add(lower)
             continue
         words.update(content)
         asks |= question
-        if question:
-            wants |= wanted_things(lower)
-        acts |= acts_of(lower)
-        if len(ways) < MAX_WAYS:
-            ways |= ways_of(_MARK.sub(r" \2 ", sentence).lower())
+        said["wants"] |= english.wanted_things(lower) if question else set()
+        said["acts"] |= english.acts_of(lower)
+        said["bounds"] |= english.bounds_of(" ".join(sentence.lower().split()))
+        if len(said["choices"]) < MAX_WAYS and " or " in lower:
+            said["choices"] |= english.choices_of(lower)
+        if len(said["ways"]) < MAX_WAYS:
+            said["ways"] |= english.ways_of(_MARK.sub(r" \2 ", sentence).lower())
         polarity.add(lower)
+    if not any_asks:
+        said["choices"].clear()
     facts = dict.fromkeys(spoken.facts)
-    values = {value for _, value in facts} | {name for c, name in CURRENCIES.items() if c in text}
+    values = {value for _, value in facts}
+    values |= {name for sign, name in english.CURRENCIES.items() if sign in text}
     facts |= dict.fromkeys(("quote", q.strip(" .,;:!?")) for q in quotes if q.strip(" .,;:!?"))
     return Reading(
         folded=" ".join(text.lower().split()),
@@ -160,10 +152,9 @@ def read(text: str) -> Reading:
         mentions=frozenset(spoken.words | values),
         polarity=polarity,
         asks=asks if words else any_asks,
-        wants=frozenset(wants),
-        acts=frozenset(acts),
         owners=spoken.owners,
-        ways=frozenset(ways),
+        units=frozenset(english.units_of(body)),
+        **{kind: frozenset(found) for kind, found in said.items()},
         listed=listed,
         starters=frozenset(spoken.starters),
         neighbours=frozenset(pairwise(["", *spoken.sequence])),
@@ -181,7 +172,9 @@ def plain_letters(text: str) -> str:
 def date_of(text: str) -> str | None:
     """The day that a text names, as YYYY-MM-DD; None if it is no full and unambiguous date."""
     found = _DATES.fullmatch(text.strip()) if len(text) < 40 else None
-    mark = _MARK.search(_date(found)) if found else None
+    if not found or (found["a"] and found["a"] != found["b"] and int(found["b"]) <= 12):
+        return None  # 03/04/2024 may be either day
+    mark = _MARK.search(_date(found))
     return mark[2] if mark and len(mark[2]) == 10 else None
 
 
@@ -191,8 +184,6 @@ def _date(found: re.Match[str]) -> str:
     year = part["y"] or part["y2"] or part["y3"] or part["y4"]
     if part["a"]:
         first, second = int(part["a"]), int(part["b"])
-        if first <= 12 and second <= 12 and first != second:
-            return found[0]  # 03/04/2024 may be either day: left as it stands
         month, day = (first, second) if first <= 12 else (second, first)
     else:
         month = int(part["m"]) if part["m"] else _MONTH_OF[month_word[:3].lower()]
@@ -223,12 +214,15 @@ class _Spoken:
         self.sequence: list[str] = []
         self._owner: tuple[set[str], set[str]] = (set(), set())
         """The names and words of the part of the sentence before this one."""
+        self._begins = ""
+        """The word before this one, where it may begin a name."""
 
     def sentence(self, sentence: str) -> list[str]:
         """The content stems of a sentence; the rest is kept."""
         label = _LABEL.match(sentence)
         unnamed = label.end() if label else 0
         content: list[str] = []
+        self._begins = ""
         fresh, courteous = True, False  # fresh: a capital here says nothing
         self._owner = (set(), set())
         counting = False  # the chunk before is a number
@@ -246,6 +240,8 @@ class _Spoken:
             fresh = found.start() < unnamed or raw[-1] in ":-"
             if not chunk:
                 continue
+            if len(chunk) == 1 < found.start() and chunk.isupper() and raw == chunk:
+                self.facts += [("name", chunk.lower())] if chunk not in "AI" else []  # size M
             counted, counting = counting, False
             plain = chunk.isascii() and chunk.isalpha()
             if not plain and (fact := _fact(chunk)):
@@ -259,8 +255,8 @@ class _Spoken:
                     courteous |= word.lower() in COURTESY
             if raw[-1] in ",;":
                 part = self._part(part, content, raw[-1] == ";")
-            if raw[-1] in ",;)":
-                self.sequence.append("")
+            if not raw[-1].isalnum():
+                self._begins = ""
         self._part(part, content, True)
         self.sequence.append("")
         return content
@@ -274,24 +270,36 @@ class _Spoken:
         self.words.add(root)
         if self.sequence and self.sequence[-1] == "not":
             self.sequence[-1] = f"not {root}"
-        elif lower not in ARTICLES:
-            self.sequence.append("not" if lower in NEGATORS else NUMBER_WORDS.get(lower, root))
-        if lower in NUMBER_WORDS:
-            self.facts.append(("number", NUMBER_WORDS[lower]))
+        elif lower not in english.ARTICLES:
+            self.sequence.append(
+                "not" if lower in english.NEGATORS else english.NUMBER_WORDS.get(lower, root)
+            )
+        if lower in english.NUMBER_WORDS:
+            self.facts.append(("number", english.NUMBER_WORDS[lower]))
             return True
-        if lower in VAGUE and counted:
+        if lower in english.VAGUE and counted:
             self.facts.pop()  # "two things" are counted below it
-        elif lower in SCALES and counted:
-            self.facts[-1] = ("number", _scaled(self.facts[-1][1], SCALES[lower]))
-        elif lower not in NEGATORS and lower not in STOP and lower not in COURTESY:
-            capital = word[0].isupper() and len(word) > 1 and lower not in NOT_NAMES
+        elif lower in english.SCALES and counted:
+            self.facts[-1] = ("number", _scaled(self.facts[-1][1], english.SCALES[lower]))
+        elif lower not in english.NEGATORS and lower not in STOP and lower not in COURTESY:
+            capital = word[0].isupper() and len(word) > 1 and lower not in english.NOT_NAMES
             code = word.isupper() and len(word) > 2
             greeted = courteous and not content  # "Thank you, Mia" may be said without Mia
             if capital and (code or (named and not greeted)):
+                if self._begins in self.starters:  # "Roman Coppola"
+                    self.facts.append(("name", self._begins))
                 self.facts.append(("name", root))
-            elif capital and not greeted and lower not in OPENERS and root not in OPENERS:
+            elif (
+                capital
+                and not greeted
+                and lower not in english.OPENERS
+                and root not in english.OPENERS
+            ):
                 self.starters |= set() if lower.endswith(("ly", "ed", "ing")) else {root}
             content.append(root)
+            self._begins = root
+            return False
+        self._begins = ""
         return False
 
     def _part(self, start: tuple[int, int], content: list[str], always: bool) -> tuple[int, int]:

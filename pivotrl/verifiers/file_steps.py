@@ -6,6 +6,7 @@ files are known from what viewers showed and from edits since. This module must 
 
 from __future__ import annotations
 
+import ast
 import posixpath
 import re
 import shlex
@@ -13,46 +14,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pivotrl.types import JSON, Action, Message, Role, ToolCall
-from pivotrl.verifiers.edits import Edit, applied, tidy
-from pivotrl.verifiers.shell_commands import VIEW, Command
+from pivotrl.verifiers.edits import Edit, applied, runs_of, tidy
+from pivotrl.verifiers.outcome import AGENTS, first_of
+from pivotrl.verifiers.shell_commands import VIEW, Command, Form
 from pivotrl.verifiers.shell_forms import Unreadable, normal_form
-from pivotrl.verifiers.shell_lines import Form
 from pivotrl.verifiers.terminal import act_of, directory_of
 
 MAX_CONTENT = 100_000
 END = 10**9
 WINDOW = 100
 """Lines that SWE-agent's viewer shows."""
-_PATHS = ("path", "file_path", "filename", "file", "file_name", "target_file")
-_OLD = ("old_str", "old_string", "search", "find", "old_text")
-_NEW = ("new_str", "new_string", "replace", "new_text", "replacement")
-_CONTENT = ("file_text", "content", "contents", "text", "replacement_text", "code_edit",
-            "new_content")  # fmt: skip
-_EVERY = ("replace_all", "replace-all", "allow_multiple")
-_VIEWS = ("view", "open", "read", "read_file", "open_file", "view_file", "cat", "goto")
-_ENDS = re.compile(
-    r"(finish|submit|done|complete|exit)(_(task|work|solution|review))?|attempt_completion"
-    r"|(mark_)?task_?(complete|completed|done|finished)|final_answer"
-)
-_SAID = ("message", "result", "summary", "answer", "final_answer", "thought", "explanation",
-         "response", "output", "outputs", "text", "reason", "security_risk", "command")  # fmt: skip
-"""What an agent says as it ends: free."""
-_WELL = ("true", "success", "complete", "completed", "done")
-_SHOWN = re.compile(
-    r"\[File: (\S+) \(\d+ lines total\)\]|`cat -n` on (?:a snippet of )?([^\s:]+)"
-    r"|\(Open file: (/\S+?)\)"
+_ENDS, _SHOWN, _FAILED, _OVERWRITES = (
+    re.compile(AGENTS[key]) for key in ("ends", "shown", "failed", "overwrites")
 )
 _NUMBERED = re.compile(r"\s*(\d{1,6})(?:\t|:|→| \| |\|)(.*)")
 _AFTER = re.compile(r"\s*|\[.*\]|\(.*\)|bash-\$|</\w+>")
 """What a shell adds after a file's lines."""
-_FAILED = re.compile(
-    r"(?i)\W*(error|invalid|traceback|failed|could not|cannot|string not found|old_str"
-    r"|no (replacement|match|such|changes|occurrence)|your (proposed )?edit has introduced)"
-)
-_OVERWRITES = re.compile(r"\bgit (checkout|stash|apply|reset|restore|revert)\b|\bpatch\b|sed .*-i")
-_LITERAL = re.compile(r"(?:\\[]./*[$^&]|[^\\])*")
+_LITERAL = re.compile(r"(?:\\[]./*[$^&b]|[^\\])*")
+_PIECES = re.compile(r"\\.|.", re.DOTALL)
 _PUT = re.compile(r"(?:\\[./*&\[\]]|[^\\&])*")
-_SUBSTITUTE = re.compile(r"(\d{0,9})s([\0/|#,@!:])(.*\2.*)")
+_SED = re.compile(
+    r"(?:(\d{1,9})(?:,(\d{1,9}))?|/((?:\\.|[^\\/])+)/)?(s(?=[\0/|#,@!:])|d$|[aic])(.*)", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +43,7 @@ class Step:
     """What a call does to which file."""
 
     kind: str
-    """`view`, `create`, `edit`, `undo`, `finish` or `command`."""
+    """`view`, `create`, `edit`, `finish` or `command`."""
     path: str = ""
     """Empty where it is the open file and nothing tells which that is."""
     lines: tuple[int, int] = (1, END)
@@ -118,8 +101,8 @@ class State:
         if step and same_path(step.path, path):
             if step.kind == "edit" and step.edit:
                 lines = applied(step.edit, lines)
-            elif step.kind in ("create", "undo"):
-                lines = dict(enumerate(step.text.split("\n"), 1)) if step.text else {}
+            elif step.kind == "create":
+                lines = dict(enumerate(step.text.split("\n"), 1))
         where = _named(shown)
         views = step is not None and step.kind == "view"
         if where or views:
@@ -153,14 +136,16 @@ def step_of(call: ToolCall, directory: str | None, opened: str = "") -> Step | N
         return _by_shell(line, directory)
     name = call.name.lower()
     if _ENDS.fullmatch(name):
-        rest = [(k, v) for k, v in sorted(arguments.items()) if k not in _SAID and v is not True]
+        rest = [(k, v) for k, v in sorted(arguments.items()) if k not in AGENTS["said"]]
+        rest = [(k, v) for k, v in rest if v is not True]
         if not all(isinstance(v, str | bool) for _, v in rest):
             return None
-        return Step(kind="finish", text=str([i for i in rest if str(i[1]).lower() not in _WELL]))
+        told = [item for item in rest if str(item[1]).lower() not in AGENTS["well"]]
+        return Step(kind="finish", text=str(told))
     command = arguments.get("command")
     what = command if isinstance(command, str) else name
-    path = _first(arguments, _PATHS)
-    old, new, content = (_first(arguments, keys) for keys in (_OLD, _NEW, _CONTENT))
+    path = first_of(arguments, AGENTS["path"])
+    old, new, content = (first_of(arguments, AGENTS[key]) for key in ("old", "new", "content"))
     if any(isinstance(t, str) and len(t) > MAX_CONTENT for t in (old, new, content)):
         return None
     edits = re.search("edit|replace", name) is not None
@@ -170,50 +155,113 @@ def step_of(call: ToolCall, directory: str | None, opened: str = "") -> Step | N
         where = located(path, directory)
     else:
         return None
-    if what in _VIEWS and (where or path is not None):
+    if what in AGENTS["view"] and (where or path is not None):
         return Step(kind="view", path=where, lines=_range(arguments, name))
-    if what in ("create", "write", "write_file", "create_file"):
+    if what in AGENTS["create"]:
         return Step(kind="create", path=where, text=tidy(content))
     if isinstance(old, str) and (isinstance(new, str) or (new is None and path is not None)):
-        every = _first(arguments, _EVERY) in (True, "true", "True")
+        every = first_of(arguments, AGENTS["every"]) in (True, "true", "True")
         edit = Edit(old=tidy(old), new=tidy(new), every=every)
         return Step(kind="edit", path=where, edit=edit)
     text = tidy(content if content is not None else new)
     text += "\n" if text and not text.endswith("\n") else ""
-    if what in ("insert", "insert_line", "insert_text"):
-        at = _integer(_first(arguments, ("insert_line", "line", "line_number")))
+    if what in AGENTS["insert"]:
+        at = _integer(first_of(arguments, ("insert_line", "line", "line_number")))
         return Step(kind="edit", path=where, edit=Edit(new=text, lines=(at + 1, at)))
     if edits and "start_line" in arguments:
         edit = Edit(new=text, lines=_range(arguments, name))
         return Step(kind="edit", path=where, edit=edit)
-    if what == "undo_edit":
-        return Step(kind="undo", path=where)
     return None
 
 
-def by_sed(step: Step, state: State) -> Step | None:
-    """`sed -i s/a/b/` of one place that is known, as the edit that it makes."""
-    if step.form[:1] != ("command",) or not isinstance(command := step.form[1], Command):
+def edit_by(step: Step, state: State) -> Step | None:
+    """What a command makes of a file that is known, as an edit; None where it is none."""
+    command = step.form[1] if step.form[:1] == ("command",) else None
+    if step.edit or not isinstance(command, Command) or command.redirects:
+        return step if step.edit else None
+    if command.name == "python" and [flag for flag, _ in command.flags] == ["c"]:
+        return _by_python(command.flags[0][1], state)
+    if command.name == "sed" and command.flags == (("i", ""),) and len(command.arguments) == 2:
+        return _by_sed(*command.arguments, step.text, state)
+    return None
+
+
+def _by_sed(script: str, path: str, typed: str, state: State) -> Step | None:
+    """`sed -i` with one act on some lines."""
+    lines, found = state.lines(path), _SED.fullmatch(script)
+    if found is None:
         return None
-    flags, rest = dict(command.flags), list(command.arguments)
-    script = flags.pop("e", "") or (rest.pop(0) if rest else "")
-    found = _SUBSTITUTE.fullmatch(script)
-    if command.name != "sed" or command.flags[-1:] != (("i", ""),) or len(command.flags) > 2:
+    low, high, held, act, rest = found.groups()
+    holds = _pattern(held or "", typed)
+    if holds is None:
         return None
-    if len(rest) != 1 or found is None:
+    chosen = [n for n in lines if not low or int(low) <= n <= int(high or low)]
+    chosen = [n for n in chosen if holds.search(lines[n])]
+    if act == "s":
+        old, new, *how = re.split(rf"(?<!\\){re.escape(rest[:1] or '/')}", rest[1:] or "/")
+        pattern = _pattern(old, typed)
+        if how not in ([""], ["g"]) or not old or pattern is None or not _PUT.fullmatch(new):
+            return None
+        put, times = re.sub(r"\\(.)", r"\1", new), int(how == [""])
+        made = {n: [pattern.sub(lambda _: put, lines[n], count=times)] for n in chosen}
+        made = {n: line for n, line in made.items() if line != [lines[n]]}
+    else:
+        text = re.sub(r"^\s*(\\\n?)?", "", rest)
+        made = {n: {"d": [], "c": [text], "a": [lines[n], text], "i": [text, lines[n]]}[act]
+                for n in chosen if text or act == "d"}  # fmt: skip
+    span = range(min(made), max(made) + 1) if made else ()
+    if not span or not all(n in lines for n in span):
         return None
-    old, new, *how = re.split(rf"(?<!\\){re.escape(found[2])}", found[3])
-    # A word has lost the backslashes between double quotes: the line tells of them.
-    special = any(old.count(c) > step.text.count("\\" + c) for c in "[]*^$")
-    if how not in ([""], ["g"]) or special or not (_LITERAL.fullmatch(old) and _PUT.fullmatch(new)):
+    whole = "".join(f"{line}\n" for n in span for line in made.get(n, [lines[n]]))
+    return Step(kind="edit", path=path, edit=Edit(new=whole, lines=(span[0], span[-1])))
+
+
+def _pattern(basic: str, typed: str) -> re.Pattern[str] | None:
+    """A basic expression of letters and anchors; None where it is more.
+
+    A word has lost the backslashes between double quotes: the line as it was typed tells of them.
+    """
+    special = any(basic.count(c) > typed.count("\\" + c) for c in "[]*")
+    if special or not _LITERAL.fullmatch(basic):
         return None
-    old, new = (re.sub(r"\\(.)", r"\1", part) for part in (old, new))
-    lines = state.lines(rest[0])
-    holds = [n for n in ([int(found[1])] if found[1] else lines) if old in lines.get(n, "")]
-    if not old or len(holds) != 1 or lines[holds[0]].count(old) > 1:  # it may change many lines
+    end = "$" if basic.endswith("\\$") else ""
+    pieces = _PIECES.findall(basic.removesuffix("\\$" if end else ""))
+    first = pieces.pop(0) if pieces[:1] == ["^"] else ""
+    return re.compile(first + "".join(p if p == r"\b" else re.escape(p[-1]) for p in pieces) + end)
+
+
+def _by_python(program: str, state: State) -> Step | None:
+    """A program that reads a file, replaces one text, and writes the file."""
+    try:
+        nodes = list(ast.walk(ast.parse(program)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    made = lines[holds[0]].replace(old, new) + "\n"
-    return Step(kind="edit", path=rest[0], edit=Edit(new=made, lines=(holds[0], holds[0])))
+    known = {node.targets[0].id: node.value for node in nodes
+             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}  # fmt: skip
+    calls: dict[str, list[list[JSON]]] = {}
+    for node in nodes:
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            values = (known.get(a.id) if isinstance(a, ast.Name) else a for a in node.args)
+            calls.setdefault(name, []).append([getattr(value, "value", None) for value in values])
+    branches = any(isinstance(node, ast.If | ast.For | ast.While) for node in nodes)
+    paths = {given[0] for name in ("open", "Path") for given in calls.get(name, ()) if given}
+    texts, writes = calls.get("replace", []), calls.keys() & {"write", "write_text"}
+    if (
+        branches
+        or len(paths) != 1
+        or len(texts) != 1
+        or not writes
+        or calls.keys() - {*AGENTS["python"]}
+    ):
+        return None
+    (path,), (old, new, *_) = paths, [*texts[0], None, None]
+    if not (isinstance(path, str) and isinstance(old, str) and isinstance(new, str)):
+        return None
+    path = located(path, state.directory)
+    times = sum(text.count(old) for _, text in runs_of(state.lines(path))) if old else 0
+    every = times > 1 and len(texts[0]) == 2
+    return Step(kind="edit", path=path, edit=Edit(old=old, new=new, every=every))
 
 
 def located(path: str, directory: str | None) -> str:
@@ -245,7 +293,7 @@ def _named(shown: str) -> str:
 def _opened_by(call: ToolCall | None) -> str:
     if call is None or not isinstance(call.arguments, Mapping):
         return ""
-    path = _first(call.arguments, _PATHS)
+    path = first_of(call.arguments, AGENTS["path"])
     finds = call.name.startswith(("find", "search", "grep"))
     return path if isinstance(path, str) and not finds else ""
 
@@ -272,11 +320,15 @@ def _by_shell(line: str, directory: str | None) -> Step | None:
         return None
     bare = form[1] if form[0] == "literal" else form
     command = bare[1] if bare[0] == "command" else None
-    if isinstance(command, Command) and command.name == VIEW:
+    if isinstance(command, Command) and command.name == VIEW and not command.redirects:
         first, last = command.flags[0][1].split("-")
         if first.isdecimal() and len(first + last) <= 12:
             lines = (int(first), END if last == "$" else int(last))
             return Step(kind="view", path=command.arguments[0], lines=lines)
+    if isinstance(command, Command) and not command.redirects and command.arguments:
+        words = " ".join([*(f"-{f} {v}" for f, v in command.flags), *command.arguments[1:]])
+        if f"{command.name} {words}".replace("\0", "") in AGENTS["lists"]:
+            return Step(kind="view", path=command.arguments[0])
     if isinstance(command, Command) and command.name in ("cat", "tee") and not command.flags:
         goes = dict(command.redirects)
         text, shown = goes.pop("<<", None), goes.pop(">", "/dev/null")
@@ -286,10 +338,6 @@ def _by_shell(line: str, directory: str | None) -> Step | None:
         if fixed and quiet and not goes and len(files) == 1 and files[0] != "/dev/null":
             return Step(kind="create", path=located(files[0], directory), text=tidy(text))
     return Step(kind="command", form=form, text=line)
-
-
-def _first(arguments: Mapping[str, JSON], keys: Sequence[str]) -> JSON:
-    return next((arguments[key] for key in keys if key in arguments), None)
 
 
 def _range(arguments: Mapping[str, JSON], name: str) -> tuple[int, int]:
@@ -303,7 +351,7 @@ def _range(arguments: Mapping[str, JSON], name: str) -> tuple[int, int]:
         first = max(_integer(arguments.get("offset", 1)), 1)
         last = first + _integer(arguments["limit"]) - 1
     else:
-        first = _integer(_first(arguments, ("start_line", "start", "offset")) or 1)
+        first = _integer(first_of(arguments, ("start_line", "start", "offset")) or 1)
         end = WINDOW if name == "open" else -1
         last = _integer(arguments.get("end_line", arguments.get("end", end)))
     return max(first, 1), END if last < 0 else last

@@ -1,19 +1,33 @@
 """What a verifier answers, and what holds for all: cut and malformed actions, bugs of our own,
-and that actions come in groups.
+that actions come in groups, and that of actions read as steps each has its counterpart.
 
-It must never know a domain.
+What a step is and when two are the same belongs to a domain; this module must never know one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, Generic, TypeVar
 
-from pivotrl.types import JSON, Action, Candidate, FinishReason, Trajectory, Verdict, VerdictStatus
-from pivotrl.verifiers.comparison import ACCEPTED, excerpt
+from pivotrl.types import (
+    JSON,
+    Action,
+    Candidate,
+    FinishReason,
+    Message,
+    ToolCall,
+    Trajectory,
+    Verdict,
+    VerdictStatus,
+)
+from pivotrl.verifiers.arguments import matching
+from pivotrl.verifiers.comparison import ACCEPTED, MAX_CALLS, excerpt, table
 
 Prepared = TypeVar("Prepared")
+Step = TypeVar("Step")
+AGENTS = table("agents")
+"""Names that agents' tools and their arguments have."""
 
 
 class Prepare(Generic[Prepared]):
@@ -68,3 +82,57 @@ def never_raises(
             )
 
     return guarded
+
+
+def first_of(arguments: Mapping[str, JSON], keys: Sequence[str]) -> JSON:
+    """The first of these arguments that is given, else None."""
+    return next((arguments[key] for key in keys if key in arguments), None)
+
+
+def steps_of(
+    calls: Sequence[ToolCall], read: Callable[[ToolCall], Step | None]
+) -> list[Step] | None:
+    """A step a call; None where there is no call, or one that is no step."""
+    steps = [step for call in calls if (step := read(call)) is not None]
+    return steps if steps and len(steps) == len(calls) else None
+
+
+def judge_steps(
+    references: Sequence[Message],
+    given: Sequence[ToolCall],
+    read: Callable[[ToolCall], Step | None],
+    difference: Callable[[Step, Step], str | None],
+    together: int = 0,
+) -> Verdict | None:
+    """The verdict on `given`, in the references' order; None where none has as many steps.
+
+    Up to `together` steps may stand in another order.
+
+    `difference` of (wanted, given) is the category of a rejection, None for the same step.
+    """
+    few = len(given) <= MAX_CALLS
+    alike = [i for i, r in enumerate(references) if few and len(r.tool_calls) == len(given)]
+    steps = steps_of(given, read) if alike else None  # thousands of calls are not read
+    if steps is None:
+        return None
+    category = None
+    for index in alike:
+        these = steps_of(references[index].tool_calls, read)
+        if these is None:
+            continue
+        reasons = [difference(w, g) for w, g in zip(these, steps, strict=True)]
+        few = len(steps) <= together
+        if not any(reasons) or (few and _in_some_order(these, steps, difference)):
+            return acceptance({"reference": index})
+        category = next(filter(None, reasons))
+    if category is None:
+        return None
+    names = ", ".join(call.name for call in references[0].tool_calls)
+    return rejection(category, {"expected": excerpt(names)})
+
+
+def _in_some_order(
+    wanted: Sequence[Step], given: Sequence[Step], difference: Callable[[Step, Step], str | None]
+) -> bool:
+    whole = matching(len(wanted), len(given), lambda w, g: not difference(wanted[w], given[g]))
+    return len(whole) == len(wanted)

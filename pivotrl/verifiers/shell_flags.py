@@ -7,67 +7,43 @@ from __future__ import annotations
 
 import re
 import signal
-import tomllib
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+from pivotrl.verifiers.comparison import table
 
 Flags = list[tuple[str, str]]
 _TEXTS = ("values", "long", "shows", "same", "words", "shows_long", "unordered", "path_values")
 _NUMBER = re.compile(r"-\d+")
-_HEAD = re.compile(r"(?:HEAD|@)(?:\^|~1?)")
 _SIGNALS = {name[3:]: str(number.value) for name, number in signal.Signals.__members__.items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spec:
-    """What is known of a command: the fields are explained in `shell_flags.toml`."""
+class Spec(SimpleNamespace):
+    """What is known of a command: `shell_flags.toml` explains the fields and has their defaults."""
 
-    values: str = ""
-    long: str = ""
-    same: str = ""
-    words: str = ""
-    single: bool = False
-    number: str = ""
-    shows: str = ""
-    shows_long: str = ""
-    set: bool = False
-    unordered: str = ""
-    stops: bool = False
-    place: str = ""
-    first: str = ""
-    script: str = ""
-    script_values: str = ""
-    paths: str = "words"
-    path_values: str = ""
-    default: str = ""
-    recursive: str = ""
-    moves: str = ""
-    anywhere: bool = False
-    feeds: bool = False
-    prefix: int = -1
-    suffix: str = ""
-    raw: bool = False
-    signals: bool = False
-    tests: str = ""
-    bare_tests: str = ""
-    together: str = ""
+    def but(self, **changes: Any) -> Spec:
+        return Spec(**vars(self) | changes)
 
 
 @lru_cache(maxsize=1)
 def tables() -> dict[str, dict[str, Any]]:
-    """The sections of `shell_flags.toml`, and `names`."""
-    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+    """The sections of `shell_flags.toml`, `names` and `defaults`."""
+    return table("shell_flags")
 
 
 @lru_cache(maxsize=1024)
 def spec_of(name: str) -> Spec | None:
     """What is known of a command, or of a `command subcommand`; None where nothing is."""
     found = tables().get(name) if name != "names" else None
-    return None if found is None else Spec(**_whole(found))
+    return None if found is None else Spec(**tables()["defaults"] | _whole(found))
+
+
+def known_of(name: str) -> Spec:
+    """What is known of a command, if only the defaults."""
+    return spec_of(name) or Spec(**tables()["defaults"])
 
 
 def _whole(section: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +66,10 @@ def renamed(words: Sequence[str]) -> list[str]:
         words[: sizes[0]] = names[" ".join(words[: sizes[0]])].split()
     if words[:2] == ["git", "restore"] and not any(w.startswith("-") for w in words[2:]):
         words[1] = "checkout"
+    if words[0] == "service" and len(words) == 3:
+        words = ["systemctl", words[2], words[1]]
+    if words[0].endswith((".py", ".sh")) and "/" in words[0]:
+        words.insert(0, "python" if words[0].endswith(".py") else "bash")
     if words[0] == "tar" and len(words) > 1 and not words[1].startswith("-"):
         words[1] = f"-{words[1]}"
     return words
@@ -101,11 +81,14 @@ def read(name: str, words: Sequence[str]) -> tuple[str, Spec | None, Flags, list
     if spec is None or spec.raw:
         return full, spec, [], words  # every word counts, in its place
     flags, rest = _split(spec, words)
-    flags = _settled(spec, _special(full, spec, flags, rest))
+    flags = _settled(spec, _signals(flags) if spec.signals else flags)
+    if name in ("cp", "mv", "ln", "install"):
+        rest += [f"{value}/" for flag, value in flags if flag == "t"]
+        flags = [flag for flag in flags if flag[0] != "t"]
     if rest and _deepest(full, rest)[0] != full:  # after flags of the main command
         full, deeper, more, rest = read(full, rest)
         flags = [*flags, *more]
-        spec = replace(deeper or spec, moves=spec.moves)
+        spec = (deeper or spec).but(moves=spec.moves)
     return full, spec, flags, rest
 
 
@@ -170,31 +153,11 @@ def _split(spec: Spec, words: Sequence[str]) -> tuple[Flags, list[str]]:
     return [(same.get(flag, flag), value) for flag, value in flags], rest
 
 
-def _special(name: str, spec: Spec, flags: Flags, rest: list[str]) -> Flags:
-    """Defaults that are said, and names of numbers."""
-    given = {flag for flag, _ in flags}
-    if spec.signals:
-        named = [("s", f) if f.removeprefix("SIG") in _SIGNALS else (f, v) for f, v in flags]
-        flags = [(f, _SIGNALS.get(v.removeprefix("SIG"), v)) if f == "s" else (f, v)
-                 for f, v in named]  # fmt: skip
-        flags = [flag for flag in flags if flag != ("s", "15")]
-    elif name == "tar" and given & {"x", "t"}:  # it sees by itself how a file is compressed
-        flags = [flag for flag in flags if flag[0] not in "zjJ"]
-    elif name == "curl":
-        method = "POST" if given & {"d", "F", "data-raw", "data-binary", "json"} else "GET"
-        flags = [("d", v) if f == "data-raw" and not v.startswith("@") else (f, v)
-                 for f, v in flags if (f, v) != ("X", method)]  # fmt: skip
-    elif name == "pytest" and ("k" in given or any(w.endswith(".py") or "::" in w for w in rest)):
-        flags = [flag for flag in flags if flag[0] != "x"]  # of few tests all are seen
-    elif name in ("head", "tail"):
-        flags = [flag for flag in flags if flag != ("n", "10")]
-    elif name == "tmux send-keys":
-        rest[:] = ["Enter" if word == "C-m" else word for word in rest]
-    elif name == "git reset" and rest[:1] == ["HEAD"]:
-        del rest[0]
-    elif name.startswith("git "):
-        rest[:] = ["HEAD~1" if _HEAD.fullmatch(word) else word for word in rest]
-    return flags
+def _signals(flags: Flags) -> Flags:
+    """Signals by their numbers; 15 is the default."""
+    named = [("s", f) if f.removeprefix("SIG") in _SIGNALS else (f, v) for f, v in flags]
+    numbered = [(f, _SIGNALS.get(v.removeprefix("SIG"), v) if f == "s" else v) for f, v in named]
+    return [flag for flag in numbered if flag != ("s", "15")]
 
 
 def _settled(spec: Spec, flags: Flags) -> Flags:

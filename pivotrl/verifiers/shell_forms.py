@@ -16,37 +16,33 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import takewhile
+from itertools import accumulate, takewhile
 from typing import Any
 
 import bashlex
 
-from pivotrl.verifiers.shell_commands import (
-    LOOKS_LIKE_PATH,
-    UNKNOWN,
-    Command,
-    file_places,
-    find_words,
-    settled,
-    start_of,
-    viewed,
-    written,
-)
-from pivotrl.verifiers.shell_flags import Spec, read, renamed, spec_of
-from pivotrl.verifiers.shell_lines import PAGERS, Form, joined, pipeline, without_noise
+from pivotrl.verifiers import shell_commands as commands
+from pivotrl.verifiers.shell_commands import Command, Form
+from pivotrl.verifiers.shell_flags import Spec, known_of, read, renamed, spec_of
 from pivotrl.verifiers.shell_scripts import normal_script
-from pivotrl.verifiers.shell_words import BRACES, expanded, said_by, unquoted
 
-MAX_CHARACTERS = 20_000
+MAX_CHARACTERS, MAX_PATH = 20_000, 4_096
 MAX_NESTING = 20
 MAX_PARSED, MAX_WORDS, MAX_COMMANDS, MAX_HEREDOCS = 6_000, 300, 60, 4
 """Longer lines (here-documents aside) are compared word by word: the grammar is slow."""
 _WORD, _COMMAND = re.compile(r"\S+"), re.compile(r"[;|&()<>\n]")
 _HEREDOC = re.compile(r"(<<-?)\s*(['\"])(\w+)\2")
+_SEQ = re.compile(r"\$\(seq (?:(\d{1,4}) )?(\d{1,4})\)")
+_TEST = re.compile(r"\[\[( [^&|<>=~()\[\]]+ )\]\]")
 _NEXT_LINE = re.compile(r"[ \t]*\n\s*(do|then)\b")
 
+MAX_BRACES = 200
+_PIECE = re.compile(r"'([^']*)'|\"((?:\\.|[^\"\\])*)\"|\\(.)|([^'\"\\]+)", re.DOTALL)
+_BRACES = re.compile(r"\{([^{}]*,[^{}]*|\d{1,4}\.\.\d{1,4})\}")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.", re.DOTALL)
+_QUIET = {"DEBIAN_FRONTEND=noninteractive", "PYTHONUNBUFFERED=1", "PAGER=cat", "GIT_PAGER=cat"}
+_PAGERS = ("head", "tail", "cat", "less", "more")
 QUIETENS = {("2>", "/dev/null"), ("2>&", "1"), ("&>", "/dev/null"), (">", "/dev/stdout")}
 
 
@@ -62,17 +58,17 @@ def normal_form(line: str, directory: str | None = None, home: str | None = None
 
     Raises Unreadable. Linear in the line, which is bounded.
     """
-    if len(line) > MAX_CHARACTERS:
+    if len(line) > MAX_CHARACTERS or len(directory or "") > MAX_PATH:
         raise Unreadable(f"{len(line)} characters")
     if _nesting(line) > MAX_NESTING:
         raise Unreadable("nested too deeply")
     text = _HEREDOC.sub(r"\1\3", line.strip())
-    if _is_long(text):
+    if _is_long(text) or not set(commands.MARKS).isdisjoint(text):
         return ("raw", *_words(text))
     try:
         trees = _trees(text)
         if trees is None and "<<" not in text:  # `while a` and `do` on the next line
-            text = _NEXT_LINE.sub(r"; \1", text)
+            text = _TEST.sub(r"[\1]", _NEXT_LINE.sub(r"; \1", text))
             trees = _trees(text)
     except RecursionError:
         raise Unreadable("nested too deeply") from None
@@ -82,10 +78,10 @@ def normal_form(line: str, directory: str | None = None, home: str | None = None
     parts: list[tuple[str, Form]] = []
     for tree in trees:
         parts += reader.sequence(tree)
-    parts = without_noise(parts)
+    parts = commands.without_noise(parts)
     if reader.moved:  # a shell stays there: that is what the line did
         parts.append(("then", ("directory", reader.directory)))
-    form = joined(parts)
+    form = commands.joined(parts)
     # A quoted closing word keeps bash from expanding the text: it matters where there is some.
     literal = _HEREDOC.search(line) and re.search(r"[$`]", line.partition("<<")[2])
     return ("literal", form) if literal else form
@@ -112,11 +108,8 @@ def _is_long(text: str) -> bool:
 
 def _nesting(line: str) -> int:
     """The deepest bracket, and more for every backquote, which nests without saying so."""
-    depth = deepest = 0
-    for character in line:
-        depth += (character in "({") - (character in ")}")
-        deepest = max(deepest, depth)
-    return deepest + line.count("`") // 2
+    depths = accumulate((character in "({") - (character in ")}") for character in line)
+    return max(depths, default=0) + line.count("`") // 2
 
 
 def _words(text: str) -> list[str]:
@@ -158,7 +151,7 @@ class _Reader:
             negated = any(p.kind == "reservedword" for p in node.parts)
             nodes = [p for p in node.parts if p.kind not in ("pipe", "reservedword")]
             parts = [self.one(p, then) for p, then in zip(nodes, [*nodes[1:], None], strict=True)]
-            form = pipeline([p for p in parts if p])
+            form = commands.pipeline([p for p in parts if p])
             return ("not", form) if negated else form
         if node.kind == "command":
             return self.command(node, into)
@@ -175,25 +168,33 @@ class _Reader:
                 out.append("")
             elif part.kind == "word":
                 words = self.words(part)
-                files = {w for w in words if LOOKS_LIKE_PATH.fullmatch(w) or UNKNOWN.search(w)}
+                files = {
+                    w
+                    for w in words
+                    if commands.LOOKS_LIKE_PATH.fullmatch(w) or commands.UNKNOWN.search(w)
+                }
                 out += [self.path(w) if w in files else w for w in words]
             elif part.kind in ("for", "while", "until", "if", "function", "compound"):
                 out.append(self.compound(part))
             else:
-                out.append(joined(without_noise(self.sequence(part))))
+                out.append(commands.joined(commands.without_noise(self.sequence(part))))
         del self.variables[loops:]
         if out[:1] == ["("]:  # a shell of its own
             self.directory = start
         self.moved = False
-        return ("compound", *out, *map(self.redirect, getattr(node, "redirects", ())))
+        if out[::2] in (["if", "then", "fi"], ["if", "then", "else", "fi"]):
+            both = zip(("then", "and", "or"), out[1::2], strict=False)
+            return commands.joined([(operator, form) for operator, form in both])
+        out += map(self.redirect, getattr(node, "redirects", ()))
+        return ("compound", *out) if len(out) > 1 else out[0]
 
     def words(self, node: Any) -> list[str]:
         """A word without its quotes, its braces expanded; one that expands nothing is marked."""
         source = self.text[slice(*node.pos)]
-        word = unquoted(source, node)
+        word = _unquoted(source, node)
         bare = _QUOTED.sub("", source)
-        if bare == source and BRACES.search(word) and "$" not in word:
-            return expanded(word)
+        if bare == source and _BRACES.search(word) and "$" not in word:
+            return _expanded(word)
         if bare != source and not word.startswith("-") and not re.search("[*?]", bare):
             word = re.sub("[*?]", "\0\\g<0>", word)  # no pattern of file names
         if word.startswith("~"):
@@ -201,6 +202,8 @@ class _Reader:
             if live and self.home and word[1:2] in ("", "/"):
                 return [self.home + word[1:]]
             return [word if live else "\\" + word]
+        if source == word and (counted := _SEQ.fullmatch(word)):
+            return _expanded(f"{{{counted[1] or 1}..{counted[2]}}}")
         if "$" in word and not node.parts:
             return [word.replace("$", "\\$")]
         return [self.variable(word)] if node.parts else [word]
@@ -232,25 +235,26 @@ class _Reader:
         if redirects[:1] == [("2>&", "1")]:  # to where the output then went: it is only shown
             redirects = redirects[1:] if to_file else redirects
         # What goes on to another program is not only shown.
-        to_file |= into is not None and getattr(into.parts[0], "word", "") not in PAGERS
+        to_file |= into is not None and getattr(into.parts[0], "word", "") not in _PAGERS
         quiet = QUIETENS - {("2>&", "1")} if to_file else QUIETENS
         kept = tuple(sorted(r for r in redirects if r not in quiet))
         if words[:1] == ["cd"] and len(words) <= 2 and not kept:
             return self.move(words[1] if len(words) == 2 else "~")
         self.moved = False
         if not words:
-            return ("command", Command("", (), (), kept, tuple(assignments), self.directory))
-        return ("command", self.simple(words, kept, tuple(assignments)))
+            bare = Command("", (), (), kept, tuple(assignments), self.directory)
+            return ("command", commands.plain(bare))
+        command = self.simple(words, kept, tuple(a for a in assignments if a not in _QUIET))
+        if command.name == "test" and command.arguments[:1] == ("!",):
+            return ("not", ("command", replace(command, arguments=command.arguments[1:])))
+        return ("command", command)
 
     def move(self, target: str) -> Form | None:
-        if target == "~" and self.home:
-            self.directory = self.home
-        elif target.startswith(("/", "~", "$")):
-            self.directory = posixpath.normpath(target)
-        elif self.directory is not None:
-            self.directory = posixpath.normpath(posixpath.join(self.directory, target))
-        else:
-            self.directory = "./" + posixpath.normpath(target)
+        start = "" if target.startswith(("/", "~", "$")) else self.directory or "."
+        home = self.home if target == "~" else None
+        self.directory = home or posixpath.normpath(posixpath.join(start, target))
+        if start == ".":
+            self.directory = f"./{self.directory}"
         self.moved = True
         return None
 
@@ -260,6 +264,8 @@ class _Reader:
         target = str(node.output) if word is None else self.words(node.output)[0]
         if node.heredoc is not None:
             return ("<<", node.heredoc.value.rpartition("\n")[0])  # without the closing word
+        if node.type == "<<<" and not re.search(r"[$`\\]", target):
+            return ("<<", target.replace("\0", ""))
         operator = f"{node.input if node.input not in (None, 1) else ''}{node.type}"
         path = operator in (">", ">>", "<", "2>", "&>")
         return operator, self.path(target) if path else target
@@ -289,7 +295,7 @@ class _Reader:
             name, rest = "test", rest[:-1]
         name, *rest = renamed([self.path(name) if "/" in name else name, *rest])
         name, spec, flags, arguments = read(name, rest)
-        spec = spec or Spec(raw=True)
+        spec = spec or known_of(name)
         if spec.prefix >= 0 and len(arguments) > spec.prefix:
             inner = self.simple(arguments[spec.prefix :], redirects, assigned)
             if name == "sudo" and not flags and self.home == "/root":
@@ -298,9 +304,9 @@ class _Reader:
             return replace(inner, name=" ".join([*own, inner.name]))
         if name == "python" and arguments and spec_of(script := posixpath.basename(arguments[0])):
             name, spec, more, rest = read(script, arguments[1:])
-            arguments, spec = [arguments[0], *rest], replace(spec or Spec(), paths="first")
+            arguments, spec = [arguments[0], *rest], (spec or known_of(name)).but(paths="first")
             name, flags = f"python {name}", [*flags, *more]
-        if (said := said_by(name, arguments)) is not None:
+        if (said := _said_by(name, arguments)) is not None:
             name, arguments = "echo", [said]
         inputs = [target for operator, target in redirects if operator == "<"]
         if spec.feeds and inputs:
@@ -312,18 +318,30 @@ class _Reader:
     def placed(self, command: Command, spec: Spec) -> Command:
         """A command with its paths absolute, its programs in one form and its defaults said."""
         flags, arguments = list(command.flags), list(command.arguments)
-        start = start_of(spec, flags)
+        start = commands.start_of(spec, flags)
+        if command.name in ("cp", "mv", "ln") and arguments:
+            if command.name == "ln" and ("s", "") not in flags:
+                spec = spec.but(paths="all")
+            whole = command.name == "mv" and "." not in posixpath.basename(arguments[0])
+            arguments = commands.targeted(arguments, whole or any(f in "raR" for f, _ in flags))
         held = [value for flag, value in flags if flag == spec.first]
+        if spec.script == "sed" and len(held) > 1:
+            held = ["\n".join(held)]
         if len(held) == 1:
             flags, arguments = [f for f in flags if f[0] != spec.first], [*held, *arguments]
             start = int(spec.paths == "rest")
         if command.name == "find":
-            arguments = find_words(arguments, spec)
+            arguments = commands.find_words(arguments, spec)
         recursive = not spec.recursive or (spec.recursive, "") in flags
         if spec.default and recursive and len(arguments) <= start and command.name != "find":
             arguments += [spec.default] if len(arguments) == start else []
         if spec.script and arguments and start:
-            arguments[0] = normal_script(spec.script, arguments[0].replace("\0", ""))
+            # Variables that flags give to awk keep their names.
+            named = spec.script == "awk" and any(flag == "v" for flag, _ in flags)
+            language = "jq" if named else spec.script
+            arguments[0] = normal_script(language, arguments[0].replace("\0", ""))
+            if spec.script == "sed" and not re.search(r"[+?(){}|\\]", arguments[0]):
+                flags = [f for f in flags if f[0] != "E"]
         languages = dict(pair.split(":") for pair in spec.script_values.split())
         located = spec.path_values.split()
         for index, (flag, value) in enumerate(flags):
@@ -333,19 +351,65 @@ class _Reader:
         if moved := [value for flag, value in flags if flag == spec.moves]:
             flags = [f for f in flags if f[0] != spec.moves]
             self.directory = self.path(moved[-1])
-        files = file_places(command.name, spec, arguments, start)
+        command = replace(command, flags=tuple(flags), arguments=tuple(arguments))
+        files = commands.file_places(command, spec)
         slash = spec.paths == "slash"
         resolved = [self.path(a, slash) if i in files else a for i, a in enumerate(arguments)]
         if spec.paths == "bare":
             resolved = [posixpath.normpath(a) for a in arguments]
-        if spec.suffix:
-            resolved = [a.removesuffix(spec.suffix) for a in resolved]
         if spec.paths == "first" and languages.get("cmd") and len(resolved) == 2:
             resolved[1] = normal_script(languages["cmd"], resolved[1].replace("\0", ""))
         if spec.set:
             resolved.sort()
-        flags = [(f, v.removesuffix(spec.suffix)) for f, v in flags] if spec.suffix else flags
         command = replace(command, flags=tuple(flags), arguments=tuple(resolved),
                           directory=self.directory)  # fmt: skip
         self.directory = before
-        return written(settled(viewed(command), spec, files))
+        return commands.plain(command, spec)
+
+
+def _unquoted(source: str, node: Any) -> str:
+    """The word as bash has it: its parser drops backslashes that double quotes keep."""
+    word: str = node.word
+    if "\\" not in source or "`" in source or "$(" in source or "$'" in source:
+        return word
+    parts = _PIECE.findall(source)
+    own = "".join(a or re.sub(r'\\([$`"\\]|\n)', r"\1", b) or c or d for a, b, c, d in parts)
+    return own if own.replace("\\", "") == word.replace("\\", "") else word
+
+
+def _expanded(word: str) -> list[str]:
+    """By braces, as bash does; those inside others, or too many, are left."""
+    done, open_ = list[str](), [word]
+    while open_ and len(done) + len(open_) <= MAX_BRACES:
+        word = open_.pop(0)
+        if (found := _BRACES.search(word)) is None:
+            done.append(word)
+            continue
+        if "," in found[1]:
+            parts = found[1].split(",")
+        else:
+            first, last = map(int, found[1].split(".."))
+            if found[1] != f"{first}..{last}" or not 0 <= last - first < MAX_BRACES:
+                return [*done, word, *open_]
+            parts = [str(number) for number in range(first, last + 1)]
+        open_[:0] = [f"{word[: found.start()]}{part}{word[found.end() :]}" for part in parts]
+    return [*done, *open_]
+
+
+def _said_by(name: str, words: Sequence[str]) -> str | None:
+    """What `echo` or `printf` writes, without the line end; None where that is not sure."""
+    if name == "echo" and words[:1] == ["-e"] and not any(w.startswith("-") for w in words[1:]):
+        return _unescaped(" ".join(words[1:]))
+    if name == "echo" and words and not words[0].startswith("-"):
+        return " ".join(words)
+    if name == "printf" and words and words[0] == "%s\\n":
+        return "\n".join(words[1:]) if len(words) > 1 else None
+    if name == "printf" and len(words) == 1 and "%" not in words[0]:
+        text = _unescaped(words[0])
+        return text[:-1] if text is not None and text.endswith("\n") else None
+    return None
+
+
+def _unescaped(text: str) -> str | None:
+    text = text.replace("\\n", "\n").replace("\\t", "\t")
+    return None if "\\" in text else text

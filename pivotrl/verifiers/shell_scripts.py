@@ -23,24 +23,25 @@ _JOINS = set("=<>!+*&|?/~^%-")
 _MODE = re.compile(r"([ugoa]*)([=+-])([rwxXst]*)")
 _BITS = {"r": 4, "w": 2, "x": 1}
 _SQL = re.compile(r"'[^']*'|\"[^\"]*\"|\s+|\w+|.", re.DOTALL)
-_SQL_WORDS = re.compile(
-    r"(?i)select|from|where|and|or|not|insert|into|values|update|set|delete|create|table|drop|alter"
-    r"|add|order|group|by|limit|offset|join|left|inner|on|as|count|sum|avg|min|max|distinct|desc|asc"
-    r"|in|is|null|like|between|having|database|index|primary|key|if|exists|union|all"
+_NEXT = re.compile(r"\s*[;\n]\s*")
+_AWK_NAME = re.compile(
+    r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\\n])*/|(?<![\w.])(?!(?:print|printf|if|else|for|while|do|in|next'
+    r"|exit|getline|delete|length|function|return|break|continue)\b)([a-z_]\w*)(?![\w(])"
 )
+"""Strings and patterns, or a name of the program's own: what is awk's is a call or in capitals."""
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Global)
+"""Where names may be those of others."""
+_RUN_THROUGH = ("sum", "max", "min", "any", "all", "set", "sorted")
 
 
 def normal_script(language: str, text: str) -> str:
     """One form for programs that differ in layout alone; the text itself where that is not sure."""
     if len(text) > MAX_SCRIPT:
         return text
-    if language == "sed" and (found := _SUBSTITUTE.fullmatch(text)):
-        mark = found["d"]
-        if mark == "/" or f"\\{mark}" not in text:
-            parts = [found[part].replace(r"\/", "/") for part in ("old", "new")]
-            return "\0".join(["s", *parts, found["end"]])
+    if language == "sed":
+        return _sed(text)
     if language in ("awk", "jq"):
-        return _loose(text)
+        return _renamed(_loose(text)) if language == "awk" else _loose(text)
     if language == "sql":
         return _sql(text)
     if language == "mode":
@@ -50,13 +51,49 @@ def normal_script(language: str, text: str) -> str:
             return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS).decode()
         except (orjson.JSONDecodeError, TypeError, RecursionError):
             return text
-    if language == "python":
-        try:
-            with warnings.catch_warnings(action="ignore"):  # odd escapes in what a model wrote
-                return ast.unparse(ast.parse(text))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+    return _python(text) if language == "python" else text
+
+
+def _sed(text: str) -> str:
+    """Substitutions with one mark, a line each."""
+    pieces, rest = list[str](), text.strip()
+    while rest and (found := _SUBSTITUTE.match(rest)):
+        mark, rest = found["d"], _NEXT.sub("", rest[found.end() :], count=1)
+        if mark != "/" and f"\\{mark}" in found[0]:
             return text
-    return text
+        parts = [found[part].replace(r"\/", "/") for part in ("old", "new")]
+        pieces.append("\0".join(["s", *parts, found["end"]]))
+    return text if rest else "\n".join(pieces)
+
+
+def _renamed(text: str) -> str:
+    """An awk program whose variables have no names of their own."""
+    names: dict[str, str] = {}
+    return _AWK_NAME.sub(lambda m: names.setdefault(m[1], f"_{len(names)}") if m[1] else m[0], text)
+
+
+def _python(text: str) -> str:
+    """Without names of its own, lists that are only run through, and the 0 that a range has."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # odd escapes in what a model wrote
+            tree = ast.parse(text)
+        nodes = list(ast.walk(tree))
+        own = {n.id: "" for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        if any(isinstance(node, _SCOPES) for node in nodes):
+            own = {}
+        names = {name: f"_{index}" for index, name in enumerate(own)}
+        for node in nodes:
+            if isinstance(node, ast.Name):
+                node.id = names.get(node.id, node.id)
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                match node.args:
+                    case [ast.Constant(value=0), last] if node.func.id == "range":
+                        node.args = [last]
+                    case [ast.ListComp() as of] if node.func.id in _RUN_THROUGH:
+                        node.args = [ast.GeneratorExp(of.elt, of.generators)]
+        return ast.unparse(tree)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return text
 
 
 def _loose(text: str) -> str:
@@ -79,33 +116,22 @@ def _loose(text: str) -> str:
 
 
 def _sql(text: str) -> str:
-    words = _SQL.findall(text.strip().rstrip("; \n"))
-    return "".join(
-        word.upper() if _SQL_WORDS.fullmatch(word) else " " if word.isspace() else word
-        for word in words
-    )
+    """In capitals but for strings, with spaces between words alone."""
+    words = [w for w in _SQL.findall(text.strip().rstrip("; \n")) if not w.isspace()]
+    out = [word if word[0] in "'\"" else word.upper() for word in words]
+    return " ".join(out)
 
 
 def _mode(text: str) -> str:
     """Octal where all rights of all are set; `a` where nobody is named."""
-    if re.fullmatch(r"0?[0-7]{3}", text):
-        return text[-3:]
-    clauses = [_MODE.fullmatch(clause) for clause in text.split(",")]
-    rights: dict[str, int] = {}
-    for clause in clauses:
-        if clause is None:
-            return text
-        for who in (clause[1] or "a").replace("a", "ugo"):
-            if clause[2] != "=" or not set(clause[3]) <= _BITS.keys() or not clause[1]:
-                rights.clear()
-                break
-            rights[who] = sum(_BITS[letter] for letter in set(clause[3]))
-        if not rights:
-            break
-    if rights.keys() == {"u", "g", "o"}:
-        return "".join(str(rights[who]) for who in "ugo")
+    found = [_MODE.fullmatch(clause) for clause in text.split(",")]
+    clauses = [(c[1], c[2], "".join(sorted(set(c[3])))) for c in found if c]
+    if len(clauses) < len(found):
+        return text[-3:] if re.fullmatch(r"0?[0-7]{3}", text) else text
+    rights = {who: right for whom, _, right in clauses for who in whom.replace("a", "ugo")}
+    if len(rights) == 3 and all(sign == "=" and set(r) <= _BITS.keys() for _, sign, r in clauses):
+        return "".join(str(sum(_BITS[letter] for letter in rights[who])) for who in "ugo")
+    named = ("".join(sorted((whom or "a").replace("ugo", "a"))) for whom, _, _ in clauses)
     return ",".join(
-        f"{''.join(sorted((c[1] or 'a').replace('ugo', 'a')))}{c[2]}{''.join(sorted(c[3]))}"
-        for c in clauses
-        if c
+        who + sign + right for who, (_, sign, right) in zip(named, clauses, strict=True)
     )

@@ -10,11 +10,10 @@ Source: PivotRL's software domain; its name-only rule is `ToolNameVerifier`.
 from __future__ import annotations
 
 from pivotrl.types import Action, Candidate, Message, ToolCall, Verdict
+from pivotrl.verifiers import outcome
 from pivotrl.verifiers.comparison import excerpt
 from pivotrl.verifiers.edits import same_edit, same_lines
-from pivotrl.verifiers.file_steps import State, Step, by_sed, same_path, step_of
-from pivotrl.verifiers.outcome import Prepare, acceptance, never_raises, rejection, unfinished
-from pivotrl.verifiers.steps import judge_steps
+from pivotrl.verifiers.file_steps import State, Step, edit_by, same_path, step_of
 from pivotrl.verifiers.terminal import TerminalVerifier
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
@@ -27,24 +26,24 @@ class SoftwareVerifier:
 
     def __init__(self, *, execute: bool = False) -> None:
         self._commands = TerminalVerifier(execute=execute)
-        self._state = Prepare(lambda candidate: State(candidate.messages))
+        self._state = outcome.Prepare(lambda candidate: State(candidate.messages))
 
-    @never_raises
+    @outcome.never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
         """Judge an action (see the module). Never raises."""
-        if verdict := unfinished(action):
+        if verdict := outcome.unfinished(action):
             return verdict
         references = (candidate.demonstration, *candidate.accepted_actions)
         if candidate.trajectory.tools_declared:
             known = {tool.name for tool in candidate.tools} | set(_names(candidate.demonstration))
             if not {call.name for call in action.tool_calls} <= known:
-                return rejection("unknown_tool", {})
+                return outcome.rejection("unknown_tool", {})
         state = self._state(candidate)
 
         def read(call: ToolCall) -> Step | None:
             return step_of(call, state.directory, state.opened)
 
-        verdict = judge_steps(
+        verdict = outcome.judge_steps(
             references, action.tool_calls, read, lambda w, g: _difference(w, g, state)
         )
         if verdict is None or verdict.category == "different_command":
@@ -60,10 +59,10 @@ class ToolNameVerifier:
     def __init__(self) -> None:
         self._others = ToolUseVerifier()
 
-    @never_raises
+    @outcome.never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
         """Judge an action. Never raises."""
-        if verdict := unfinished(action):
+        if verdict := outcome.unfinished(action):
             return verdict
         references = (candidate.demonstration, *candidate.accepted_actions)
         if not action.tool_calls or not any(r.tool_calls for r in references):
@@ -71,8 +70,10 @@ class ToolNameVerifier:
         names = [call.name for call in action.tool_calls]
         for index, reference in enumerate(references):
             if _names(reference) == names:
-                return acceptance({"reference": index})
-        return rejection("wrong_tool", {"expected": excerpt(", ".join(_names(references[0])))})
+                return outcome.acceptance({"reference": index})
+        return outcome.rejection(
+            "wrong_tool", {"expected": excerpt(", ".join(_names(references[0])))}
+        )
 
 
 def _names(message: Message) -> list[str]:
@@ -83,7 +84,7 @@ def _difference(wanted: Step, given: Step, state: State) -> str | None:
     """Why two steps are not the same; None where they are."""
     if wanted.kind == given.kind == "command" and wanted.form == given.form:
         return None
-    one, other = (s if s.edit else by_sed(s, state) for s in (wanted, given))
+    one, other = (edit_by(s, state) for s in (wanted, given))
     if one and other and one.edit and other.edit:
         if not same_path(one.path, other.path):
             return "wrong_file"

@@ -12,32 +12,20 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import orjson
 
-from pivotrl.types import (
-    JSON,
-    Action,
-    Candidate,
-    Message,
-    Role,
-    ToolCall,
-    Verdict,
-    action_of,
-)
+from pivotrl.types import JSON, Action, Candidate, Message, Role, ToolCall, Verdict, action_of
+from pivotrl.verifiers import outcome
 from pivotrl.verifiers.comparison import excerpt
 from pivotrl.verifiers.execution import equal_outcome
-from pivotrl.verifiers.outcome import Prepare, acceptance, never_raises, rejection, unfinished
+from pivotrl.verifiers.shell_commands import Form
 from pivotrl.verifiers.shell_forms import Unreadable, normal_form
-from pivotrl.verifiers.shell_lines import Form
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
-SHELL_TOOL = re.compile(r"(?i).*(bash|shell|terminal|command|exec|^run$|^cmd$).*")
-COMMAND_KEYS = ("command", "cmd", "keystrokes", "script")
-DIRECTORY_KEYS = ("workdir", "cwd", "working_directory")
-HOW_LONG_KEYS = ("timeout", "timeout_ms", "duration", "is_input", "description", "security_risk")
-"""How a tool waits for or explains a command, not what it does."""
+SHELL_TOOL = re.compile(outcome.AGENTS["shell"])
 _BLOCK = re.compile(r"```(?:mswea_bash_command|bash|sh|shell)?[ \t]*\n(.*?)\n?```", re.DOTALL)
 _DIRECTORY_SAID = re.compile(
     r"\(Current directory: (?P<a>/[^\s)]*)\)|(?P<user>[\w.-]+)@[\w.-]+:(?P<b>[/~]\S*?) ?[#$]"
@@ -72,12 +60,12 @@ class TerminalVerifier:
 
     def __init__(self, *, execute: bool = False) -> None:
         self._others, self._execute = ToolUseVerifier(), execute
-        self._where = Prepare(lambda of: (directory_of(of.messages), home_of(of.messages)))
+        self._where = outcome.Prepare(lambda of: (directory_of(of.messages), home_of(of.messages)))
 
-    @never_raises
+    @outcome.never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
         """Judge an action (see the module). Never raises."""
-        if verdict := unfinished(action):
+        if verdict := outcome.unfinished(action):
             return verdict
         messages = (candidate.demonstration, *candidate.accepted_actions)
         acts = [act_of(action_of(message)) for message in messages]
@@ -87,25 +75,25 @@ class TerminalVerifier:
             verdict = self._others.verify(candidate, action)
             if not references or (verdict.reward and acts[verdict.details["reference"]] is None):
                 return verdict
-            return rejection("no_command", {"expected": _shown(references[0])})
+            return outcome.rejection("no_command", {"expected": _shown(references[0])})
         if given in references:
-            return acceptance({"reference": references.index(given)})
+            return outcome.acceptance({"reference": references.index(given)})
         directory, home = self._where(candidate)
         try:
             forms = _forms(given, directory, home)
         except Unreadable as reason:
-            return rejection("unreadable_command", {"reason": str(reason)})
+            return outcome.rejection("unreadable_command", {"reason": str(reason)})
         for index, reference in enumerate(references):
-            alike = reference.ends == given.ends
-            if alike and _readable_forms(reference, directory, home) == forms:
-                return acceptance({"reference": index})
+            with suppress(Unreadable):
+                if reference.ends == given.ends and _forms(reference, directory, home) == forms:
+                    return outcome.acceptance({"reference": index})
         details: dict[str, JSON] = {"expected": _shown(references[0]), "given": _shown(given)}
         if self._execute and candidate.files is not None:
             found = _executed(references, given, candidate.files, directory)
             if isinstance(found, int):
-                return acceptance({"reference": found, "execution": "same outcome"})
+                return outcome.acceptance({"reference": found, "execution": "same outcome"})
             details["execution"] = found
-        return rejection("different_command", details)
+        return outcome.rejection("different_command", details)
 
 
 def act_of(action: Action) -> Act | None:
@@ -129,11 +117,13 @@ def _line(call: ToolCall) -> tuple[str, str | None] | None:
     arguments = call.arguments
     if not SHELL_TOOL.fullmatch(call.name) or not isinstance(arguments, Mapping):
         return None
-    known = {*COMMAND_KEYS, *DIRECTORY_KEYS, *HOW_LONG_KEYS}
-    command = next((arguments[k] for k in COMMAND_KEYS if isinstance(arguments.get(k), str)), None)
+    command, where = (
+        next((arguments[k] for k in outcome.AGENTS[key] if isinstance(arguments.get(k), str)), None)
+        for key in ("command", "directory")
+    )
+    known = {*outcome.AGENTS["command"], *outcome.AGENTS["directory"], *outcome.AGENTS["how_long"]}
     if command is None or not command.strip() or not arguments.keys() <= known:
         return None
-    where = next((arguments[k] for k in DIRECTORY_KEYS if isinstance(arguments.get(k), str)), None)
     return command, where
 
 
@@ -200,13 +190,6 @@ def _forms(act: Act, directory: str | None, home: str | None) -> list[Form]:
         forms.append(normal_form(together, directory, home))
     forms += [normal_form(line, where, home) for line, where in act.lines if where is not None]
     return forms
-
-
-def _readable_forms(act: Act, directory: str | None, home: str | None) -> list[Form] | None:
-    try:
-        return _forms(act, directory, home)
-    except Unreadable:
-        return None
 
 
 def _executed(

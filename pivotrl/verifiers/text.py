@@ -15,22 +15,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence, Set
-from itertools import combinations, product
+from itertools import permutations, product
 
 from pivotrl.types import JSON
-from pivotrl.verifiers.comparison import ACCEPTED, MATCH, NO_CONTEXT, Comparison, Context, excerpt
-from pivotrl.verifiers.english import (
-    ACTS,
-    BINDING,
-    CLASSES,
-    COURTESIES,
-    COURTESY,
-    NOT_NAMES,
-    NUMBER_WORDS,
-    STOP,
-    WORD,
-    stem,
-)
+from pivotrl.verifiers import comparison, english
+from pivotrl.verifiers.comparison import ACCEPTED, MATCH, NO_CONTEXT, Comparison, Context
+from pivotrl.verifiers.english import COURTESY, STOP, WORD, stem
 from pivotrl.verifiers.facts import Reading, plain_letters, read
 
 MIN_SIMILARITY = 0.45
@@ -59,25 +49,29 @@ MAX_UNITS = 2
 """Words of an answer that a bare number may leave out: "17 arches"."""
 _MEASURES = ("number", "date", "time")
 _VALUES = (*_MEASURES, "id")
-_NAME = re.compile(
-    r"[A-Z][\w'-]*\.?(?: (?:(?:of|the|de|do|da|di|du|la|le|van|von|der) ){0,2}[A-Z][\w'-]*\.?)*"
-)
+_ONE = r"(?:[A-Z]\.|[A-Z][\w'-]*)"
+_NAME = re.compile(rf"{_ONE}(?: (?:(?:of|the|de|do|da|di|du|la|le|van|von|der) ){{0,2}}{_ONE})*")
+_SAID = re.compile(r"(?im)^\W*(?:exact|final)? ?answer\W*:\W*(.+)$")
+_ASIDE = re.compile(r"(?im)^\W*(?:confidence|sources?)\W*:.*$")
 _YES_NO = re.compile(r"(?i)\W*(yes|no)\b")
 _POLAR = {True: "no", False: "yes"}
-_NO_NAMES = STOP | COURTESY | NOT_NAMES | set(NUMBER_WORDS)
-_HEDGE = re.compile(r"(?i)\b(?:or|either|and)\b|[/&]")
+_NO_NAMES = STOP | COURTESY | english.NOT_NAMES | set(english.NUMBER_WORDS)
+_OR = re.compile(r"(?i)\b(?:or|either|between)\b")
+_HEDGE = re.compile(r"(?i)[^.;:()]{0,12}(?:\b(?:or|and)\b|[/&])[^.;:()]{0,12}")
+Run = tuple[tuple[str, ...], str]
+"""A name, as stems, and what stands between it and the name before."""
 
 
 def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> Comparison:
     """Compare a text with the reference."""
     if not given.strip():
         return Comparison(category="empty_text")
-    if given == reference:
-        return MATCH
     if len(given) > LENGTH_FACTOR * len(reference) + LENGTH_SLACK:
-        return _rejected("off_topic", 0.0, reason="far longer than the reference")
+        return comparison.rejected("off_topic", 0.0, reason="far longer than the reference")
     if reference[MAX_CHARACTERS:].split() != given[MAX_CHARACTERS:].split():
-        return _rejected("off_topic", 0.0, reason="it differs where it is too long to be read")
+        return comparison.rejected(
+            "off_topic", 0.0, reason="it differs where it is too long to be read"
+        )
     wanted, got = read(reference[:MAX_CHARACTERS]), read(given[:MAX_CHARACTERS])
     if wanted.folded == got.folded:
         return MATCH
@@ -87,7 +81,7 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
     least = MIN_SIMILARITY_WITH_FACTS if shared else MIN_SIMILARITY
     if not wanted.words and not got.words:
         least = MIN_SIMILARITY if wanted.facts else MIN_SIMILARITY_OF_COURTESIES
-        if any(kind & wanted.mentions and kind & got.mentions for kind in COURTESIES):
+        if any(kind & wanted.mentions and kind & got.mentions for kind in english.COURTESIES):
             least = 0.0
     foreign = wanted.words and got.words and not wanted.words & got.mentions
     if similarity < least or foreign or (category == ACCEPTED and _is_altered(wanted, got)):
@@ -98,7 +92,7 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
             is_unsure=category == ACCEPTED,
         )
     if category != ACCEPTED:
-        return _rejected(category, 0.5 + 0.4 * similarity, **details)
+        return comparison.rejected(category, 0.5 + 0.4 * similarity, **details)
     return MATCH
 
 
@@ -106,58 +100,81 @@ def same_answer(reference: str, given: str, question: str = "") -> bool:
     """Whether a final answer is the reference, perhaps in more or in fewer words."""
     if not given.strip() or len(given) > LENGTH_FACTOR * len(reference) + LENGTH_SLACK:
         return False
-    if given == reference:
-        return True
-    wanted, got = read(reference[:MAX_CHARACTERS]), read(given[:MAX_CHARACTERS])
+    if reference[MAX_CHARACTERS:].split() != given[MAX_CHARACTERS:].split():
+        return False
+    reference, given = (_ASIDE.sub("", text[:MAX_CHARACTERS]) for text in (reference, given))
+    if said := _SAID.search(given):  # first what is said to be the answer
+        given = f"{said[1]}\n{given[: said.start()]}{given[said.end() :]}"
+    wanted, got = read(reference), read(given)
     if wanted.folded == got.folded:
         return True
     values = {f for f in wanted.facts if f[0] in _VALUES}
-    others = {f for f in got.facts if f[0] in _VALUES and not _states(wanted, f)}
-    if not all(_states(got, f) for f in values) or any(_rivals(f, values) for f in others):
+    told_first = read(said[1]) if said else got
+    others = {f for f in told_first.facts if f[0] in _VALUES and not _states(wanted, f)}
+    rivals = others and values and (said or _OR.search(given))
+    if rivals or not all(_states(told_first, f) for f in values):
         return False
-    if not wanted.words and not values and (said := _YES_NO.match(reference)):
+    polar = _YES_NO.match(reference)
+    if polar:
         told = _YES_NO.match(given)
-        return said[1].lower() == (told[1].lower() if told else _POLAR[got.polarity.denies])
-    if _denied(wanted, got) or _exchanged(wanted, got):
-        return False
-    if exchanged_words(wanted.mentions, got.mentions) or wanted.asks != got.asks:
-        return False
-    if not got.words and values:
-        return len(wanted.words) <= MAX_UNITS and not wanted.starters
-    asked = read(question[:MAX_CHARACTERS]).mentions
-    names = _runs(reference)
-    if names and len(wanted.words) <= sum(map(len, names)):
-        found = [run for run in _runs(given) if run in names or not set(run) <= asked]
-        first, more = found[: len(names)], found[len(names) :]
-        if more and _HEDGE.search(given):  # "A or B" is no answer, nor is "A and B" for "A"
+        if polar[1].lower() != (told[1].lower() if told else _POLAR[got.polarity.denies]):
             return False
-        return all(any(_one_name(name, run) for run in first) for name in names)
-    lost = {name for run in names for name in run} - got.mentions
-    return not lost and len(wanted.words & got.mentions) >= MIN_SAID * len(wanted.words)
+    if _denied(wanted, got) or _exchanged(wanted, got) or wanted.asks != got.asks:
+        return False
+    if exchanged_words(wanted.mentions, got.mentions):
+        return False
+    if polar and values:
+        return True
+    asked = read(question[:MAX_CHARACTERS]).mentions
+    if not got.words and values:
+        return len(wanted.words - asked) <= MAX_UNITS and not wanted.starters - asked
+    names, found = _runs(reference), _runs(given)
+    lost = {name for run, _ in names for name in run} - got.mentions
+    if names and not (said and values and not lost) and not _names_alone(names, found, got, asked):
+        return False
+    if names and (values or len(wanted.words) <= sum(len(run) for run, _ in names)):
+        return True
+    left = wanted.words if not values else wanted.words - asked
+    return not lost and len(left & got.mentions) >= MIN_SAID * len(left)
 
 
-def _runs(text: str) -> list[tuple[str, ...]]:
-    """The names of a text, as stems: words with capitals, side by side."""
-    runs = []
-    for found in _NAME.finditer(plain_letters(text[:MAX_CHARACTERS])):
+def _names_alone(names: Sequence[Run], found: Sequence[Run], got: Reading, asked: Set[str]) -> bool:
+    """Whether an answer gives all names, and another neither before them nor beside one."""
+    ours = [any(_one_name(name, run) for name, _ in names) for run, _ in found]
+    for index, (run, gap) in enumerate(found):
+        if ours[index] or set(run) <= asked:
+            continue
+        beside = _HEDGE.fullmatch(gap) or (
+            found[index + 1 :] and _HEDGE.fullmatch(found[index + 1][1])
+        )
+        if not any(ours[:index]) or beside:  # "A or B" is no answer, nor is "A and B" for "A"
+            return False
+    return all(
+        any(_one_name(name, run) for run, _ in found)
+        or (len(name) == 1 and name[0] in got.mentions)
+        for name, _ in names
+    )
+
+
+def _runs(text: str) -> list[Run]:
+    """The names of a text, as stems: words with capitals, side by side; what is before each."""
+    runs, end = list[Run](), 0
+    text = plain_letters(text[:MAX_CHARACTERS])
+    for found in _NAME.finditer(text):
         words = [word.lower() for word in WORD.findall(found[0])]
         while words and words[0] in _NO_NAMES:
             words.pop(0)
-        if words:
-            runs.append(tuple(map(stem, words)))
+        is_label = len(words) == 1 and text[found.end() : found.end() + 1] == ":"
+        if words and not is_label:
+            runs.append((tuple(map(stem, words)), text[end : found.start()]))
+            end = found.end()
     return runs
 
 
 def _one_name(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether two runs name the same: middle names may be left out."""
-    ends = (one[0], one[-1]) == (other[0], other[-1])
+    """Whether two runs name the same: middle names, or all but the last, may be left out."""
+    ends = one[-1] == other[-1] and (one[0] == other[0] or 1 in (len(one), len(other)))
     return ends and (set(one) <= set(other) or set(other) <= set(one))
-
-
-def _rivals(fact: tuple[str, str], values: Set[tuple[str, str]]) -> bool:
-    """Whether a fact may be meant in place of one of the values: a year is no rival of a count."""
-    kind, value = fact
-    return any(k == kind and (len(v) == 4) == (len(value) == 4) for k, v in values)
 
 
 def _contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str, dict[str, JSON]]:
@@ -180,28 +197,26 @@ def _contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str
     lost, came = wanted.starters - got.mentions, got.starters - wanted.mentions
     if lost and came:
         return "wrong_fact", {"given": min(came), "expected": min(lost)}
+    for before, after in wanted.choices:
+        if before and after and not (before & got.mentions and after & got.mentions):
+            return "missing_fact", {"expected": f"{min(before)} or {min(after)}"}
     if exchanged := _exchanged(wanted, got):
-        return "wrong_fact", {"given": excerpt(exchanged)}
-    acts = context.verbs | ACTS
-    wanted_verbs, got_verbs = wanted.words & acts, got.words & acts
+        return "wrong_fact", {"given": comparison.excerpt(exchanged)}
+    wanted_verbs, got_verbs = wanted.words & english.ACTS, got.words & english.ACTS
     if wanted_verbs - got_verbs and got_verbs - wanted_verbs:
         return "wrong_fact", {"expected": sorted(wanted_verbs)[:5], "given": sorted(got_verbs)[:5]}
     if denied := _denied(wanted, got):
-        return "negation", {"of": denied, "expected": _polarity(wanted), "given": _polarity(got)}
+        return "negation", {"of": denied}
     if swapped := exchanged_words(wanted.mentions, got.mentions):
         return "negation", {"expected": swapped[0], "given": swapped[1]}
     if wanted.asks != got.asks:
-        kinds_of = {True: "a question", False: "a statement"}
-        return "question_mismatch", {
-            "expected": kinds_of[wanted.asks],
-            "given": kinds_of[got.asks],
-        }
+        return "question_mismatch", {"expected": wanted.asks, "given": got.asks}
     return ACCEPTED, {}
 
 
 def exchanged_words(wanted: Set[str], given: Set[str]) -> tuple[str, str] | None:
     """A stem of the wanted ones and the one of its class (english.toml) that is in its place."""
-    for kind in CLASSES:
+    for kind in english.CLASSES:
         lost, came = kind & wanted - given, kind & given - wanted
         if lost and came:
             return min(lost), min(came)
@@ -238,6 +253,12 @@ def _exchanged(wanted: Reading, got: Reading) -> str:
                 # "When does it expire" asks for the "expiry date".
                 if not whose or not whose <= asked.words:
                     return f"asks for {thing}"
+    for value, end in wanted.bounds - got.bounds:
+        if (value, "from" if end == "until" else "until") in got.bounds - wanted.bounds:
+            return f"{end} {value}"
+    for (one, unit), (other, of) in permutations(sorted(wanted.units)[:MAX_OWNED], 2):
+        if unit != of and {(one, of), (other, unit)} <= got.units - wanted.units:
+            return f"{one} {unit}"
     for act, done in wanted.acts:
         if (act, not done) in got.acts and not {(act, done)} & got.acts:
             return f"{act}: {'not yet' if done else 'done'}"
@@ -251,7 +272,7 @@ def _is_altered(wanted: Reading, got: Reading) -> bool:
     lost, came = wanted.words - got.mentions, got.words - wanted.mentions
     kin = {(a, b) for a, b in product(lost, came) if a[:ROOT] == b[:ROOT] and len(a) >= ROOT}
     lost, came = lost - {a for a, _ in kin}, came - {b for _, b in kin}
-    return bool((lost and came) or lost & BINDING)
+    return bool((lost and came) or lost & english.BINDING)
 
 
 def _copied(wanted: Reading, got: Reading) -> float:
@@ -302,13 +323,6 @@ def _moved(wanted: Reading, got: Reading) -> str:
         apart = not were & (are | got.owners[fact][1]) and not are & wanted.owners[fact][1]
         if were and are and apart and both_known:
             return f"{fact[1]} of {min(are)}"
-    values = [fact for fact in shared if fact[0] in _MEASURES]
-    for one, other in combinations(values, 2):
-        were = wanted.owners[one][1] - wanted.owners[other][1]
-        others = wanted.owners[other][1] - wanted.owners[one][1]
-        here, there = got.owners[one][1], got.owners[other][1]
-        if here & others and there & were and not here & were and not there & others:
-            return f"{one[1]} and {other[1]}"
     return ""
 
 
@@ -346,18 +360,8 @@ def _similarity(wanted: Reading, got: Reading) -> float:
     right = got.words | {value for kind, value in got.facts if kind in _VALUES}
     if not left and not right:
         left, right = wanted.mentions, got.mentions
-    if not left or not right:
-        return 0.0
-    return 2 * len(left & right) / (len(left) + len(right))
-
-
-def _polarity(reading: Reading) -> str:
-    return "negative" if reading.polarity.denies else "positive"
+    return 2 * len(left & right) / max(1, len(left) + len(right))
 
 
 def _shown(facts: Sequence[tuple[str, str]]) -> list[JSON]:
-    return [f"{kind} {excerpt(value)}" for kind, value in facts[:5]]
-
-
-def _rejected(category: str, closeness: float, **details: JSON) -> Comparison:
-    return Comparison(category=category, closeness=closeness, details=details)
+    return [f"{kind} {comparison.excerpt(value)}" for kind, value in facts[:5]]

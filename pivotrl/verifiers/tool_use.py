@@ -9,16 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pivotrl.types import (
-    JSON,
-    Action,
-    Candidate,
-    Message,
-    Role,
-    ToolSpec,
-    Verdict,
-    VerdictStatus,
-)
+from pivotrl.types import JSON, Action, Candidate, Message, Role, ToolSpec, Verdict, VerdictStatus
+from pivotrl.verifiers import outcome
+from pivotrl.verifiers.arguments import compare_call, compare_calls
 from pivotrl.verifiers.comparison import (
     ACCEPTED,
     MAX_CALLS,
@@ -27,10 +20,7 @@ from pivotrl.verifiers.comparison import (
     Undecidable,
     excerpt,
 )
-from pivotrl.verifiers.english import verb_of
-from pivotrl.verifiers.outcome import Prepare, acceptance, never_raises, rejection, unfinished
 from pivotrl.verifiers.text import compare_texts
-from pivotrl.verifiers.tool_calls import compare_call, compare_calls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +36,9 @@ class ToolUseVerifier:
     def __init__(self, *, ask: bool = False) -> None:
         """With `ask` a text that may be a paraphrase is undecided, for a judge; else rejected."""
         self._ask = ask
-        self._prepared = Prepare(_prepare)
+        self._prepared = outcome.Prepare(_prepare)
 
-    @never_raises
+    @outcome.never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
         """Judge an action: 1 if it is the demonstration or an accepted action, else 0 and why.
 
@@ -59,7 +49,7 @@ class ToolUseVerifier:
         """
         try:
             prepared = self._prepared(candidate)
-            return unfinished(action) or _judge(prepared, action, self._ask)
+            return outcome.unfinished(action) or _judge(prepared, action, self._ask)
         except Undecidable as reason:
             return _undecided("undecidable", {"reason": excerpt(str(reason))})
 
@@ -73,10 +63,7 @@ def _prepare(candidate: Candidate) -> _Prepared:
     return _Prepared(
         references=references,
         tools=tools,
-        context=Context(
-            state=tuple(m.content for m in candidate.messages if m.content),
-            verbs=frozenset(verb for tool in candidate.tools if (verb := verb_of(tool.name))),
-        ),
+        context=Context(state=tuple(m.content for m in candidate.messages if m.content)),
     )
 
 
@@ -90,14 +77,14 @@ def _judge(prepared: _Prepared, action: Action, ask: bool) -> Verdict:
     for index, reference in enumerate(prepared.references):
         comparison = _compare(reference, action, prepared)
         if comparison.category == ACCEPTED:
-            return acceptance({"reference": index})
+            return outcome.acceptance({"reference": index})
         if comparison.is_unsure and index == 0:  # a judge sees the demonstration alone
             unsure = comparison
         if comparison.closeness > closest.closeness:
             closest, of = comparison, index
     if ask and unsure is not None:
         return _undecided("paraphrase", unsure.details)
-    return rejection(closest.category, {**closest.details, "reference": of})
+    return outcome.rejection(closest.category, {**closest.details, "reference": of})
 
 
 def _compare(reference: Message, action: Action, prepared: _Prepared) -> Comparison:

@@ -99,7 +99,7 @@ def _same_string(
     reading: Callable[[str], str | datetime | None]
     if format_ == "date-time":
         reading = _instant
-    elif compare == "date" or format_ == "date" or _both(_YEAR_FIRST, left, right):
+    elif compare == "date" or format_ == "date" or all(map(_YEAR_FIRST.fullmatch, (left, right))):
         reading = date_of
     else:
         return False
@@ -173,10 +173,6 @@ def _instant(text: str) -> datetime | None:
         return datetime.fromisoformat(text)
     except ValueError:
         return None
-
-
-def _both(pattern: re.Pattern[str], left: str, right: str) -> bool:
-    return pattern.fullmatch(left) is not None and pattern.fullmatch(right) is not None
 
 
 def _equal(left: JSON, right: JSON) -> bool:
