@@ -249,6 +249,26 @@ def test_gradient_checkpointing_changes_nothing() -> None:
     torch.testing.assert_close(values_and_gradient(model, layout, "split"), whole)
 
 
+def test_split_builds_no_mask_of_tokens_by_tokens() -> None:
+    model = random_model()
+    layout = Layout(in_order(trajectory(group=40)))
+    size = len(layout.ids)
+
+    class Watched(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                assert out.shape[-2:] != (size, size), func
+            return out
+
+    with Watched():
+        log_probs(model, layout, "split")
+        with pytest.raises(AssertionError):
+            log_probs(model, layout, "mask")
+
+
 def test_a_backend_that_is_wrong_is_left_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model()
     monkeypatch.setattr(logprobs.attention, "parts", lambda nodes, device: [])

@@ -107,6 +107,8 @@ def _hidden_of_tree(model: Any, layout: Layout, backend: Backend, device: torch.
     inputs: dict[str, Any] = {}
     if backend == "split":
         inputs["tree"] = attention.parts(layout.nodes, device)
+        # Nobody reads it: given one, transformers builds no mask of tokens by tokens.
+        inputs["attention_mask"] = torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device)
     else:
         inputs["attention_mask"] = _masks(model, layout, device)
     hidden = decoder(model)(
