@@ -86,7 +86,10 @@ def test_the_store_holds_what_the_report_says(home: Path) -> None:
             assert row["mean"] < 0.6
             assert row["split"] == "train"
     (acted,) = rows(home, "select count(*) n, count(distinct step) steps from train_rollouts")
-    assert acted == {"n": 6 * 4 * 4, "steps": 6}
+    query = "select sum(value) n from train_steps where metric = 'groups_sampled'"
+    (sampled,) = rows(home, query)
+    assert acted == {"n": 4 * sampled["n"], "steps": 6}
+    assert 6 * 4 <= sampled["n"] <= 2 * 6 * 4  # groups without a signal are replaced once
     assert len(rows(home, "select * from evaluations")) == 2 * SUITES
     (run,) = rows(home, "select name, state, seconds from runs")
     assert run["state"] == "trained"

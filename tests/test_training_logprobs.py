@@ -103,7 +103,7 @@ def values_and_gradient(
     found, entropy = log_probs(model, layout, backend)
     assert found.shape == entropy.shape
     assert not entropy.requires_grad
-    weights = torch.linspace(-1, 1, len(found), dtype=found.dtype)
+    weights = torch.linspace(0.5, 2, len(found), dtype=found.dtype)  # they never cancel
     (weights * found).sum().backward()
     grads = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
     return found.detach(), torch.cat(grads)
