@@ -117,8 +117,7 @@ def parity(device: str) -> dict[str, Any]:
                 "nats": float((found - values).abs().max()),
                 "gradient": float(torch.dist(slope, gradient) / gradient.norm()),
             }
-    backend, complaint = choose(model, [row.prompt for row in layout.rows])
-    return {"differences": out, "chosen": backend, "complaint": complaint}
+    return {"differences": out, "chosen": choose(model, [row.prompt for row in layout.rows])}
 
 
 def timed(work: Callable[[], None], device: str) -> tuple[float, float]:
@@ -153,7 +152,7 @@ def speed(
     rows = group(shape, config["vocab_size"])
     (tree,) = bins(rows, 10**9)
     apart = [*bins(rows, 1, is_tree=False)]
-    backend, complaint = choose(model, [row.prompt[:512] for row in rows])
+    backend = choose(model, [row.prompt[:512] for row in rows])
 
     def whole() -> None:
         log_probs(model, tree, backend, dtype="bfloat16")[0].sum().backward()
@@ -174,7 +173,6 @@ def speed(
         "parameters": count,
         "shape": shape,
         "backend": backend,
-        "complaint": complaint,
         "checkpointed": count > CHECKPOINTED,
         "token_ratio": tree.row_tokens / len(tree.ids),
         "bound": operations["rows"] / operations["tree"],

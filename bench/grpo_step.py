@@ -30,9 +30,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+import torch
+
 warnings.filterwarnings("ignore")
-import torch  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 VOCABULARY = 1024
@@ -102,7 +102,7 @@ class Ours:
             TrainPivot(candidate_id=str(i), trajectory_id="0", prompt_ids=prompt, domain="bench")
             for i, prompt in enumerate(prompts_of(shape))
         ]
-        self.backend, _ = choose(self.model, [pivot.prompt_ids for pivot in self.pivots])
+        self.backend = choose(self.model, [pivot.prompt_ids for pivot in self.pivots])
         self.engine = HFEngine(self.model, stop_ids=frozenset(), pad_id=0, decode=str)
 
         def verdict(number: int) -> Verdict:
@@ -265,7 +265,7 @@ def fastest_batch(shape: Shape, folder: Path) -> int:
 
 
 def peak_megabytes(work: Callable[[], None]) -> float:
-    """What a second call of `work` takes above what the process holds after a first small one."""
+    """What `work` takes above what the process held before it."""
     page = os.sysconf("SC_PAGE_SIZE")
 
     def resident() -> int:

@@ -182,7 +182,7 @@ class SFTConfig(Section):
         (1e-5,), description="Swept; every setting is scored and shown."
     )
     epochs: tuple[Count, ...] = Field((2,), description="Swept with every learning rate.")
-    batch_size: Count = Field(16, description="Demonstrations a step.")
+    batch_size: Count = Field(16, description="Trajectories a step.")
 
 
 class EvaluateConfig(Section):

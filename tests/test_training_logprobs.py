@@ -123,7 +123,7 @@ def test_a_tree_of_pivots_equals_rows(name: str) -> None:
     layout = Layout(in_order(trajectory()))
     assert layout.row_tokens > 4 * len(layout.ids)
     check_equal(model, layout, "split", "mask")
-    assert choose(model, [row.prompt for row in layout.rows]) == ("split", "")
+    assert choose(model, [row.prompt for row in layout.rows]) == "split"
 
 
 @pytest.mark.parametrize("name", ["mistral", "qwen2_window", "gemma3"])
@@ -134,7 +134,7 @@ def test_sliding_windows_are_exact_under_a_mask(name: str) -> None:
     whole, _ = log_probs(model, layout, "split")
     by_rows, _ = log_probs(model, layout, "rows")
     assert (whole - by_rows).abs().max() > 1e-4  # or the window would not be tested
-    assert choose(model, [row.prompt for row in layout.rows]) == ("mask", "")
+    assert choose(model, [row.prompt for row in layout.rows]) == "mask"
 
 
 @settings(deadline=None, max_examples=40)
@@ -272,14 +272,26 @@ def test_split_builds_no_mask_of_tokens_by_tokens() -> None:
 def test_a_backend_that_is_wrong_is_left_loudly(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model()
     monkeypatch.setattr(logprobs.attention, "parts", lambda nodes, device: [])
-    backend, complaint = choose(model, [(3, 4, 5, 6), (3, 4, 9)])
-    assert backend == "mask"
-    assert "'split' is not used" in complaint
-    gpt2 = GPT2Config(
-        vocab_size=32, n_embd=32, n_layer=2, n_head=4, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
+    with pytest.warns(RuntimeWarning, match="'split' is not used"):
+        assert choose(model, [(3, 4, 5, 6), (3, 4, 9)]) == "mask"
+    monkeypatch.setattr(logprobs, "_masks", lambda *_: torch.ones(1, 1, 1, 1, dtype=torch.bool))
+    with pytest.warns(RuntimeWarning, match="'mask' is not used"):
+        assert choose(model, [(3, 4, 5, 6), (3, 4, 9)]) == "rows"
+
+
+def test_learned_positions_are_those_of_the_tree() -> None:
+    config = GPT2Config(
+        vocab_size=32,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        resid_pdrop=0,
+        embd_pdrop=0,
+        attn_pdrop=0,
+        bos_token_id=0,
+        eos_token_id=1,
     )
-    backend, _ = choose(GPT2LMHeadModel(gpt2).eval(), [(3, 4, 5, 6), (3, 4, 9)])
-    assert backend in ("mask", "rows")
+    assert choose(GPT2LMHeadModel(config).eval(), [(3, 4, 5, 6), (3, 4, 9)]) == "split"
 
 
 def test_models_that_cannot_be_exact_are_refused() -> None:

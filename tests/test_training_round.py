@@ -290,31 +290,6 @@ def test_frozen_parts_stay_and_checkpointing_changes_nothing(tmp_path: Path) -> 
         run(tmp_path / "none", train_settings(freeze=("router",)))
 
 
-def test_an_engine_that_keeps_old_weights_is_found_out(tmp_path: Path) -> None:
-    """A prefix cache that survives an update serves the states of another policy."""
-    model, frozen = random_model(), engine_of(random_model())
-
-    class Stale:
-        def sample(self, *args: Any) -> Any:
-            return frozen.sample(*args)
-
-        def load_weights(self, state: Any) -> None:
-            pass
-
-    with pytest.raises(PivotRLError, match="dropped the keys of the old ones"):
-        train_round(
-            model=model,
-            reference=None,
-            engine=Stale(),
-            pivots=some_pivots(7),
-            validation=[],
-            reward=reward_token,
-            settings=train_settings(steps=30, learning_rate=5e-2, stale_share=0.0),
-            workdir=tmp_path,
-            on_step=no_record,
-        )
-
-
 def test_a_failed_sample_is_retried_then_dropped() -> None:
     model = random_model()
     inner = engine_of(model)
@@ -358,6 +333,7 @@ def test_a_gradient_that_is_not_finite_ends_the_round(tmp_path: Path) -> None:
 
 
 def test_a_policy_that_was_changed_behind_the_engine_sets_off_the_alarm(tmp_path: Path) -> None:
+    """As a prefix cache does that survives an update."""
     model = random_model()
     stale = engine_of(copy.deepcopy(model))
     stale.load_weights = lambda state: None  # type: ignore[method-assign]
@@ -494,7 +470,7 @@ def demonstrations() -> list[Demonstration]:
 def test_the_turns_of_a_trajectory_are_read_once() -> None:
     together = by_trajectory(demonstrations())
     assert len(together) == 6
-    layout = Layout(in_order(together[2]))
+    layout = Layout(in_order(together["2"]))
     assert layout.row_tokens > 1.9 * len(layout.ids)
     learned = {row.prompt: row.completion for row in layout.rows}
     assert [*sorted(learned.values())] == [(7, 22, 1), (8, 22, 1), (9, 22, 1)]

@@ -14,7 +14,6 @@ It must never know candidates, verifiers, configurations or stores.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -72,9 +71,7 @@ def train_round(
     """
     _check(model, reference, pivots, settings)
     prepare(model, settings.freeze, settings.gradient_checkpointing)
-    backend, complaint = choose(model, [pivot.prompt_ids for pivot in pivots])
-    if complaint:
-        warnings.warn(complaint, RuntimeWarning, stacklevel=2)
+    backend = choose(model, [pivot.prompt_ids for pivot in pivots])
     optimizer = adamw(model, settings.weight_decay)
     content = [asdict(settings), [asdict(p) for p in pivots], [asdict(p) for p in validation]]
     work = WorkFolder(workdir, digest(content))

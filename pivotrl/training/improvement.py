@@ -95,7 +95,8 @@ def improve(
     if batches:
         rows = sum(batch.layout.row_tokens for batch in batches)
         metrics["token_ratio"] = rows / sum(len(batch.layout.ids) for batch in batches)
-        forward = sum(tree_flops(shape_of(model), batch.layout) for batch in batches)
+        shape = shape_of(model)
+        forward = sum(tree_flops(shape, batch.layout) for batch in batches)
         metrics["flops"] = forward * (3 * settings.updates_per_batch + (reference is not None))
     flat = {name: torch.cat(parts) for name, parts in seen.items()}
     if (difference := flat.pop("difference", None)) is not None:

@@ -10,6 +10,7 @@ must never know a reward or an advantage.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -56,9 +57,10 @@ def log_probs(
     device = next(model.parameters()).device
     targets = torch.tensor([i for row in layout.rows for i in row.completion], device=device)
     with precision(device, dtype):
-        hidden = (_hidden_of_rows if backend == "rows" else _hidden_of_tree)(
-            model, layout, backend, device
-        )
+        if backend == "rows":
+            hidden = _hidden_of_rows(model, layout, device)
+        else:
+            hidden = _hidden_of_tree(model, layout, backend, device)
         head = model.get_output_embeddings()
         size = max(1, LOGITS_AT_ONCE // head.weight.shape[0])
         if len(hidden) <= size:
@@ -87,7 +89,7 @@ def decoder(model: Any) -> Any:
     return getattr(model, "get_base_model", lambda: model)().base_model
 
 
-def _hidden_of_rows(model: Any, layout: Layout, backend: Backend, device: torch.device) -> Tensor:
+def _hidden_of_rows(model: Any, layout: Layout, device: torch.device) -> Tensor:
     """The decoder's output [N, width] at the tokens that predict."""
     length = max(len(row.inputs) for row in layout.rows)
     ids = torch.zeros((len(layout.rows), length), dtype=torch.long)
@@ -148,10 +150,10 @@ def _masks(model: Any, layout: Layout, device: torch.device) -> Tensor | dict[st
 
 
 @torch.no_grad()
-def choose(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[Backend, str]:
-    """The fastest backend that is exact on this model, tried on the prompts; and a warning or "".
+def choose(model: Any, prompts: Sequence[Sequence[int]]) -> Backend:
+    """The fastest backend that is exact on this model, tried on the prompts.
 
-    Raises PivotRLError for models whose numbers cannot be exact:
+    Warns of each that is not. Raises PivotRLError for models whose numbers cannot be exact:
     attention that no mask describes, sinks, dropout, logits changed after a linear head.
     """
     _refuse(model)
@@ -172,7 +174,6 @@ def choose(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[Backend, str]:
     config = model.config.get_text_config()
     has_window = getattr(config, "sliding_window", None) is not None
     tried: tuple[Backend, ...] = ("mask",) if has_window else ("split", "mask")
-    complaints: list[str] = []
     for backend in tried:
         try:
             found, _ = log_probs(model, layout, backend)
@@ -181,9 +182,10 @@ def choose(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[Backend, str]:
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
             worst, problem = math.inf, f"fails: {str(error).splitlines()[0][:100]}"
         if worst <= tolerance:
-            return backend, "; ".join(complaints)
-        complaints.append(f"backend {backend!r} is not used, since on this model it {problem}")
-    return "rows", "; ".join(complaints)
+            return backend
+        complaint = f"backend {backend!r} is not used, since on this model it {problem}"
+        warnings.warn(complaint, RuntimeWarning, stacklevel=3)
+    return "rows"
 
 
 def _of_the_model(model: Any, layout: Layout) -> Tensor:
@@ -193,10 +195,8 @@ def _of_the_model(model: Any, layout: Layout) -> Tensor:
     for row in layout.rows:
         ids = torch.tensor([row.inputs], device=device)
         logits = model(input_ids=ids, use_cache=False).logits[0, len(row.prompt) - 1 :]
-        every = functional.log_softmax(
-            logits.to(torch.promote_types(logits.dtype, torch.float32)), -1
-        )
-        found.append(every.gather(-1, torch.tensor(row.completion, device=device)[:, None])[:, 0])
+        targets = torch.tensor(row.completion, device=device)
+        found.append(_token_log_probs(torch.nn.Identity(), logits, targets, 1.0)[0])
     return torch.cat(found)
 
 

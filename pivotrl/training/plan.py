@@ -14,9 +14,9 @@ from pivotrl.types import seed_of
 
 def permutation(count: int, seed: int) -> list[int]:
     """The numbers 0 to count - 1 in an order that the seed alone decides."""
-    order = list(range(count))
-    random.Random(seed).shuffle(order)
-    return order
+    numbers = list(range(count))
+    random.Random(seed).shuffle(numbers)
+    return numbers
 
 
 def order(trajectories: Sequence[str], together: int, seed: int) -> list[int]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from pivotrl.training.tree import Row, bins
 from pivotrl.types import PivotRLError, digest
 
 
-def by_trajectory(demonstrations: Sequence[Demonstration]) -> list[list[Row]]:
+def by_trajectory(demonstrations: Sequence[Demonstration]) -> dict[str, list[Row]]:
     """What meets in a step together: the turns of a trajectory, which share their history."""
     turns: dict[str, list[Row]] = {}
     for number, demonstration in enumerate(demonstrations):
@@ -41,7 +40,7 @@ def by_trajectory(demonstrations: Sequence[Demonstration]) -> list[list[Row]]:
             is_shared=True,
         )
         turns.setdefault(demonstration.trajectory_id, []).append(row)
-    return [*turns.values()]
+    return turns
 
 
 def sft_round(
@@ -60,10 +59,9 @@ def sft_round(
     if not demonstrations:
         raise PivotRLError("sft: there is no demonstration; check the training split")
     prepare(model, settings.freeze, settings.gradient_checkpointing)
-    backend, complaint = choose(model, [d.prompt_ids for d in demonstrations])
-    if complaint:
-        warnings.warn(complaint, RuntimeWarning, stacklevel=2)
+    backend = choose(model, [d.prompt_ids for d in demonstrations])
     trajectories = by_trajectory(demonstrations)
+    rows = [*trajectories.values()]
     per_step = min(settings.trajectories_per_step, len(trajectories))
     steps = math.ceil(settings.epochs * len(trajectories) / per_step)
     optimizer = adamw(model, settings.weight_decay)
@@ -72,12 +70,12 @@ def sft_round(
     progress = work.resume(model, optimizer, average={})
     records = list(read_records(work.records))
     tokens_seen = records[-1].metrics["num_tokens"] if records else 0.0
-    schedule = plan([*map(str, range(len(trajectories)))], per_step, steps, settings.seed)
+    schedule = plan([*trajectories], per_step, steps, settings.seed)
 
     while progress.stop_reason is None:
         step = progress.step + 1
         started = time.perf_counter()
-        met = [row for i in schedule[step - 1] for row in trajectories[i]]
+        met = [row for i in schedule[step - 1] for row in rows[i]]
         learned = sum(len(row.completion) for row in met)
         loss = entropy_sum = 0.0
         for layout in bins(met, settings.micro_batch_tokens, is_tree=backend != "rows"):

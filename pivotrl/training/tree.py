@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
-import numpy
+from pivotrl.engines.decoding import shared_prefix
 
 Span = tuple[int, int]
 """First token and the one after the last, as places in a layout."""
@@ -80,7 +79,7 @@ class Layout:
             self.predicting += places[len(row.prompt) - 1 : len(inputs)]
             before = row
 
-    @cached_property
+    @property
     def row_tokens(self) -> int:
         """The tokens that rows of their own would take."""
         return sum(len(row.inputs) for row in self.rows)
@@ -125,11 +124,7 @@ def bins(rows: Iterable[Row], max_tokens: int, *, is_tree: bool = True) -> Itera
 
 def _shared(one: Row, other: Row) -> int:
     """Tokens that the trunks begin with alike, as far as the first row reads them."""
-    if one.trunk is other.trunk or one.trunk == other.trunk:
-        return min(len(one.trunk), len(one.inputs))
-    length = min(len(one.trunk), len(other.trunk), len(one.inputs))
-    differ = numpy.array(one.trunk[:length]) != numpy.array(other.trunk[:length])
-    return int(differ.argmax()) if differ.any() else length
+    return min(shared_prefix(one.trunk, other.trunk), len(one.inputs))
 
 
 def _cut(path: Sequence[Span], length: int) -> tuple[Span, ...]:
