@@ -53,7 +53,7 @@ def with_adapters(model: Any, rank: int, alpha: int, seed: int) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
-        raise PivotRLError("train.lora_rank needs the package peft: pip install peft") from None
+        raise PivotRLError("train.lora_rank needs peft: pip install 'pivotrl[lora]'") from None
     torch.manual_seed(seed)
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear")
     return get_peft_model(model, config)
