@@ -103,6 +103,14 @@ def test_what_is_too_long_to_be_read_must_be_the_same() -> None:
         assert judged("browsing", shown(asked), Action(tool_calls=(other_end,))).reward == 0.0
 
 
+@pytest.mark.parametrize("unit", ["\n", "-\n", ":\n", "answer\n", "answer:\n\n", "*", "A. ", "or "])
+@pytest.mark.parametrize("domain", ["tool_use", "browsing"])
+def test_texts_of_many_lines_are_read_in_linear_time(domain: str, unit: str) -> None:
+    wanted = "The answer is Paris, in 1900. " * 40
+    hostile = "Answer " + unit * (3_900 // len(unit))
+    assert judged(domain, shown(text=wanted), Action(text=hostile)).reward == 0.0
+
+
 @pytest.mark.parametrize("domain", ["tool_use", *OWN_DOMAINS, "strict"])
 def test_thousands_of_calls_are_not_read(domain: str) -> None:
     many = tuple(call("bash", command=f"cat {n}") for n in range(20_000))

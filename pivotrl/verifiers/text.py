@@ -51,8 +51,9 @@ _MEASURES = ("number", "date", "time")
 _VALUES = (*_MEASURES, "id")
 _ONE = r"(?:[A-Z]\.|[A-Z][\w'-]*)"
 _NAME = re.compile(rf"{_ONE}(?: (?:(?:of|the|de|do|da|di|du|la|le|van|von|der) ){{0,2}}{_ONE})*")
-_SAID = re.compile(r"(?im)^\W*(?:exact|final)? ?answer\W*:\W*(.+)$")
-_ASIDE = re.compile(r"(?im)^\W*(?:confidence|sources?)\W*:.*$")
+# `[^\w\n]` and no `\W`: what crosses lines is tried from every one of them again.
+_SAID = re.compile(r"(?im)^[^\w\n]*(?:exact|final)? ?answer[^\w\n:]*:\W*(.+)$")
+_ASIDE = re.compile(r"(?im)^[^\w\n]*(?:confidence|sources?)[^\w\n:]*:.*$")
 _YES_NO = re.compile(r"(?i)\W*(yes|no)\b")
 _POLAR = {True: "no", False: "yes"}
 _NO_NAMES = STOP | COURTESY | english.NOT_NAMES | set(english.NUMBER_WORDS)
