@@ -120,6 +120,23 @@ def test_thousands_of_calls_are_not_read(domain: str) -> None:
     assert judged(domain, shown(*two), Action(tool_calls=many)).reward == 0.0
 
 
+@pytest.mark.parametrize("script", ["s/rate=T", "s", "s/", "s/a/b/g/p", "s|a/b"])
+def test_a_substitution_that_is_none_is_no_error(script: str) -> None:
+    given = Action(tool_calls=(call("bash", command=f"sed -i '{script}' /repo/calc.py"),))
+    edit = call("str_replace_editor", command="str_replace", path="/repo/calc.py",
+                old_str="rate", new_str="share")  # fmt: skip
+    assert judged("software", shown(edit), given).reward == 0.0
+
+
+@pytest.mark.parametrize("unit", ["\nE", "\n \n", ";ls", "|cat ", "\\"])
+@pytest.mark.parametrize("domain", ["software", "terminal"])
+def test_what_follows_a_here_document_is_bounded_too(domain: str, unit: str) -> None:
+    line = call("bash", command="cat > a <<'PY'\nprint(1)\nPY\n" + unit * (18_000 // len(unit)))
+    started = time.process_time()
+    assert judged(domain, shown(SMALL), Action(tool_calls=(line,))).reward == 0.0
+    assert time.process_time() - started < 1  # 50 ms where the machine is free; was 660
+
+
 def test_odd_values_are_other_values() -> None:
     page = call("open_url", id=3)
     for odd in (10**5000, float("nan"), float("inf"), "²", "\ud800", None, [3], {"id": 3}):

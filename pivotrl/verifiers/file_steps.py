@@ -198,11 +198,14 @@ def _by_sed(script: str, path: str, typed: str, state: State) -> Step | None:
     chosen = [n for n in lines if not low or int(low) <= n <= int(high or low)]
     chosen = [n for n in chosen if holds.search(lines[n])]
     if act == "s":
-        old, new, *how = re.split(rf"(?<!\\){re.escape(rest[:1] or '/')}", rest[1:] or "/")
-        pattern = _pattern(old, typed)
-        if how not in ([""], ["g"]) or not old or pattern is None or not _PUT.fullmatch(new):
+        parts = re.split(rf"(?<!\\){re.escape(rest[:1] or '/')}", rest[1:])
+        if len(parts) != 3:
             return None
-        put, times = re.sub(r"\\(.)", r"\1", new), int(how == [""])
+        old, new, how = parts
+        pattern = _pattern(old, typed)
+        if how not in ("", "g") or not old or pattern is None or not _PUT.fullmatch(new):
+            return None
+        put, times = re.sub(r"\\(.)", r"\1", new), int(how == "")
         made = {n: [pattern.sub(lambda _: put, lines[n], count=times)] for n in chosen}
         made = {n: line for n, line in made.items() if line != [lines[n]]}
     else:

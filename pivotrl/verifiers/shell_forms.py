@@ -28,10 +28,11 @@ from pivotrl.verifiers.shell_scripts import normal_script
 
 MAX_CHARACTERS, MAX_PATH = 20_000, 4_096
 MAX_NESTING = 20
-MAX_PARSED, MAX_WORDS, MAX_COMMANDS, MAX_HEREDOCS = 6_000, 300, 60, 4
+MAX_PARSED, MAX_WORDS, MAX_COMMANDS, MAX_HEREDOCS = 4_000, 300, 60, 4
 """Longer lines (here-documents aside) are compared word by word: the grammar is slow."""
 _WORD, _COMMAND = re.compile(r"\S+"), re.compile(r"[;|&()<>\n]")
 _HEREDOC = re.compile(r"(<<-?)\s*(['\"])(\w+)\2")
+_OPENS = re.compile(r"<<-?\s*(\w+)")
 _SEQ = re.compile(r"\$\(seq (?:(\d{1,4}) )?(\d{1,4})\)")
 _TEST = re.compile(r"\[\[( [^&|<>=~()\[\]]+ )\]\]")
 _NEXT_LINE = re.compile(r"[ \t]*\n\s*(do|then)\b")
@@ -97,13 +98,27 @@ def _trees(text: str) -> list[Any] | None:
 
 
 def _is_long(text: str) -> bool:
-    head = text.partition("<<")[0]
+    if text.count("<<") > MAX_HEREDOCS:
+        return True
+    typed = _typed(text)
     return (
-        len(head) > MAX_PARSED
-        or len(_WORD.findall(head)) > MAX_WORDS
-        or len(_COMMAND.findall(head)) > MAX_COMMANDS
-        or text.count("<<") > MAX_HEREDOCS
+        len(typed) > MAX_PARSED
+        or len(_WORD.findall(typed)) > MAX_WORDS
+        or len(_COMMAND.findall(typed)) > MAX_COMMANDS
     )
+
+
+def _typed(text: str) -> str:
+    """A text without the bodies of its here-documents."""
+    kept: list[str] = []
+    closing: list[str] = []
+    for line in text.split("\n"):
+        if closing:
+            closing = closing[line.strip() == closing[0] :]
+        else:
+            kept.append(line)
+            closing = _OPENS.findall(line)
+    return "\n".join(kept)
 
 
 def _nesting(line: str) -> int:

@@ -29,7 +29,7 @@ MIN_SIMILARITY_WITH_FACTS = 0.35
 MIN_SIMILARITY_OF_COURTESIES = 0.25
 """Where neither text has content ("You're welcome! Anything else?")."""
 LENGTH_FACTOR, LENGTH_SLACK = 4, 400
-MAX_CHARACTERS = 4_000
+MAX_CHARACTERS = 3_000
 """Of each text that are read; what comes later must be the same, spaces aside."""
 MAX_OWNED = 60
 """Facts of a text whose owners are compared: every one with every other."""
@@ -69,6 +69,8 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
         return Comparison(category="empty_text")
     if len(given) > LENGTH_FACTOR * len(reference) + LENGTH_SLACK:
         return comparison.rejected("off_topic", 0.0, reason="far longer than the reference")
+    if reference == given:
+        return MATCH
     if reference[MAX_CHARACTERS:].split() != given[MAX_CHARACTERS:].split():
         return comparison.rejected(
             "off_topic", 0.0, reason="it differs where it is too long to be read"
@@ -101,6 +103,8 @@ def same_answer(reference: str, given: str, question: str = "") -> bool:
     """Whether a final answer is the reference, perhaps in more or in fewer words."""
     if not given.strip() or len(given) > LENGTH_FACTOR * len(reference) + LENGTH_SLACK:
         return False
+    if reference == given:
+        return True
     if reference[MAX_CHARACTERS:].split() != given[MAX_CHARACTERS:].split():
         return False
     reference, given = (_ASIDE.sub("", text[:MAX_CHARACTERS]) for text in (reference, given))
