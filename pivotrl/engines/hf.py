@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from torch.distributed.tensor import DTensor
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from pivotrl.engines.decoding import Decoding
@@ -30,7 +31,8 @@ def load_model(path: Path | str, *, dtype: str = "float32", device: str = "cpu")
     """The causal language model of a Hugging Face folder, in evaluation mode.
 
     `dtype` is a torch type's name (`float32`, `bfloat16`). Safetensors only, no remote code, no
-    download. Raises ConfigError with the remedy.
+    download. On the device `meta` it has no weights, which are not
+    read. Raises ConfigError with the remedy.
     """
     path = Path(path)
     if not (path / "config.json").is_file():
@@ -46,6 +48,10 @@ def load_model(path: Path | str, *, dtype: str = "float32", device: str = "cpu")
     transformers_logging.disable_progress_bar()
     loader: Any = AutoModelForCausalLM
     try:
+        if device == "meta":
+            with torch.device("meta"):
+                config = AutoConfig.from_pretrained(str(path), local_files_only=True)
+                return loader.from_config(config, dtype=kind, trust_remote_code=False).eval()
         model, report = loader.from_pretrained(
             str(path),
             dtype=kind,
@@ -138,7 +144,8 @@ class HFEngine:
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Copies `state` (parameter name -> tensor) into the model in place; all or nothing.
 
-        Names of tied tensors may occur or be left out. Raises PivotRLError for a parameter that is
+        Names of tied tensors may occur or be left out; a tensor in shards is gathered when its turn
+        comes, by all processes together. Raises PivotRLError for a parameter that is
         missing, unknown or of another shape.
         """
         targets = self._model.state_dict()
@@ -156,7 +163,8 @@ class HFEngine:
             )
         with torch.no_grad():
             for name, tensor in state.items():
-                targets[name].copy_(tensor)
+                whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+                targets[name].copy_(whole)
 
     def _check(
         self,

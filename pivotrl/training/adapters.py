@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pivotrl.training import ranks
 from pivotrl.types import PivotRLError
 
 _BASE = ".base_layer."
@@ -65,20 +66,35 @@ def without_adapters(model: Any) -> AbstractContextManager[None]:
 
 
 @torch.no_grad()
-def save_whole(model: Any, folder: Any) -> None:
-    """A Hugging Face folder of the model, adapters merged into copies of its weights."""
-    if not hasattr(model, "get_base_model"):
-        model.save_pretrained(folder)
-        return
-    base = model.get_base_model()
+def policy_state(model: Any) -> dict[str, Tensor]:
+    """Names and values of the policy as anybody loads it: adapters merged, tied values once.
+
+    What is in shards stays so.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    names = {name for name, _ in base.named_parameters(remove_duplicate=False)}
+    tied = names - {name for name, _ in base.named_parameters()}
     state = {
         name.replace(_BASE, "."): value
         for name, value in base.state_dict().items()
-        if ".lora_" not in name
+        if ".lora_" not in name and name not in tied
     }
     for name, module in base.named_modules():
         if hasattr(module, "get_delta_weight"):
             weight = module.base_layer.weight
             delta = sum(module.get_delta_weight(adapter) for adapter in module.active_adapters)
             state[f"{name}.weight"] = (weight + delta).to(weight.dtype)
-    base.save_pretrained(folder, state_dict=state)
+    return state
+
+
+@torch.no_grad()
+def save_whole(model: Any, folder: Any) -> None:
+    """A Hugging Face folder of the policy; of several processes, the first writes it."""
+    state = {}
+    for name, value in policy_state(model).items():
+        everything = ranks.whole(value)
+        if ranks.number() == 0:
+            state[name] = everything.cpu() if ranks.is_sharded(model) else everything
+    if state:
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base.save_pretrained(folder, state_dict=state)

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
+from pivotrl.training import ranks
 from pivotrl.training.adapters import save_whole, trainable
 from pivotrl.training.records import RoundResult, StepRecord, StopReason, TrainRollout
 from pivotrl.types import PivotRLError
@@ -49,9 +50,14 @@ class WorkFolder:
         self.path = path
         self.fingerprint = fingerprint
         self.records = path / "steps.jsonl"
+        self.is_first = ranks.number() == 0
+        """Of several processes: one writes what all know."""
+        own = f"-{ranks.number():05d}-of-{ranks.count():05d}" if ranks.count() > 1 else ""
+        self.state = f"state{own}.safetensors"
         path.mkdir(parents=True, exist_ok=True)
-        for unfinished in path.glob(f"*{PARTIAL}"):
+        for unfinished in path.glob(f"*{PARTIAL}") if self.is_first else ():
             _remove(unfinished)
+        ranks.wait()
 
     def resume(
         self,
@@ -65,14 +71,19 @@ class WorkFolder:
         """
         folders = sorted(self.path.glob("checkpoint-*"))
         progress = self._load(folders[-1], model, optimizer, average) if folders else Progress()
+        if self.is_first:
+            self._cut_records(progress.step if folders else -1)
+        ranks.wait()
+        return progress
+
+    def _cut_records(self, last: int) -> None:
         kept = [
             line
             for line in (self.records.read_bytes().splitlines() if self.records.exists() else [])
-            if folders and (number := _step_of(line)) is not None and number <= progress.step
+            if (number := _step_of(line)) is not None and number <= last
         ]
         with _replaced(self.records) as file:
             file.write_bytes(b"".join(line + b"\n" for line in kept))
-        return progress
 
     def _load(
         self,
@@ -87,17 +98,24 @@ class WorkFolder:
                 f"{folder}: belongs to a round with other settings or data; remove {self.path} "
                 "or choose another work folder"
             )
-        state = load_file(folder / "state.safetensors")
+        if not (folder / self.state).is_file():
+            raise PivotRLError(
+                f"{folder}: was not written by {ranks.count()} processes; go on with as many as "
+                f"it was, or remove {self.path}"
+            )
+        state = load_file(folder / self.state)
         moments = row.pop("optimizer_steps")
         with torch.no_grad():
             for name, parameter in trainable(model):
-                parameter.copy_(state[name])
+                ranks.own_part(parameter).copy_(state[name])
                 if name in moments:
-                    optimizer.state[parameter] = {
-                        "step": torch.tensor(moments[name], dtype=torch.float32)
-                    } | {kind: state[f"{kind}/{name}"].to(parameter.device) for kind in MOMENTS}
+                    kinds = {kind: torch.empty_like(parameter) for kind in MOMENTS}
+                    for kind, moment in kinds.items():
+                        ranks.own_part(moment).copy_(state[f"{kind}/{name}"])
+                    step = torch.tensor(moments[name], dtype=torch.float32)
+                    optimizer.state[parameter] = {"step": step} | kinds
             for name, averaged in average.items():
-                averaged.copy_(state[f"average/{name}"])
+                ranks.own_part(averaged).copy_(state[f"average/{name}"])
         reason = row.pop("stop_reason")
         return Progress(
             step=row["step"],
@@ -114,22 +132,30 @@ class WorkFolder:
         average: Mapping[str, torch.Tensor],
     ) -> None:
         """Writes a checkpoint, then removes older ones and policies that are no longer best."""
-        tensors = {f"average/{name}": averaged for name, averaged in average.items()}
+        found = {f"average/{name}": averaged for name, averaged in average.items()}
         optimizer_steps: dict[str, float] = {}
         for name, parameter in trainable(model):
-            tensors[name] = parameter.detach().contiguous()
+            found[name] = parameter.detach()
             if state := optimizer.state.get(parameter):
                 optimizer_steps[name] = float(state["step"])
-                tensors |= {f"{kind}/{name}": state[kind].contiguous() for kind in MOMENTS}
+                found |= {f"{kind}/{name}": state[kind] for kind in MOMENTS}
+        tensors = {name: ranks.own_part(value).contiguous() for name, value in found.items()}
         row = asdict(progress) | {
             "fingerprint": self.fingerprint,
             "optimizer_steps": optimizer_steps,
         }
         target = self.path / f"checkpoint-{progress.step:06d}"
-        with _replaced(target) as folder:
-            folder.mkdir()
-            save_file(tensors, folder / "state.safetensors")
-            (folder / "progress.json").write_text(json.dumps(row))
+        with _replaced(target, self.is_first) as folder:
+            if self.is_first:
+                folder.mkdir()
+            ranks.wait()
+            save_file(tensors, folder / self.state)
+            if self.is_first:
+                (folder / "progress.json").write_text(json.dumps(row))
+            _flush([folder / self.state])
+            ranks.wait()
+        if not self.is_first:
+            return
         keep = {target, self.policy(progress.best_step)}
         for old in [*self.path.glob("checkpoint-*"), *self.path.glob("policy-*")]:
             if old not in keep:
@@ -143,13 +169,15 @@ class WorkFolder:
         bars = transformers_logging.is_progress_bar_enabled()
         transformers_logging.disable_progress_bar()
         try:
-            with _replaced(self.policy(step)) as folder:
+            with _replaced(self.policy(step), self.is_first) as folder:
                 save_whole(model, folder)
         finally:
             if bars:
                 transformers_logging.enable_progress_bar()
 
     def append(self, record: StepRecord) -> None:
+        if not self.is_first:
+            return
         with self.records.open("ab") as file:
             file.write(json.dumps(asdict(record)).encode() + b"\n")
             file.flush()
@@ -189,11 +217,16 @@ def _step_of(line: bytes) -> int | None:
 
 
 @contextmanager
-def _replaced(path: Path) -> Iterator[Path]:
-    """A name to write a file or folder under; it takes `path`'s place once it is on the disk."""
+def _replaced(path: Path, is_first: bool = True) -> Iterator[Path]:
+    """A name to write a file or folder under; it takes `path`'s place once it is on the disk.
+
+    Of several processes that write there, the first puts it in place.
+    """
     partial = path.with_name(path.name + PARTIAL)
     try:
         yield partial
+        if not is_first:
+            return
         _flush([*partial.rglob("*"), partial])
         if path.is_dir():
             shutil.rmtree(path)

@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
-from pivotrl.training import alarms
-from pivotrl.training.adapters import prepare, trainable
+from pivotrl.training import alarms, ranks
+from pivotrl.training.adapters import policy_state, prepare, trainable
 from pivotrl.training.averaging import MovingAverage
 from pivotrl.training.checkpoint import Progress, WorkFolder, read_records
 from pivotrl.training.improvement import improve
@@ -67,18 +67,20 @@ def train_round(
     If `workdir` holds a checkpoint of this round, it goes on from there, bit for bit on a CPU;
     `on_step` then hears of later steps only, `result.records` has all. The model ends with the
     last weights, `result.checkpoint` holds the best policy, averaged by `settings.ema_decay`.
+    Of several processes (`ranks`), all call with the same arguments and an engine of their own;
+    the first alone writes records and policies.
     Raises PivotRLError.
     """
     _check(model, reference, pivots, settings)
     prepare(model, settings.freeze, settings.gradient_checkpointing)
-    backend = choose(model, [pivot.prompt_ids for pivot in pivots])
+    backend = choose(model, [pivot.prompt_ids for pivot in pivots], settings.dtype)
     optimizer = adamw(model, settings.weight_decay)
     content = [asdict(settings), [asdict(p) for p in pivots], [asdict(p) for p in validation]]
     work = WorkFolder(workdir, digest(content))
     average = MovingAverage(model, settings.ema_decay)
     progress = work.resume(model, optimizer, average.weights)
     history = [row.metrics for row in read_records(work.records) if row.step > 0]
-    engine.load_weights(model.state_dict())
+    _hand_over(model, engine)
     schedules = [
         plan(
             [pivot.trajectory_id for pivot in pivots],
@@ -95,13 +97,13 @@ def train_round(
         started = time.perf_counter()
         with average.in_place(model):
             if average.weights:
-                engine.load_weights(model.state_dict())
+                _hand_over(model, engine)
             score = validation_reward(engine, validation, reward, settings)
             if not progress.validation or score > max(value for _, value in progress.validation):
                 work.save_policy(model, progress.step)
                 progress = replace(progress, best_step=progress.step)
         if average.weights:
-            engine.load_weights(model.state_dict())
+            _hand_over(model, engine)
         progress = replace(progress, validation=(*progress.validation, (progress.step, score)))
         seconds = time.perf_counter() - started
         return progress, {"validation/reward": score, "seconds/validate": seconds}
@@ -121,7 +123,7 @@ def train_round(
         metrics["num_tokens"] += history[-1]["num_tokens"] if history else 0
         metrics |= improve(model, reference, optimizer, groups, backend, settings, step)
         average.update(model)
-        engine.load_weights(model.state_dict())
+        _hand_over(model, engine)
         metrics["seconds/sample"] = sampled - started
         metrics["seconds/train"] = time.perf_counter() - sampled
         history.append(metrics)
@@ -152,6 +154,10 @@ def train_round(
         if progress.stop_reason or _due(step, settings.checkpoint_every):
             work.save(model, optimizer, progress, average.weights)
     return work.result(progress)
+
+
+def _hand_over(model: Any, engine: Engine) -> None:
+    engine.load_weights(policy_state(model) if ranks.is_sharded(model) else model.state_dict())
 
 
 def _is_stuck(progress: Progress, patience: int) -> bool:

@@ -7,6 +7,7 @@ function or a file.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pivotrl.training import ranks
 from pivotrl.training.adapters import without_adapters
 from pivotrl.training.flops import shape_of, tree_flops
 from pivotrl.training.logprobs import log_probs
@@ -27,8 +29,9 @@ from pivotrl.training.losses import (
     token_weights,
 )
 from pivotrl.training.optimizer import update, warm_up
+from pivotrl.training.passes import passes
 from pivotrl.training.records import Backend, Group, TrainSettings
-from pivotrl.training.tree import Layout, Row, bins
+from pivotrl.training.tree import Layout, Row
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,6 +48,8 @@ class Batch:
     reference: Tensor | None
     old: Tensor | None = None
     """The trainer's own, before the first update."""
+    is_counted: bool = True
+    """False where a process only keeps the others company: models in shards pass together."""
 
 
 def improve(
@@ -73,8 +78,9 @@ def improve(
             loss += float(share.detach())
             if number:
                 found.pop("difference")
-            for name, values in found.items():
+            for name, values in found.items() if batch.is_counted else ():
                 seen.setdefault(name, []).append(values.double())
+        loss = math.fsum(ranks.gathered(loss))
         losses.append(loss)
         if batches:
             norms.append(
@@ -92,13 +98,16 @@ def improve(
         "grad_norm": statistics.fmean(norms) if norms else 0.0,
         "learning_rate": learning_rate,
     }
-    if batches:
-        rows = sum(batch.layout.row_tokens for batch in batches)
-        metrics["token_ratio"] = rows / sum(len(batch.layout.ids) for batch in batches)
-        shape = shape_of(model)
-        forward = sum(tree_flops(shape, batch.layout) for batch in batches)
+    shape = shape_of(model)
+    counted = [batch.layout for batch in batches if batch.is_counted]
+    rows, tokens, forward = (
+        math.fsum(ranks.gathered(math.fsum(map(of, counted))))
+        for of in (_row_tokens, _tokens, lambda layout: tree_flops(shape, layout))
+    )
+    if tokens:
+        metrics["token_ratio"] = rows / tokens
         metrics["flops"] = forward * (3 * settings.updates_per_batch + (reference is not None))
-    flat = {name: torch.cat(parts) for name, parts in seen.items()}
+    flat = _joined(ranks.gathered({name: torch.cat(parts).cpu() for name, parts in seen.items()}))
     if (difference := flat.pop("difference", None)) is not None:
         ratio = difference.exp()
         metrics |= {
@@ -109,6 +118,19 @@ def improve(
             "sampling/importance_sampling_ratio/max": float(ratio.max()),
         }
     return metrics | {name: float(values.mean()) for name, values in flat.items()}
+
+
+def _row_tokens(layout: Layout) -> float:
+    return layout.row_tokens
+
+
+def _tokens(layout: Layout) -> float:
+    return len(layout.ids)
+
+
+def _joined(everybody: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    names = dict.fromkeys(name for found in everybody for name in found)
+    return {n: torch.cat([found[n] for found in everybody if n in found]) for n in names}
 
 
 def batch_loss(
@@ -163,8 +185,9 @@ def _batches(
         for number, (group, sample, _) in enumerate(learned)
         if settings.kl_beta or any(group.advantages)
     ]
+    of = [learned[row.sample][0].pivot.trajectory_id for row in rows]
     batches = []
-    for layout in bins(rows, settings.micro_batch_tokens, is_tree=backend != "rows"):
+    for layout, is_counted in passes(rows, of, model, backend, settings.micro_batch_tokens):
         members = [(learned[row.sample], weights[row.sample]) for row in layout.rows]
         lengths = [len(sample.token_ids) for (_, sample, _), _ in members]
         by_row = torch.tensor([[weight, advantage] for (_, _, advantage), weight in members])
@@ -186,10 +209,11 @@ def _batches(
             Batch(
                 layout=layout,
                 lengths=lengths,
-                weights=by_token[:, 0],
+                weights=by_token[:, 0] * is_counted,
                 advantages=by_token[:, 1],
                 sampled=sampled,
                 reference=against,
+                is_counted=is_counted,
             )
         )
     return batches

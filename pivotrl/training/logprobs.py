@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from pivotrl.training import attention
+from pivotrl.training import attention, ranks
 from pivotrl.training.records import Backend, Dtype
 from pivotrl.training.tree import Layout, Row, bins
 from pivotrl.types import PivotRLError
@@ -52,8 +52,15 @@ def log_probs(
 ) -> tuple[Tensor, Tensor]:
     """Natural log-probabilities [N] and entropies [N] (no gradient) of the rows' completions.
 
-    N runs over `layout.rows`, their completions' tokens, in order. At least float32.
+    N runs over `layout.rows`, their completions' tokens, in order. At least float32. Where the
+    model is in shards, all processes must call together.
     """
+    return ranks.run(model, _log_probs, layout, backend, temperature, dtype)
+
+
+def _log_probs(
+    model: Any, layout: Layout, backend: Backend, temperature: float, dtype: Dtype
+) -> tuple[Tensor, Tensor]:
     device = next(model.parameters()).device
     targets = torch.tensor([i for row in layout.rows for i in row.completion], device=device)
     with precision(device, dtype):
@@ -150,9 +157,10 @@ def _masks(model: Any, layout: Layout, device: torch.device) -> Tensor | dict[st
 
 
 @torch.no_grad()
-def choose(model: Any, prompts: Sequence[Sequence[int]]) -> Backend:
+def choose(model: Any, prompts: Sequence[Sequence[int]], dtype: Dtype = "float32") -> Backend:
     """The fastest backend that is exact on this model, tried on the prompts.
 
+    `dtype`: of training; a model in shards computes in it here too.
     Warns of each that is not. Raises PivotRLError for models whose numbers cannot be exact:
     attention that no mask describes, sinks, dropout, logits changed after a linear head.
     """
@@ -164,9 +172,11 @@ def choose(model: Any, prompts: Sequence[Sequence[int]]) -> Backend:
     ]
     layout = next(bins(rows, sum(len(row.inputs) for row in rows)))
     exact = model.dtype in (torch.float32, torch.float64)
+    exact = exact and not (ranks.is_sharded(model) and dtype == "bfloat16")
     tolerance = TOLERANCE if exact else COARSE_TOLERANCE
     by_rows, _ = log_probs(model, layout, "rows")
-    if not torch.allclose(by_rows, _of_the_model(model, layout), atol=10 * tolerance):
+    plain = ranks.run(model, _of_the_model, layout)
+    if not torch.allclose(by_rows, plain, atol=10 * tolerance):
         raise PivotRLError(
             f"{type(model).__name__} changes its logits after the output layer, which training "
             "does not support; choose a model with a plain linear head"

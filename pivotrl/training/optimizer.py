@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from pivotrl.training.ranks import whole
 from pivotrl.types import PivotRLError
 
 
@@ -42,7 +43,7 @@ def update(
 
     Raises PivotRLError before any weight changes if loss or gradient is not finite.
     """
-    norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm))
+    norm = float(whole(torch.nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)))
     if not all(torch.isfinite(torch.tensor([loss, norm]))):
         raise PivotRLError(
             f"step {step}: loss {loss} and gradient norm {norm} are not finite; the last "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from pivotrl.training import ranks
 from pivotrl.training.advantages import advantages, has_signal
 from pivotrl.training.plan import sampling_seed, validation_seed
 from pivotrl.training.records import Group, Reward, TrainPivot, TrainRollout, TrainSettings
@@ -66,10 +67,14 @@ def sample_groups(
     step: int,
     attempt: int = 0,
 ) -> list[Group]:
-    """One group a pivot, in order; `attempt` counts the times that groups were replaced."""
+    """One group a pivot, in order; `attempt` counts the times that groups were replaced.
+
+    Every process samples and judges its part of the pivots, and has all groups in the end.
+    """
+    own = ranks.dealt(pivots)
     samples = _sample(
         engine,
-        pivots,
+        own,
         settings.group_size,
         settings,
         lambda pivot, retry: sampling_seed(
@@ -77,7 +82,7 @@ def sample_groups(
         ),
     )
     groups = []
-    for pivot, row in zip(pivots, samples, strict=True):
+    for pivot, row in zip(own, samples, strict=True):
         verdicts = tuple(_verdict(reward, pivot, sample) for sample in row)
         rewards = [verdict.reward for verdict in verdicts]
         groups.append(
@@ -88,26 +93,26 @@ def sample_groups(
                 advantages=advantages(rewards, settings.advantage, settings.advantage_epsilon),
             )
         )
-    return groups
+    return ranks.collected(groups)
 
 
 def validation_reward(
     engine: Engine, pivots: Sequence[TrainPivot], reward: Reward, settings: TrainSettings
 ) -> float:
     """Mean reward at the validation pivots, with the seeds of every other validation."""
+    own = ranks.dealt(pivots)
     samples = _sample(
         engine,
-        pivots,
+        own,
         settings.validation_samples,
         settings,
         lambda pivot, attempt: validation_seed(settings.seed + attempt, pivot.candidate_id),
     )
-    rewards = [
-        value
-        for pivot, row in zip(pivots, samples, strict=True)
-        for sample in row
-        if (value := _verdict(reward, pivot, sample).reward) is not None
+    judged = [
+        [_verdict(reward, pivot, sample).reward for sample in row]
+        for pivot, row in zip(own, samples, strict=True)
     ]
+    rewards = [r for row in ranks.collected(judged) for r in row if r is not None]
     if not rewards:
         raise PivotRLError(
             "validation: no sample has a reward; repair the verifier or the engine and run again"

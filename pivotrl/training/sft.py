@@ -13,10 +13,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from pivotrl.training import ranks
 from pivotrl.training.adapters import prepare
 from pivotrl.training.checkpoint import WorkFolder, read_records
 from pivotrl.training.logprobs import choose, log_probs
 from pivotrl.training.optimizer import adamw, update, warm_up
+from pivotrl.training.passes import passes
 from pivotrl.training.plan import plan
 from pivotrl.training.records import (
     Demonstration,
@@ -25,7 +27,7 @@ from pivotrl.training.records import (
     StepRecord,
     StopReason,
 )
-from pivotrl.training.tree import Row, bins
+from pivotrl.training.tree import Row
 from pivotrl.types import PivotRLError, digest
 
 
@@ -59,7 +61,7 @@ def sft_round(
     if not demonstrations:
         raise PivotRLError("sft: there is no demonstration; check the training split")
     prepare(model, settings.freeze, settings.gradient_checkpointing)
-    backend = choose(model, [d.prompt_ids for d in demonstrations])
+    backend = choose(model, [d.prompt_ids for d in demonstrations], settings.dtype)
     trajectories = by_trajectory(demonstrations)
     rows = [*trajectories.values()]
     per_step = min(settings.trajectories_per_step, len(trajectories))
@@ -78,13 +80,18 @@ def sft_round(
         met = [row for i in schedule[step - 1] for row in rows[i]]
         learned = sum(len(row.completion) for row in met)
         loss = entropy_sum = 0.0
-        for layout in bins(met, settings.micro_batch_tokens, is_tree=backend != "rows"):
+        read = 0
+        of = [demonstrations[row.sample].trajectory_id for row in met]
+        for layout, counts in passes(met, of, model, backend, settings.micro_batch_tokens):
             found, entropy = log_probs(model, layout, backend, dtype=settings.dtype)
-            tokens_seen += len(layout.ids)
-            share = -found.sum() / learned
+            share = -found.sum() * counts / learned
             share.backward()
             loss += float(share.detach())
-            entropy_sum += float(entropy.sum())
+            if counts:
+                read += len(layout.ids)
+                entropy_sum += float(entropy.sum())
+        loss, entropy_sum = map(math.fsum, zip(*ranks.gathered((loss, entropy_sum)), strict=True))
+        tokens_seen += sum(ranks.gathered(read))
         decay = (steps - step + 1) / max(1, steps - settings.warmup_steps)
         rate = warm_up(step, settings.learning_rate, settings.warmup_steps) * min(1.0, decay)
         norm = update(
