@@ -67,10 +67,6 @@ class ModelConfig(Section):
 
 class ProfileConfig(Section):
     samples: int = Field(16, ge=2, description="K, rollouts a candidate of the reference policy.")
-    importance_correction: Literal[
-        "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
-    ] = Field("token_truncate", description="Of a sampler that disagrees with the trainer.")
-    importance_cap: float = Field(2.0, gt=1, description="Bound of the correcting weight.")
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     top_p: Share = Field(1.0, description="Nucleus share.")
     max_tokens: Count = Field(256, description="Longest action in tokens.")
@@ -150,11 +146,22 @@ class TrainConfig(Section):
     advantage: Literal["population", "sample", "leave_one_out", "no_std"] = Field(
         "population", description="How rewards are normalised within the group."
     )
+    importance_correction: Literal[
+        "token_truncate", "token_mask", "sequence_truncate", "sequence_mask"
+    ] = Field("token_truncate", description="Of a sampler that disagrees with the trainer.")
+    importance_cap: float = Field(2.0, gt=1, description="Bound of the correcting weight.")
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     max_tokens: Count = Field(256, description="Longest action in tokens.")
     micro_batch_tokens: Count = Field(16384, description="Tokens of one forward and backward.")
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice and keep few: less memory, a third more work."
+    )
+    processes: Count = Field(
+        1, description="Processes that hold one model in shards (FSDP2): the GPUs of this machine."
+    )
+    nodes: Count = Field(1, description="Machines with so many each; they share PIVOTRL_HOME.")
+    master: str = Field(
+        "127.0.0.1:29500", description="HOST:PORT where the other machines find this one."
     )
     freeze: tuple[str, ...] = Field(
         (), description="Parts of names of parameters not to train; `mlp.gate.` freezes routers."

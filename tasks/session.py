@@ -50,7 +50,9 @@ class Session:
         self.console.print(line, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def progress(self, label: str, total: int, unit: str) -> Iterator[Callable[[float], None]]:
+    def progress(
+        self, label: str, total: int | None, unit: str
+    ) -> Iterator[Callable[[float], None]]:
         """A bar with rate and time left; gives the function that advances it."""
         columns = (
             SpinnerColumn(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from pivotrl.policies import PolicyFiles
 from pivotrl.store.shards import write_shard
 from pivotrl.types import Candidate, PivotRLError, Sample, Split, Verdict, digest
 from pivotrl.verifiers import added_versions, verifier_for
+from tasks.ranks import launched
 from tasks.sample import read_candidates
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
@@ -21,7 +22,9 @@ from tasks.stage import Produced, Stage, Work
 if TYPE_CHECKING:
     from pivotrl.training import RoundResult, StepRecord
 
-NOT_OF_THE_ROUND = ("validation_pivots", "lora_rank", "lora_alpha")
+    RoundOf = Callable[[Work, str, Callable[[], None]], RoundResult]
+
+NOT_OF_THE_ROUND = ("validation_pivots", "lora_rank", "lora_alpha", "processes", "nodes", "master")
 TOKENIZER_GLOBS = ("tokenizer*", "chat_template*", "special_tokens*", "vocab*", "merges*")
 
 
@@ -77,7 +80,7 @@ def train_sft(
             "dtype": config.model.dtype,
         },
         inputs={"candidates": candidates},
-        extra={"config": config, "trajectories": trajectories},
+        extra={"config": config, "start": config.model.path, "trajectories": trajectories},
         label=f"sft {learning_rate:g} x {epochs}",
     )
 
@@ -88,22 +91,40 @@ def checkpoint_of(home: Path, manifest: Manifest) -> Path:
 
 
 def _grpo_body(work: Work) -> Produced:
+    steps = work.settings["train"]["steps"]
+    return _body("train", grpo_round_of, work, steps, work.settings["round"])
+
+
+def _body(stage: str, round_of: RoundOf, work: Work, steps: int | None, number: int) -> Produced:
+    config: Config = work.extra["config"]
+    label = f"{stage} {steps} steps" if steps else stage
+    with current().progress(label, steps, "steps") as advance:
+        if config.train.processes * config.train.nodes > 1:
+            result = launched(stage, work, lambda: advance(1))
+        else:
+            result = round_of(work, config.model.device, lambda: advance(1))
+    return _published(work, work.extra["start"], result, number)
+
+
+def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> RoundResult:
+    """The round that the stage asks for, on `device`; `on_step` hears of each step."""
     from pivotrl import rollouts
     from pivotrl.chat import ChatFormat
     from pivotrl.engines.hf import HFEngine, load_model
-    from pivotrl.training import TrainPivot, TrainSettings, train_round
+    from pivotrl.training import TrainPivot, TrainSettings, ranks, train_round
 
     config: Config = work.extra["config"]
     start: Path = work.extra["start"]
     chat = ChatFormat.load(start)
-    model = _loaded(config, start)
+    model = _loaded(config, start, device)
+    several = ranks.count() > 1
     engine = HFEngine(
-        model,
+        load_model(start, dtype=config.model.dtype, device=device) if several else model,
         stop_ids=chat.stop_ids,
         pad_id=chat.pad_id,
         decode=chat.decode,
         max_batch_rows=config.model.batch_rows,
-        device=config.model.device,
+        device=device,
     )
     settings = TrainSettings(
         **{k: v for k, v in work.settings["train"].items() if k not in NOT_OF_THE_ROUND},
@@ -139,50 +160,75 @@ def _grpo_body(work: Work) -> Produced:
     reference = None
     if settings.kl_beta:  # adapters taken off leave the policy that the round starts from
         is_own = config.train.lora_rank and work.settings["policy"] == work.settings["reference"]
-        reference = model if is_own else load_model(config.model.path, device=config.model.device)
+        reference = model if is_own else _whole(config, config.model.path, device)
 
     def reward(candidate_id: str, one: Sample) -> Verdict:
         candidate = known[candidate_id]
         verifier = verifier_for(candidate.domain, **work.settings["verify"])
         return rollouts.judge(candidate, verifier, chat.parse, one)
 
-    with current().progress(f"train {settings.steps} steps", settings.steps, "steps") as advance:
-        result = train_round(
-            model=model,
-            reference=reference,
-            engine=engine,
-            pivots=pivots((c for c in everyone if c.id in kept), "pivots"),
-            validation=pivots(held_out, "validation candidates"),
-            reward=reward,
-            settings=settings,
-            workdir=work.folder / "round",
-            on_step=lambda record: advance(1) if record.step else None,
-        )
-    return _published(work, start, result, work.settings["round"])
+    return train_round(
+        model=model,
+        reference=reference,
+        engine=engine,
+        pivots=pivots((c for c in everyone if c.id in kept), "pivots"),
+        validation=pivots(held_out, "validation candidates"),
+        reward=reward,
+        settings=settings,
+        workdir=work.folder / "round",
+        on_step=lambda record: on_step() if record.step else None,
+    )
 
 
-def _loaded(config: Config, start: Path) -> Any:
+def _loaded(config: Config, start: Path, device: str) -> Any:
     """The model to train; what adapters leave alone may lie in half precision."""
-    from pivotrl.engines.hf import load_model
     from pivotrl.training.adapters import with_adapters
 
-    rank, device = config.train.lora_rank, config.model.device
+    rank = config.train.lora_rank
     if not rank:
-        return load_model(start, device=device)
-    model = load_model(start, dtype=config.model.dtype, device=device)
-    return with_adapters(model, rank, config.train.lora_alpha, config.run.seed)
+        return _whole(config, start, device)
+
+    def adapted(model: Any) -> Any:
+        return with_adapters(model, rank, config.train.lora_alpha, config.run.seed)
+
+    return _whole(config, start, device, config.model.dtype, adapted)
+
+
+def _whole(
+    config: Config,
+    path: Path,
+    device: str,
+    dtype: str = "float32",
+    change: Callable[[Any], Any] = lambda model: model,
+) -> Any:
+    """A model on the device, or of several processes each its shard."""
+    from pivotrl.engines.hf import load_model
+    from pivotrl.training import ranks
+
+    if ranks.count() == 1:
+        return change(load_model(path, dtype=dtype, device=device))
+    return ranks.sharded(
+        lambda: change(load_model(path, dtype=dtype)),
+        lambda: change(load_model(path, dtype=dtype, device="meta")),
+        device,
+        config.model.dtype,
+    )
 
 
 def _sft_body(work: Work) -> Produced:
+    return _body("sft", sft_round_of, work, None, 0)
+
+
+def sft_round_of(work: Work, device: str, on_step: Callable[[], None]) -> RoundResult:
+    """As `grpo_round_of`, supervised."""
     from pivotrl import rollouts
     from pivotrl.chat import ChatFormat, TemplateError
     from pivotrl.training import Demonstration, SftSettings, sft_round
-    from pivotrl.training.sft import by_trajectory
 
     config: Config = work.extra["config"]
-    start = config.model.path
+    start: Path = work.extra["start"]
     chat = ChatFormat.load(start)
-    model = _loaded(config, start)
+    model = _loaded(config, start, device)
     everyone = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
     learners = [c for c in everyone if c.split == Split.TRAIN]
     fitting, _ = rollouts.prompts(learners, chat, longest=model.config.max_position_embeddings)
@@ -215,18 +261,13 @@ def _sft_body(work: Work) -> Produced:
     )
     if not demonstrations:
         raise PivotRLError("sft: no demonstration fits the model's context; take a longer one")
-    steps = -(
-        -settings.epochs * len(by_trajectory(demonstrations)) // settings.trajectories_per_step
+    return sft_round(
+        model=model,
+        demonstrations=demonstrations,
+        settings=settings,
+        workdir=work.folder / "round",
+        on_step=lambda _record: on_step(),
     )
-    with current().progress("sft", steps, "steps") as advance:
-        result = sft_round(
-            model=model,
-            demonstrations=demonstrations,
-            settings=settings,
-            workdir=work.folder / "round",
-            on_step=lambda _record: advance(1),
-        )
-    return _published(work, start, result, 0)
 
 
 def _published(work: Work, start: Path, result: RoundResult, round_number: int) -> Produced:
