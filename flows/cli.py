@@ -115,6 +115,59 @@ def _cell(value: object) -> Text:
     return Text(text if len(text) <= 60 else text[:57] + "...")
 
 
+@app.command(
+    epilog="Example:  [bold]pivotrl plan configs/qwen3-30b-a3b.toml[/]  ·  "
+    "pivotrl plan configs/own.toml train.processes=8 --card H200 --prompt 4000 --json"
+)
+def plan(
+    config: Annotated[Path, typer.Argument(help="One TOML an experiment; see configs/.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="key=value", metavar="KEY=VALUE")
+    ] = None,
+    card: Annotated[str, typer.Option(help="A100, H100 or H200.")] = "H100",
+    prompt: Annotated[int, typer.Option(help="Tokens of a prompt, mean.", min=1)] = 8192,
+    action: Annotated[int, typer.Option(help="Tokens of an action, mean.", min=2)] = 256,
+    candidates: Annotated[int, typer.Option(help="Turns to profile.", min=1)] = 10_000,
+    efficiency: Annotated[
+        float, typer.Option(help="Share of the card's operations that passes reach.", min=0.01)
+    ] = 0.4,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Estimate memory and time of a round from the model's config.json; no weights are needed."""
+    import json
+
+    from pivotrl.config import load_config
+    from tasks.plan import GIB, planned
+
+    found = planned(
+        load_config(config, overrides or []),
+        card=card,
+        prompt=prompt,
+        action=action,
+        candidates=candidates,
+        efficiency=efficiency,
+    )
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    console = Console()
+    title = f"{found['model']}: {found['devices']} x {card}"
+    table = Table("GiB of a device", "", title=title)
+    table.columns[1].justify = "right"
+    for name, held in found["memory"].items():
+        table.add_row(name, f"{held / GIB:,.1f}")
+    table.add_section()
+    table.add_row("all", f"{found['memory_sum'] / GIB:,.1f} of {found['memory_card'] / GIB:,.1f}")
+    console.print(table)
+    table = Table("at best", "", title=f"Time, at {efficiency:.0%} of the card's operations")
+    table.columns[1].justify = "right"
+    for name, took in found["seconds"].items():
+        table.add_row(name, f"{took:,.1f} s" if took < 5_400 else f"{took / 3600:,.1f} h")
+    console.print(table)
+    console.print(found["advice"], soft_wrap=True, highlight=False)
+
+
 @app.command(epilog="Example:  [bold]pivotrl ui[/]  ·  pivotrl ui --prefect-port 4300")
 def ui(
     prefect_port: Annotated[

@@ -496,6 +496,22 @@ def test_a_failure_of_one_process_is_told(home: Path, data: Path) -> None:
     assert "no parameter's name contains 'no_such_part'" in done.stdout + done.stderr
 
 
+def test_a_plan_needs_no_weights(tmp_path: Path) -> None:
+    config = str(ROOT / "configs/qwen3-30b-a3b.toml")
+    fits = {}
+    for change, card in (("train.nodes=1", "H100"), ("train.nodes=2", "H200")):
+        said = pivotrl(tmp_path, "plan", config, change, "--card", card, "--json").stdout
+        found = json.loads(said)
+        assert found["parameters"] == 30_532_122_624
+        assert found["memory_sum"] == sum(found["memory"].values())
+        fits[found["devices"]] = found["fits"]
+    assert fits == {8: False, 16: True}
+    table = pivotrl(tmp_path, "plan", config).stdout
+    assert "It does not fit" in table and "train.lora_rank" in table
+    refused = pivotrl(tmp_path, "plan", config, "--card", "B9000", expect=1)
+    assert "known are A100, H100, H200" in refused.stderr
+
+
 def free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))

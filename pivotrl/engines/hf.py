@@ -37,7 +37,7 @@ def load_model(path: Path | str, *, dtype: str = "float32", device: str = "cpu")
     path = Path(path)
     if not (path / "config.json").is_file():
         raise ConfigError(f"{path}: no config.json; give a model folder in Hugging Face layout")
-    if not any(path.glob("*.safetensors")):
+    if device != "meta" and not any(path.glob("*.safetensors")):
         raise ConfigError(f"{path}: no *.safetensors; save the model with save_pretrained")
     kind = getattr(torch, dtype, None)
     if not isinstance(kind, torch.dtype) or not kind.is_floating_point:

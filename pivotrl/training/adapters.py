@@ -6,6 +6,7 @@ know nothing of them. It must never know an algorithm.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -57,7 +58,9 @@ def with_adapters(model: Any, rank: int, alpha: int, seed: int) -> Any:
         raise PivotRLError("train.lora_rank needs peft: pip install 'pivotrl[lora]'") from None
     torch.manual_seed(seed)
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear")
-    return get_peft_model(model, config)
+    with warnings.catch_warnings():  # of patterns that peft itself adds for experts
+        warnings.filterwarnings("ignore", ".*pattern keys did not match any targeted module.*")
+        return get_peft_model(model, config)
 
 
 def without_adapters(model: Any) -> AbstractContextManager[None]:

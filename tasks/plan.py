@@ -1,0 +1,85 @@
+"""What a run will need: the configuration against a card (`pivotrl plan`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pivotrl.config import Config
+from pivotrl.types import ConfigError
+
+GIB = 2**30
+RESERVED = 0.92
+"""Share of a card's memory that can be filled: the rest is the driver's and fragments."""
+
+
+def planned(
+    config: Config, *, card: str, prompt: int, action: int, candidates: int, efficiency: float
+) -> dict[str, Any]:
+    """Bytes and seconds by what takes them, and advice; `pivotrl.training.estimate` says how.
+
+    Raises ConfigError for an unknown card or a folder without config.json.
+    """
+    from pivotrl.engines.hf import load_model
+    from pivotrl.training.adapters import freeze, with_adapters
+    from pivotrl.training.estimate import CARDS, Load, memory, seconds
+
+    if card not in CARDS:
+        raise ConfigError(f"card {card!r} is not known; known are {', '.join(CARDS)}")
+    train = config.train
+    is_half = config.model.dtype == "bfloat16"
+    model = load_model(
+        config.model.path, dtype=config.model.dtype if train.lora_rank else "float32", device="meta"
+    )
+    if train.lora_rank:
+        model = with_adapters(model, train.lora_rank, train.lora_alpha, config.run.seed)
+    freeze(model, train.freeze)
+    load = Load(
+        processes=train.processes,
+        nodes=train.nodes,
+        pivots_per_step=train.pivots_per_step,
+        group_size=train.group_size,
+        prompt_tokens=prompt,
+        action_tokens=action,
+        micro_batch_tokens=max(train.micro_batch_tokens, min(2 * prompt, prompt + action)),
+        batch_rows=config.model.batch_rows,
+        bytes_computed=2 if is_half else 4,
+        checkpointing=train.gradient_checkpointing,
+        averages=train.ema_decay > 0,
+        has_reference=train.kl_beta > 0 and not train.lora_rank,
+    )
+    held = memory(model, load)
+    step = seconds(model, load, CARDS[card], efficiency)
+    one = step["sample"] + max(step["train"], step["transfer"])
+    profile = step["sample"] * candidates * config.profile.samples
+    room, total = RESERVED * CARDS[card].memory, sum(held.values())
+    largest = max(held, key=lambda name: held[name])
+    if total <= room:
+        advice = "It fits."
+    elif largest == "sampler":
+        advice = (
+            "It does not fit: each process samples from a whole copy of the policy "
+            f"({held['sampler'] / GIB:,.0f} GiB), which more processes do not make smaller; take "
+            "cards with more memory"
+            + ("." if train.lora_rank else ", or train adapters (train.lora_rank).")
+        )
+    else:
+        advice = (
+            f"It does not fit: {largest} takes most. Lower train.micro_batch_tokens or "
+            "model.batch_rows, set train.gradient_checkpointing, or take more processes."
+        )
+    return {
+        "model": config.model.path.name,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "devices": load.devices,
+        "memory": held,
+        "memory_sum": total,
+        "memory_card": CARDS[card].memory,
+        "fits": total <= room,
+        "seconds": {
+            **{f"a step: {name}": took for name, took in step.items() if took},
+            f"a round of {train.steps} steps": one * train.steps,
+            f"profiling {candidates:,} candidates": profile
+            / (train.pivots_per_step * train.group_size),
+        },
+        "advice": advice,
+    }
