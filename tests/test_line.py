@@ -508,7 +508,7 @@ def test_a_plan_needs_no_weights(tmp_path: Path) -> None:
     assert fits == {8: False, 16: True}
     table = pivotrl(tmp_path, "plan", config).stdout
     assert "It does not fit" in table and "train.lora_rank" in table
-    refused = pivotrl(tmp_path, "plan", config, "--card", "B9000", expect=1)
+    refused = pivotrl(tmp_path, "plan", config, "--card", "B9000", expect=2)
     assert "known are A100, H100, H200" in refused.stderr
 
 
