@@ -26,7 +26,7 @@ import torch
 import transformers
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from pivotrl.training.flops import row_flops, shape_of, tree_flops
+from pivotrl.training.flops import PEAKS, row_flops, shape_of, tree_flops
 from pivotrl.training.logprobs import choose, log_probs
 from pivotrl.training.records import Backend, Dtype
 from pivotrl.training.tree import Layout, Row, bins
@@ -59,8 +59,6 @@ TINY = {
 }
 SHAPE, TINY_SHAPE = (8192, 256, 8), (256, 32, 4)
 """Tokens of the prompt, of a completion; completions."""
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bfloat16 operations a second, from the vendor's data sheets."""
 CHECKPOINTED = 2_000_000_000
 """Parameters from which both sides compute activations twice."""
 

@@ -138,7 +138,12 @@ def test_records_carry_trl_names_and_rollouts(tmp_path: Path) -> None:
     assert set(first.metrics) >= {
         *("loss", "reward", "reward_std", "frac_reward_zero_std", "kl", "entropy", "grad_norm"),
         *("clip_ratio/low_mean", "clip_ratio/high_mean", "learning_rate", "num_tokens"),
-        *("completions/mean_length", "completions/clipped_ratio", "rewards/retail/mean"),
+        *(
+            "completions/mean_length",
+            "completions/clipped_ratio",
+            "completions/malformed_ratio",
+            "rewards/retail/mean",
+        ),
         *("sampling/importance_sampling_ratio/mean", "seconds/sample", "seconds/train"),
         *("zero_signal", "group_reward_std"),
     }

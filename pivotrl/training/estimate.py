@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pivotrl.training.flops import shape_of, tree_flops
+from pivotrl.training.flops import PEAKS, shape_of, tree_flops
 from pivotrl.training.logprobs import LOGITS_AT_ONCE
 from pivotrl.training.tree import Layout, Row
 
@@ -44,9 +44,9 @@ class Card:
 
 
 CARDS = {
-    "A100": Card(memory=80e9, peak=312e12, bandwidth=2.0e12, link=300e9, network=25e9),
-    "H100": Card(memory=80e9, peak=989e12, bandwidth=3.35e12, link=450e9, network=50e9),
-    "H200": Card(memory=141e9, peak=989e12, bandwidth=4.8e12, link=450e9, network=50e9),
+    "A100": Card(memory=80e9, peak=PEAKS["A100"], bandwidth=2.0e12, link=300e9, network=25e9),
+    "H100": Card(memory=80e9, peak=PEAKS["H100"], bandwidth=3.35e12, link=450e9, network=50e9),
+    "H200": Card(memory=141e9, peak=PEAKS["H200"], bandwidth=4.8e12, link=450e9, network=50e9),
 }
 """From the vendor's data sheets; networks of 200 and 400 Gbit/s a device."""
 

@@ -10,7 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from pivotrl.training.tree import Layout
+
+PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+"""Dense bfloat16 operations a second, from the vendor's data sheets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +62,14 @@ def row_flops(shape: Shape, layout: Layout) -> float:
     lengths = [len(row.inputs) for row in layout.rows]
     pairs = sum(length * (length + 1) // 2 for length in lengths)
     return 2 * shape.weights * sum(lengths) + shape.pair * pairs + _head(shape, layout)
+
+
+def peak_of(device: torch.device) -> float | None:
+    """Dense bf16 operations a second of a device, where its data sheet is known."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for card, peak in PEAKS.items() if card in name), None)
 
 
 def _head(shape: Shape, layout: Layout) -> float:

@@ -25,6 +25,7 @@ from pivotrl.training import alarms, ranks
 from pivotrl.training.adapters import policy_state, prepare, trainable
 from pivotrl.training.averaging import MovingAverage
 from pivotrl.training.checkpoint import Progress, WorkFolder, read_records
+from pivotrl.training.flops import peak_of
 from pivotrl.training.improvement import improve
 from pivotrl.training.logprobs import choose
 from pivotrl.training.metrics import group_metrics, step_metrics
@@ -126,6 +127,8 @@ def train_round(
         _hand_over(model, engine)
         metrics["seconds/sample"] = sampled - started
         metrics["seconds/train"] = time.perf_counter() - sampled
+        if "flops" in metrics and (peak := peak_of(model.device)):
+            metrics["mfu"] = metrics["flops"] / metrics["seconds/train"] / peak / ranks.count()
         history.append(metrics)
 
         progress = replace(progress, step=step)

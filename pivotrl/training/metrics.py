@@ -56,6 +56,8 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
             metrics[f"rewards/{domain}/mean"] = math.fsum(own) / len(own)
             metrics[f"rewards/{domain}/std"] = spread(own, freedom=1)
     categories = Counter(verdict.category for group in groups for verdict in group.verdicts)
+    judged = max(1, sum(categories.values()))
+    metrics["completions/malformed_ratio"] = categories["malformed"] / judged
     return metrics | {f"verdict/{name}": float(n) for name, n in sorted(categories.items())}
 
 
