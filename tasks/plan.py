@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pivotrl.config import Config
@@ -40,17 +41,20 @@ def planned(
         group_size=train.group_size,
         prompt_tokens=prompt,
         action_tokens=action,
-        micro_batch_tokens=max(train.micro_batch_tokens, min(2 * prompt, prompt + action)),
+        micro_batch_tokens=max(train.micro_batch_tokens, 2 * prompt),  # a bin grows so far
         batch_rows=config.model.batch_rows,
         bytes_computed=2 if is_half else 4,
         checkpointing=train.gradient_checkpointing,
         averages=train.ema_decay > 0,
-        has_reference=train.kl_beta > 0 and not train.lora_rank,
+        has_reference=train.kl_beta > 0,
+        is_own=train.lora_rank > 0 and train.rounds == 1,
     )
     held = memory(model, load)
     step = seconds(model, load, CARDS[card], efficiency)
     one = step["sample"] + max(step["train"], step["transfer"])
-    profile = step["sample"] * candidates * config.profile.samples
+    alone = replace(load, processes=1, nodes=1)  # profiling has one engine
+    profile = seconds(model, alone, CARDS[card], efficiency)["sample"]
+    profile *= candidates * config.profile.samples / (train.pivots_per_step * train.group_size)
     room, total = RESERVED * CARDS[card].memory, sum(held.values())
     largest = max(held, key=lambda name: held[name])
     if total <= room:
@@ -78,8 +82,7 @@ def planned(
         "seconds": {
             **{f"a step: {name}": took for name, took in step.items() if took},
             f"a round of {train.steps} steps": one * train.steps,
-            f"profiling {candidates:,} candidates": profile
-            / (train.pivots_per_step * train.group_size),
+            f"profiling {candidates:,} candidates on one card": profile,
         },
         "advice": advice,
     }

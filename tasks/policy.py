@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -41,6 +42,16 @@ def load_policy(path: Path, weights: str, dtype: str, device: str, batch_rows: i
     if context is None:
         raise ConfigError(f"{path}: config.json names no max_position_embeddings; add it")
     return Policy(model=model, chat=chat, engine=engine, context=context)
+
+
+def forget_policy() -> None:
+    """Gives its memory back."""
+    import torch
+
+    load_policy.cache_clear()
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 @lru_cache(maxsize=1)

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ def launched(stage: str, work: Work, on_step: Callable[[], None]) -> Any:
                     on_step()
             code = process.wait()
         finally:
-            process.kill()
+            process.terminate()  # torchrun ends its processes
+            process.wait()
         if code or answer is None:
             log.seek(0)
             found = _RAISED.search(log.read())
@@ -105,12 +107,13 @@ def main() -> None:
     from pivotrl.training import ranks
     from tasks.train import grpo_round_of, sft_round_of
 
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # libraries print what they like
     order = json.loads(Path(sys.argv[1]).read_bytes())
     if os.environ["GROUP_RANK"] == "0":  # the machine that the order comes from
         threading.Thread(target=_end_with, args=order["parent"], daemon=True).start()
     config = Config.model_validate(order["config"])
     device = ranks.join(config.model.device)
-    answers, sys.stdout = sys.stdout, sys.stderr  # libraries print what they like
     work = Work(
         home=Path(order["home"]),
         folder=Path(order["folder"]),
@@ -137,8 +140,11 @@ def main() -> None:
 
 def _end_with(pid: int, started: float) -> None:
     """Who was killed cannot end its children: they look after it themselves."""
-    while psutil.pid_exists(pid) and abs(psutil.Process(pid).create_time() - started) < 1:
-        time.sleep(1)
+    with suppress(psutil.Error):
+        parent = psutil.Process(pid)
+        while abs(parent.create_time() - started) < 1 and parent.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(1)
+            parent = psutil.Process(pid)
     os._exit(1)
 
 

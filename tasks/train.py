@@ -14,6 +14,7 @@ from pivotrl.policies import PolicyFiles
 from pivotrl.store.shards import write_shard
 from pivotrl.types import Candidate, PivotRLError, Sample, Split, Verdict, digest
 from pivotrl.verifiers import added_versions, verifier_for
+from tasks.policy import forget_policy
 from tasks.ranks import launched
 from tasks.sample import read_candidates
 from tasks.session import current
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
     RoundOf = Callable[[Work, str, Callable[[], None]], RoundResult]
 
-NOT_OF_THE_ROUND = ("validation_pivots", "lora_rank", "lora_alpha", "processes", "nodes", "master")
+NOT_OF_THE_ROUND = ("validation_pivots", "lora_rank", "lora_alpha")
+WHERE = ("nodes", "master")
+"""Change no number."""
 TOKENIZER_GLOBS = ("tokenizer*", "chat_template*", "special_tokens*", "vocab*", "merges*")
 
 
@@ -39,10 +42,11 @@ def train(
     selection: Manifest | None,
 ) -> Manifest | None:
     """One round from the policy in `start`; KL is to the policy in `config.model.path`."""
-    settings = config.train.model_dump(mode="json", exclude={"rounds"})
+    settings = config.train.model_dump(mode="json", exclude={"rounds", "processes", *WHERE})
     return _grpo(
         settings={
             "train": settings,
+            "processes": config.train.processes * config.train.nodes,
             "verify": config.verifier,
             "policy": asdict(policy),
             "reference": asdict(reference) if config.train.kl_beta else None,
@@ -72,6 +76,7 @@ def train_sft(
             "epochs": epochs,
             "batch_size": config.sft.batch_size,
             "adapters": [config.train.lora_rank, config.train.lora_alpha],
+            "processes": config.train.processes * config.train.nodes,
             "gradient_checkpointing": config.train.gradient_checkpointing,
             "freeze": config.train.freeze,
             "micro_batch_tokens": config.train.micro_batch_tokens,
@@ -100,6 +105,7 @@ def _body(stage: str, round_of: RoundOf, work: Work, steps: int | None, number: 
     label = f"{stage} {steps} steps" if steps else stage
     with current().progress(label, steps, "steps") as advance:
         if config.train.processes * config.train.nodes > 1:
+            forget_policy()  # the processes need its memory
             result = launched(stage, work, lambda: advance(1))
         else:
             result = round_of(work, config.model.device, lambda: advance(1))

@@ -4,8 +4,9 @@ Memory of a device, in bytes. Of N processes each holds 1/N of what is sharded:
 
     weights     what is trained 4 a parameter (float32), what is frozen or adapted from in its dtype
     gradients   4, moments 8, average 4 (ema_decay), reference 4 (kl_beta) a parameter
-    gathered    the two largest layers, and what lies outside layers (embeddings, head) with its
-                gradient, whole, in the dtype of computation (nothing where N is 1)
+    gathered    the two largest layers and what lies outside layers (embeddings, head) with its
+                gradient, whole, in the dtype of computation, and a layer's gradient in it and in
+                float32 (nothing where N is 1)
     sampler     a whole copy of the policy in its dtype (nothing where N is 1: it is the same)
     pass        activations of `micro_batch_tokens` tokens: of every layer, or with gradient
                 checkpointing one input a layer and all of one layer; and a chunk of logits
@@ -19,9 +20,11 @@ are started late, a sandbox or a judge are not in it: it is what a round takes a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+from pivotrl.engines.decoding import MAX_PROMPTS, MIN_SHARES
 from pivotrl.training.flops import PEAKS, shape_of, tree_flops
 from pivotrl.training.logprobs import LOGITS_AT_ONCE
 from pivotrl.training.tree import Layout, Row
@@ -68,6 +71,8 @@ class Load:
     checkpointing: bool
     averages: bool
     has_reference: bool
+    is_own: bool = False
+    """Whether the reference is the model without its adapters."""
 
     @property
     def devices(self) -> int:
@@ -86,8 +91,8 @@ def memory(model: Any, load: Load) -> dict[str, float]:
         "gradients": share * trained,
         "moments": share * 2 * trained,
         "average": share * trained * load.averages,
-        "reference": share * FLOAT * everything * load.has_reference,
-        "gathered": several * load.bytes_computed * _gathered(model),
+        "reference": share * FLOAT * everything * (load.has_reference and not load.is_own),
+        "gathered": several * _gathered(model, load.bytes_computed),
         "sampler": several * load.bytes_computed * everything,
     }
     one_pass, cache = pass_bytes(model, load), _cache(model, load)
@@ -95,15 +100,14 @@ def memory(model: Any, load: Load) -> dict[str, float]:
     return {name: held for name, held in found.items() if held}
 
 
-def _gathered(model: Any) -> float:
-    """Parameters that are whole at once: two layers, and twice what lies outside layers."""
-    layers = [
-        sum(p.numel() for p in layer.parameters())
-        for layer in model.modules()
-        if type(layer).__name__ in model._no_split_modules
-    ]
-    outside = sum(p.numel() for p in model.parameters()) - sum(layers)
-    return sum(sorted(layers)[-2:]) + 2 * outside
+def _gathered(model: Any, size: int) -> float:
+    """Bytes of what is whole at once: two layers, a layer's gradient and its float32 sum on the
+    way to the shards, and twice what lies outside layers."""
+    layers = [m for m in model.modules() if type(m).__name__ in model._no_split_modules]
+    sizes = sorted(sum(p.numel() for p in layer.parameters()) for layer in layers)
+    trained = max(sum(p.numel() for p in m.parameters() if p.requires_grad) for m in layers)
+    outside = sum(p.numel() for p in model.parameters()) - sum(sizes)
+    return size * (sum(sizes[-2:]) + 2 * outside) + (size + FLOAT) * trained
 
 
 def pass_bytes(model: Any, load: Load) -> float:
@@ -133,8 +137,11 @@ def pass_bytes(model: Any, load: Load) -> float:
 
 def _cache(model: Any, load: Load) -> float:
     """Keys and values of the prompts and rows that decode at once."""
-    pivots = max(1, min(load.pivots_per_step / load.devices, load.batch_rows / load.group_size))
-    tokens = pivots * (load.prompt_tokens + load.group_size * load.action_tokens)
+    share = min(load.group_size, max(load.batch_rows // MIN_SHARES, 1))
+    jobs = math.ceil(load.pivots_per_step / load.devices) * math.ceil(load.group_size / share)
+    batch = max(min(load.batch_rows // share, jobs), 1)
+    slots = max(min(MAX_PROMPTS * batch, batch * share, jobs), 1)
+    tokens = slots * load.prompt_tokens + batch * share * load.action_tokens
     return tokens * _cached(model) * load.bytes_computed
 
 
@@ -159,14 +166,14 @@ def step_flops(model: Any, load: Load) -> tuple[float, float]:
 
 
 def seconds(model: Any, load: Load, card: Card, efficiency: float) -> dict[str, float]:
-    """Of a step, by what takes them; profiling a candidate costs what sampling a pivot does."""
+    """Of a step, by what takes them."""
     group, prefill = step_flops(model, load)
     speed = load.devices * card.peak * efficiency
     everything = sum(p.numel() for p in model.parameters())
     tokens = load.pivots_per_step * (load.prompt_tokens + load.group_size * load.action_tokens)
     passes = max(1.0, tokens / load.devices / load.micro_batch_tokens)
-    reads = 2 + load.checkpointing
-    moved = passes * everything * (reads * load.bytes_computed + FLOAT)
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    moved = passes * (2 * load.bytes_computed * everything + FLOAT * trained)
     rate = card.link if load.nodes == 1 else card.network
     pivots = load.pivots_per_step / load.devices
     waves = max(1.0, pivots * load.group_size / load.batch_rows)

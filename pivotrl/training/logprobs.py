@@ -176,7 +176,7 @@ def choose(model: Any, prompts: Sequence[Sequence[int]], dtype: Dtype = "float32
     tolerance = TOLERANCE if exact else COARSE_TOLERANCE
     by_rows, _ = log_probs(model, layout, "rows")
     plain = ranks.run(model, _of_the_model, layout)
-    if not torch.allclose(by_rows, plain, atol=10 * tolerance):
+    if not all(ranks.gathered(torch.allclose(by_rows, plain, atol=10 * tolerance))):
         raise PivotRLError(
             f"{type(model).__name__} changes its logits after the output layer, which training "
             "does not support; choose a model with a plain linear head"
@@ -187,9 +187,11 @@ def choose(model: Any, prompts: Sequence[Sequence[int]], dtype: Dtype = "float32
     for backend in tried:
         try:
             found, _ = log_probs(model, layout, backend)
-            worst = float((found - by_rows).abs().max())
+            worst = max(ranks.gathered(float((found - by_rows).abs().max())))
             problem = f"differs by {worst:.1e} nats"
         except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            if ranks.is_sharded(model):
+                raise  # amid a pass, nobody knows where the others are
             worst, problem = math.inf, f"fails: {str(error).splitlines()[0][:100]}"
         if worst <= tolerance:
             return backend

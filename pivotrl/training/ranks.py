@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from itertools import chain, zip_longest
 from types import MethodType
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 
 T = TypeVar("T")
+PATIENCE = timedelta(hours=2)
+"""The first writes a policy, somebody waits for a judge: the others wait for them."""
 
 
 def join(device: str) -> str:
@@ -35,7 +38,7 @@ def join(device: str) -> str:
     if kind == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=PATIENCE)
     return device
 
 
