@@ -26,7 +26,7 @@ import torch
 import transformers
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from pivotrl.training.flops import PEAKS, row_flops, shape_of, tree_flops
+from pivotrl.training.flops import peak_of, row_flops, shape_of, tree_flops
 from pivotrl.training.logprobs import choose, log_probs
 from pivotrl.training.records import Backend, Dtype
 from pivotrl.training.tree import Layout, Row, bins
@@ -191,7 +191,7 @@ def main() -> None:
     if device == "cpu" and not options.tiny:
         sys.exit("no GPU here: run it on a machine with one, or with --tiny")
     card = torch.cuda.get_device_name() if device == "cuda" else "cpu"
-    peak = next((value for name, value in PEAKS.items() if name in card), None)
+    peak = peak_of(torch.device(device))
     models = {"tiny": TINY} if options.tiny else MODELS
     shape = TINY_SHAPE if options.tiny else SHAPE
     result: dict[str, Any] = {

@@ -33,6 +33,10 @@ class ExportForm(StrEnum):
     TRL = "trl"
 
 
+Experiment = Annotated[Path, typer.Argument(help="One TOML an experiment; see configs/.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value, e.g. train.steps=20", metavar="KEY=VALUE")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -42,10 +46,8 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
     "select.lambda_diff=0.5 --dry-run"
 )
 def run(
-    config: Annotated[Path, typer.Argument(help="One TOML an experiment; see configs/.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value, e.g. train.steps=20", metavar="KEY=VALUE")
-    ] = None,
+    config: Experiment,
+    overrides: Overrides = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what is cached and what would run, and why.")
     ] = False,
@@ -120,10 +122,8 @@ def _cell(value: object) -> Text:
     "pivotrl plan configs/own.toml train.processes=8 --card H200 --prompt 4000 --json"
 )
 def plan(
-    config: Annotated[Path, typer.Argument(help="One TOML an experiment; see configs/.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="key=value", metavar="KEY=VALUE")
-    ] = None,
+    config: Experiment,
+    overrides: Overrides = None,
     card: Annotated[str, typer.Option(help="A100, H100 or H200.")] = "H100",
     prompt: Annotated[int, typer.Option(help="Tokens of a prompt, mean.", min=1)] = 8192,
     action: Annotated[int, typer.Option(help="Tokens of an action, mean.", min=2)] = 256,
@@ -138,9 +138,9 @@ def plan(
     import json
 
     from pivotrl.config import load_config
-    from tasks.plan import GIB, planned
+    from pivotrl.estimation import GIB, estimate
 
-    found = planned(
+    found = estimate(
         load_config(config, overrides or []),
         card=card,
         prompt=prompt,

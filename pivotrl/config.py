@@ -182,6 +182,11 @@ class TrainConfig(Section):
         description="A round ends when reward std falls to this share of its first.",
     )
 
+    @property
+    def devices(self) -> int:
+        """Processes on all machines."""
+        return self.processes * self.nodes
+
 
 class SFTConfig(Section):
     enabled: bool = Field(False, description="Also train the SFT control and show it beside.")

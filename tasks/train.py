@@ -46,7 +46,7 @@ def train(
     return _grpo(
         settings={
             "train": settings,
-            "processes": config.train.processes * config.train.nodes,
+            "devices": config.train.devices,
             "verify": config.verifier,
             "policy": asdict(policy),
             "reference": asdict(reference) if config.train.kl_beta else None,
@@ -76,7 +76,7 @@ def train_sft(
             "epochs": epochs,
             "batch_size": config.sft.batch_size,
             "adapters": [config.train.lora_rank, config.train.lora_alpha],
-            "processes": config.train.processes * config.train.nodes,
+            "devices": config.train.devices,
             "gradient_checkpointing": config.train.gradient_checkpointing,
             "freeze": config.train.freeze,
             "micro_batch_tokens": config.train.micro_batch_tokens,
@@ -104,7 +104,7 @@ def _body(stage: str, round_of: RoundOf, work: Work, steps: int | None, number: 
     config: Config = work.extra["config"]
     label = f"{stage} {steps} steps" if steps else stage
     with current().progress(label, steps, "steps") as advance:
-        if config.train.processes * config.train.nodes > 1:
+        if config.train.devices > 1:
             forget_policy()  # the processes need its memory
             result = launched(stage, work, lambda: advance(1))
         else:

@@ -4,7 +4,6 @@ WHAT is `step` (one update in float64), `round`, or `adapters` (a round that tra
 DIE_AT the first process ends itself without a word once that step is recorded.
 """
 
-import copy
 import os
 import sys
 from pathlib import Path
@@ -73,7 +72,7 @@ def main() -> None:
     else:
         model = in_shards(adapted if what == "adapters" else random_model)
         reference = None if what == "adapters" else in_shards(random_model)
-        engine = engine_of(copy.deepcopy(random_model()))
+        engine = engine_of(random_model())
         whole_round(work, model, engine, reference, die_at)
     torch.distributed.destroy_process_group()
 

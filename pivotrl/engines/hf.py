@@ -31,8 +31,8 @@ def load_model(path: Path | str, *, dtype: str = "float32", device: str = "cpu")
     """The causal language model of a Hugging Face folder, in evaluation mode.
 
     `dtype` is a torch type's name (`float32`, `bfloat16`). Safetensors only, no remote code, no
-    download. On the device `meta` it has no weights, which are not
-    read. Raises ConfigError with the remedy.
+    download. On the device `meta` it has shapes alone, and no weights are read. Raises ConfigError
+    with the remedy.
     """
     path = Path(path)
     if not (path / "config.json").is_file():
@@ -50,7 +50,9 @@ def load_model(path: Path | str, *, dtype: str = "float32", device: str = "cpu")
     try:
         if device == "meta":
             with torch.device("meta"):
-                config = AutoConfig.from_pretrained(str(path), local_files_only=True)
+                config = AutoConfig.from_pretrained(
+                    str(path), local_files_only=True, trust_remote_code=False
+                )
                 return loader.from_config(config, dtype=kind, trust_remote_code=False).eval()
         model, report = loader.from_pretrained(
             str(path),
@@ -145,8 +147,8 @@ class HFEngine:
         """Copies `state` (parameter name -> tensor) into the model in place; all or nothing.
 
         Names of tied tensors may occur or be left out; a tensor in shards is gathered when its turn
-        comes, by all processes together. Raises PivotRLError for a parameter that is
-        missing, unknown or of another shape.
+        comes, by all processes together. Raises PivotRLError for a parameter that is missing,
+        unknown or of another shape.
         """
         targets = self._model.state_dict()
         needed = {name for name, _ in self._model.named_parameters()}

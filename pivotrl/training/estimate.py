@@ -58,7 +58,8 @@ CARDS = {
 class Load:
     """A round, as far as memory and time depend on it."""
 
-    processes: int
+    devices: int
+    """One a process, of all machines."""
     nodes: int
     pivots_per_step: int
     group_size: int
@@ -73,10 +74,6 @@ class Load:
     has_reference: bool
     is_own: bool = False
     """Whether the reference is the model without its adapters."""
-
-    @property
-    def devices(self) -> int:
-        return self.processes * self.nodes
 
 
 def memory(model: Any, load: Load) -> dict[str, float]:

@@ -160,6 +160,7 @@ def train_round(
 
 
 def _hand_over(model: Any, engine: Engine) -> None:
+    # An engine on the very same module knows its adapters; a copy beside shards knows none.
     engine.load_weights(policy_state(model) if ranks.is_sharded(model) else model.state_dict())
 
 

@@ -100,10 +100,12 @@ def improve(
     }
     shape = shape_of(model)
     counted = [batch.layout for batch in batches if batch.is_counted]
-    rows, tokens, forward = (
-        math.fsum(ranks.gathered(math.fsum(map(of, counted))))
-        for of in (_row_tokens, _tokens, lambda layout: tree_flops(shape, layout))
+    own = (
+        sum(layout.row_tokens for layout in counted),
+        sum(len(layout.ids) for layout in counted),
+        sum(tree_flops(shape, layout) for layout in counted),
     )
+    rows, tokens, forward = map(math.fsum, zip(*ranks.gathered(own), strict=True))
     if tokens:
         metrics["token_ratio"] = rows / tokens
         metrics["flops"] = forward * (3 * settings.updates_per_batch + (reference is not None))
@@ -118,14 +120,6 @@ def improve(
             "sampling/importance_sampling_ratio/max": float(ratio.max()),
         }
     return metrics | {name: float(values.mean()) for name, values in flat.items()}
-
-
-def _row_tokens(layout: Layout) -> float:
-    return layout.row_tokens
-
-
-def _tokens(layout: Layout) -> float:
-    return len(layout.ids)
 
 
 def _joined(everybody: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:

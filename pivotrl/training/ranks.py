@@ -94,8 +94,8 @@ def sharded(load: Callable[[], Any], hollow: Callable[[], Any], device: str, dty
     """A model in shards over all processes; only the first ever holds it whole, on the CPU.
 
     `load` makes it with its weights, `hollow` the same without any (on the `meta` device). Passes
-    go through `run`. `dtype` is what they
-    compute in; shards, gradients and their sums are what `load` made, float32 as a rule.
+    go through `run` and compute in `dtype`; shards, gradients and their sums are what `load` made,
+    float32 as a rule.
     """
     first = number() == 0
     model = load() if first else hollow()
@@ -103,9 +103,10 @@ def sharded(load: Callable[[], Any], hollow: Callable[[], Any], device: str, dty
     mesh = init_device_mesh(torch.device(device).type, (count(),))
     half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     policy = half if dtype == "bfloat16" else MixedPrecisionPolicy()
-    buffers = {name: b.to(device) for name, b in model.named_buffers()} if first else {}
-    if not first:
-        buffers = {n: torch.empty_like(b, device=device) for n, b in model.named_buffers()}
+    buffers = {
+        name: buffer.to(device) if first else torch.empty_like(buffer, device=device)
+        for name, buffer in model.named_buffers()
+    }
     for layer in [m for m in model.modules() if type(m).__name__ in model._no_split_modules]:
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh, mp_policy=policy)
@@ -113,7 +114,7 @@ def sharded(load: Callable[[], Any], hollow: Callable[[], Any], device: str, dty
     set_model_state_dict(
         model, state, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
     )
-    for name, buffer in buffers.items():
+    for name, buffer in buffers.items():  # a state dict lacks those of rotations
         distributed.broadcast(buffer, 0)
         owner, _, own = name.rpartition(".")
         setattr(model.get_submodule(owner), own, buffer)

@@ -113,9 +113,9 @@ def _typed(text: str) -> str:
     kept: list[str] = []
     closing: list[str] = []
     for line in text.split("\n"):
-        if closing:
-            closing = closing[line.strip() == closing[0] :]
-        else:
+        if closing and line.strip() == closing[0]:
+            closing = closing[1:]
+        elif not closing:
             kept.append(line)
             closing = _OPENS.findall(line)
     return "\n".join(kept)

@@ -1,4 +1,7 @@
-"""What a run will need: the configuration against a card (`pivotrl plan`)."""
+"""What a round will need: a configuration against a card (`pivotrl plan`).
+
+This module must never know a store, a run or weights.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ RESERVED = 0.92
 """Share of a card's memory that can be filled: the rest is the driver's and fragments."""
 
 
-def planned(
+def estimate(
     config: Config, *, card: str, prompt: int, action: int, candidates: int, efficiency: float
 ) -> dict[str, Any]:
     """Bytes and seconds by what takes them, and advice; `pivotrl.training.estimate` says how.
@@ -35,7 +38,7 @@ def planned(
         model = with_adapters(model, train.lora_rank, train.lora_alpha, config.run.seed)
     freeze(model, train.freeze)
     load = Load(
-        processes=train.processes,
+        devices=train.devices,
         nodes=train.nodes,
         pivots_per_step=train.pivots_per_step,
         group_size=train.group_size,
@@ -52,7 +55,7 @@ def planned(
     held = memory(model, load)
     step = seconds(model, load, CARDS[card], efficiency)
     one = step["sample"] + max(step["train"], step["transfer"])
-    alone = replace(load, processes=1, nodes=1)  # profiling has one engine
+    alone = replace(load, devices=1, nodes=1)  # profiling has one engine
     profile = seconds(model, alone, CARDS[card], efficiency)["sample"]
     profile *= candidates * config.profile.samples / (train.pivots_per_step * train.group_size)
     room, total = RESERVED * CARDS[card].memory, sum(held.values())
