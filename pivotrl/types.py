@@ -185,6 +185,18 @@ class Sample:
     seed: int
     status: RolloutStatus = RolloutStatus.OK
 
+    @classmethod
+    def lost(cls, status: RolloutStatus, seed: int) -> Sample:
+        """One that the machinery failed on: no action, never a reward."""
+        return cls(
+            token_ids=(),
+            logprobs=(),
+            text="",
+            finish_reason=FinishReason.LENGTH,
+            seed=seed,
+            status=status,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -214,11 +226,13 @@ class Engine(Protocol):
         params: SamplingParams,
         seeds: Sequence[int],
         on_progress: Callable[[int, int], None] | None = None,
+        first: int = 0,
     ) -> list[list[Sample]]:
-        """`n` samples for each prompt (token ids); `seeds` has one per prompt.
+        """Samples `first` to `first + n` of each prompt (token ids); `seeds` has one per prompt.
 
-        Sample j of a prompt uses `seed_of(seed, j)`. `on_progress(rows, tokens)` is called with
-        what was finished since the last call. Failures of the machinery are samples with a status.
+        Sample j of a prompt uses `seed_of(seed, j)`, in whichever call it is asked for.
+        `on_progress(rows, tokens)` is called with what was finished since the last call. Failures
+        of the machinery are samples with a status.
         """
         ...
 

@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from pivotrl.engines.drawing import draw, uniforms_of
 from pivotrl.engines.shared_prompt import ATTENTION, Layers, SharedPromptStore
+from pivotrl.prefixes import by_prefix, shared_prefix
 from pivotrl.types import FinishReason, RolloutStatus, Sample, SamplingParams, seed_of
 
 COMPACT_BELOW = 0.75
@@ -85,6 +85,7 @@ class Decoding:
         params: SamplingParams,
         seeds: Sequence[int],
         *,
+        first: int,
         stop_ids: frozenset[int],
         pad_id: int,
         decode: Callable[[Sequence[int]], str],
@@ -93,11 +94,10 @@ class Decoding:
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
         self._model, self._prompts, self._params, self._seeds = model, prompts, params, seeds
+        self._first = first
         self._stop_ids, self._pad_id, self._decode = stop_ids, pad_id, decode
         self._device, self._on_progress = device, on_progress
-        # In this order a prompt shares its longest prefix with the one before it.
-        keys = [np.asarray(prompt, dtype=">u4").tobytes() for prompt in prompts]
-        order = sorted(range(len(prompts)), key=keys.__getitem__)
+        order = by_prefix(prompts)
         share = min(n, max(max_rows // MIN_SHARES, 1))
         self._jobs = deque(
             (prompt, range(first, min(first + share, n)))
@@ -154,7 +154,7 @@ class Decoding:
             self._store.add_rows(rows, slot)
             self._prompt_tokens[rows] = len(self._prompts[prompt])
             for index, sample in zip(taken, samples, strict=True):
-                seed = seed_of(self._seeds[prompt], sample)
+                seed = seed_of(self._seeds[prompt], self._first + sample)
                 self._rows[index] = _Row(prompt=prompt, sample=sample, seed=seed, slot=slot)
                 if self._params.temperature > 0:
                     uniforms = torch.from_numpy(uniforms_of(seed, self._params.max_tokens))
@@ -228,13 +228,6 @@ class Decoding:
         self._last[index] = self._pad_id
         if self._on_progress is not None and all(samples):
             self._on_progress(len(samples), sum(len(s.token_ids) for s in samples if s is not None))
-
-
-def shared_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many tokens both begin with."""
-    length = min(len(first), len(second))
-    differs = np.asarray(first[:length]) != np.asarray(second[:length])
-    return int(differs.argmax()) if differs.any() else length
 
 
 def _bytes_a_token(layers: Layers) -> int:

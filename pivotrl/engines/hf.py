@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
+from pivotrl.engines.checks import check_call, check_state
 from pivotrl.engines.decoding import Decoding
 from pivotrl.types import ConfigError, PivotRLError, Sample, SamplingParams
 
@@ -96,7 +97,7 @@ class HFEngine:
         """Raises ConfigError where the model computes attention in a way the engine cannot."""
         if max_batch_rows < 1:
             raise ConfigError(f"max_batch_rows is {max_batch_rows}; it must be at least 1")
-        self._model = model
+        self.model = model
         self._stop_ids = stop_ids
         self._pad_id = pad_id
         self._decode = decode
@@ -113,6 +114,7 @@ class HFEngine:
         params: SamplingParams,
         seeds: Sequence[int],
         on_progress: Callable[[int, int], None] | None = None,
+        first: int = 0,
     ) -> list[list[Sample]]:
         """`n` samples for each prompt, in the caller's order; see `types.Engine.sample`.
 
@@ -120,17 +122,18 @@ class HFEngine:
         sample whose logits are not finite has the status `engine_error`. `on_progress` is called
         once a prompt. Raises PivotRLError for a prompt that does not fit the context.
         """
-        self._check(prompts, n, params, seeds)
+        check_call(prompts, n, params, seeds, vocabulary=self._vocabulary, context=self._context)
         if not prompts:
             return []
         try:
-            with torch.inference_mode(), _evaluating(self._model):
+            with torch.inference_mode(), _evaluating(self.model):
                 return Decoding(
-                    self._model,
+                    self.model,
                     prompts,
                     n,
                     params,
                     seeds,
+                    first=first,
                     stop_ids=self._stop_ids,
                     pad_id=self._pad_id,
                     decode=self._decode,
@@ -150,51 +153,12 @@ class HFEngine:
         comes, by all processes together. Raises PivotRLError for a parameter that is missing,
         unknown or of another shape.
         """
-        targets = self._model.state_dict()
-        needed = {name for name, _ in self._model.named_parameters()}
-        wrong = sorted(needed - state.keys()) + sorted(state.keys() - targets.keys())
-        wrong += [
-            name
-            for name in sorted(needed & state.keys())
-            if state[name].shape != targets[name].shape
-        ]
-        if wrong:
-            raise PivotRLError(
-                f"weights do not fit the model: {wrong[0]} is missing, unknown or of another shape "
-                f"({len(wrong)} such); give the state of a model of the same architecture"
-            )
+        check_state(self.model, state)
+        targets = self.model.state_dict()
         with torch.no_grad():
             for name, tensor in state.items():
                 whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
                 targets[name].copy_(whole)
-
-    def _check(
-        self,
-        prompts: Sequence[Sequence[int]],
-        n: int,
-        params: SamplingParams,
-        seeds: Sequence[int],
-    ) -> None:
-        if n < 1 or params.max_tokens < 1 or params.temperature < 0 or not 0 < params.top_p <= 1:
-            raise ConfigError(
-                f"sampling settings n={n}, {params}: n and max_tokens must be at least 1, "
-                "temperature at least 0, top_p in (0, 1]"
-            )
-        if len(seeds) != len(prompts):
-            raise ValueError(f"{len(seeds)} seeds for {len(prompts)} prompts")
-        for index, prompt in enumerate(prompts):
-            if not prompt:
-                raise PivotRLError(f"prompt {index} is empty; render it with its chat template")
-            if not 0 <= min(prompt) <= max(prompt) < self._vocabulary:
-                raise PivotRLError(
-                    f"prompt {index} has token {max(prompt)} but the model knows "
-                    f"{self._vocabulary}; use the tokenizer that belongs to the model"
-                )
-            if self._context is not None and len(prompt) + params.max_tokens > self._context:
-                raise PivotRLError(
-                    f"prompt {index} has {len(prompt)} tokens, with max_tokens {params.max_tokens} "
-                    f"more than the context of {self._context}; lower max_tokens or drop the prompt"
-                )
 
     def _probe(self) -> None:
         """Compares the engine's log-probabilities with the model's own on three short prompts."""
@@ -202,13 +166,14 @@ class HFEngine:
         prompts = [[(7 * j + 3 * i * (j > 3)) % size for j in range(6 + 2 * i)] for i in range(3)]
         params = SamplingParams(max_tokens=4)
         try:
-            with torch.inference_mode(), _evaluating(self._model):
+            with torch.inference_mode(), _evaluating(self.model):
                 groups = Decoding(
-                    self._model,
+                    self.model,
                     prompts,
                     2,
                     params,
                     [0, 1, 2],
+                    first=0,
                     stop_ids=frozenset(),
                     pad_id=self._pad_id,
                     decode=lambda ids: "",
@@ -225,20 +190,20 @@ class HFEngine:
             raise
         except Exception as error:
             raise ConfigError(
-                f"{type(self._model).__name__} does not run in the in-process engine "
+                f"{type(self.model).__name__} does not run in the in-process engine "
                 f"({type(error).__name__}); use the vLLM engine or a Qwen, Llama or Mistral model"
             ) from error
         mean = sum(differences) / len(differences)
-        if not mean <= PROBE_TOLERANCE.get(self._model.dtype, COARSE_PROBE_TOLERANCE):
+        if not mean <= PROBE_TOLERANCE.get(self.model.dtype, COARSE_PROBE_TOLERANCE):
             raise ConfigError(
-                f"{type(self._model).__name__}: log-probabilities of the in-process engine are off "
+                f"{type(self.model).__name__}: log-probabilities of the in-process engine are off "
                 f"by {mean:.3g}; use the vLLM engine or a Qwen, Llama or Mistral model"
             )
 
     def _difference(self, prompt: Sequence[int], sample: Sample) -> float:
         """Mean difference of a sample's log-probabilities from those of a plain forward pass."""
         ids = torch.tensor([[*prompt, *sample.token_ids]], device=self._device)
-        logits = self._model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
+        logits = self.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
         logprobs = torch.log_softmax(logits.float(), -1).gather(1, ids[0, len(prompt) :, None])
         sampled = torch.tensor(sample.logprobs, device=self._device)
         return float((logprobs[:, 0] - sampled).abs().mean())

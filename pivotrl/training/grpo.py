@@ -160,8 +160,9 @@ def train_round(
 
 
 def _hand_over(model: Any, engine: Engine) -> None:
-    # An engine on the very same module knows its adapters; a copy beside shards knows none.
-    engine.load_weights(policy_state(model) if ranks.is_sharded(model) else model.state_dict())
+    # An engine on the very same module knows its adapters; a copy knows none.
+    same = getattr(engine, "model", None) is model
+    engine.load_weights(model.state_dict() if same else policy_state(model))
 
 
 def _is_stuck(progress: Progress, patience: int) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pivotrl.engines.decoding import shared_prefix
+from pivotrl.prefixes import shared_prefix
 
 Span = tuple[int, int]
 """First token and the one after the last, as places in a layout."""
