@@ -4,6 +4,7 @@ Importing this package points Prefect at `PIVOTRL_HOME` before Prefect itself is
 """
 
 import os
+import secrets
 from pathlib import Path
 
 
@@ -26,5 +27,9 @@ _DEFAULTS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
+if "RAY_ADDRESS" not in os.environ:
+    # A local Ray listens on every interface, so nobody without the token may speak; it reads this
+    # when it is imported, which vLLM does too.
+    _DEFAULTS |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 for _name, _value in _DEFAULTS.items():
     os.environ.setdefault(_name, _value)

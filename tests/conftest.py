@@ -15,19 +15,22 @@ settings.register_profile("steady", deadline=None)  # a busy machine is no failu
 settings.load_profile("steady")
 
 # Before anything imports `flows`: tests never write into the checkout's own home.
+os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}  # as `flows` sets it
 os.environ["PIVOTRL_HOME"] = tempfile.mkdtemp(prefix="pivotrl-tests-")
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[None]:
-    """A real Prefect server for tests that run flows in this process."""
+def prefect_server() -> Iterator[str]:
+    """The address of a real Prefect server, which flows in this process use."""
     import flows
 
     (flows.home() / "prefect").mkdir(parents=True, exist_ok=True)
     from prefect.testing.utilities import prefect_test_harness
 
     with prefect_test_harness(server_startup_timeout=180):
-        yield
+        from prefect.settings import get_current_settings
+
+        yield str(get_current_settings().api.url)
 
 
 @pytest.fixture

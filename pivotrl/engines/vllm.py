@@ -1,0 +1,232 @@
+"""In-process vLLM: the engine for profiling at scale.
+
+A sample is a request of its own, since vLLM seeds the n samples of one request with seed, seed + 1,
+…; the prefix cache makes the repeated prompt cheap. Several engines beside each other (data
+parallelism) are processes of their own. It must never know candidates, verifiers or chat templates.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from importlib import import_module
+from itertools import groupby
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from pivotrl.engines.checks import check_call, check_state
+from pivotrl.engines.hf import load_model
+from pivotrl.engines.vllm_loading import load_llm
+from pivotrl.prefixes import by_prefix
+from pivotrl.types import (
+    ConfigError,
+    FinishReason,
+    PivotRLError,
+    RolloutStatus,
+    Sample,
+    SamplingParams,
+    seed_of,
+)
+
+COLDEST = 0.01
+"""vLLM raises lower temperatures but 0 to this."""
+
+_Job = tuple[int, int]
+"""A sample to make: index of its prompt and index of its own."""
+_log = logging.getLogger("pivotrl.engines")
+
+
+class VLLMEngine:
+    """Implements `types.Engine` for a model folder that vLLM serves.
+
+    `decode` turns token ids, end of turn excluded, into text; `stop_ids` alone end a turn. At most
+    `max_rows` samples decode at once. `memory_share` is of each GPU's memory (on a CPU 2 GiB hold
+    the keys), `tensor_parallel` how many GPUs hold the model together. With `batch_invariant` (GPUs
+    only) numbers do not depend on the batch. `timeout` is in seconds for a call of `sample`, looked
+    at between steps.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        stop_ids: frozenset[int],
+        decode: Callable[[Sequence[int]], str],
+        dtype: str,
+        context: int,
+        tensor_parallel: int = 1,
+        memory_share: float = 0.9,
+        batch_invariant: bool = False,
+        max_rows: int = 256,
+        timeout: float | None = None,
+    ) -> None:
+        """Loads the model. Raises ConfigError where vLLM is missing or refuses."""
+        self._llm = load_llm(
+            path,
+            dtype=dtype,
+            context=context,
+            tensor_parallel=tensor_parallel,
+            memory_share=memory_share,
+            batch_invariant=batch_invariant,
+            max_rows=max_rows,
+        )
+        self._vllm = import_module("vllm")
+        self._path, self._context, self._tensor_parallel = path, context, tensor_parallel
+        self._stop_ids, self._decode, self._timeout = stop_ids, decode, timeout
+        self._vocabulary: int = self._llm.model_config.get_vocab_size()
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        params: SamplingParams,
+        seeds: Sequence[int],
+        on_progress: Callable[[int, int], None] | None = None,
+        first: int = 0,
+    ) -> list[list[Sample]]:
+        """`n` samples for each prompt, in the caller's order; see `types.Engine.sample`.
+
+        At temperature 0 every log-probability is 0: the sampling distribution has one token. A
+        sample that was not done in time has the status `timeout`. An exception of vLLM ends all
+        samples in flight; they are tried again prompt by prompt, and those that meet one again have
+        the status `engine_error`, as have samples whose logits are not finite. `on_progress` is
+        called once a sample. Raises PivotRLError for a prompt that does not fit the context, and
+        where vLLM raised for every prompt.
+        """
+        check_call(prompts, n, params, seeds, vocabulary=self._vocabulary, context=self._context)
+        if 0 < params.temperature < COLDEST:
+            raise ConfigError(f"temperature {params.temperature}: vLLM has 0, or {COLDEST} and up")
+        self.wake()
+        jobs = [(index, j) for index in by_prefix(prompts) for j in range(first, first + n)]
+        seed = {(index, j): seed_of(seeds[index], j) for index, j in jobs}
+        deadline = inf if self._timeout is None else time.monotonic() + self._timeout
+        found: dict[_Job, Sample] = {}
+
+        def finish(job: _Job, completion: Any) -> None:
+            found[job] = self._sample(completion, params, seed[job])
+            if on_progress is not None:
+                on_progress(1, len(found[job].token_ids))
+
+        def run(jobs: Iterable[_Job]) -> Exception | None:
+            requests = {job: (prompts[job[0]], self._settings(params, seed[job])) for job in jobs}
+            return self._run(requests, deadline, finish)
+
+        if error := run(jobs):
+            left = [job for job in jobs if job not in found]
+            errors = [run(group) for _, group in groupby(left, key=lambda job: job[0])]
+            if not found and all(errors):
+                raise PivotRLError(f"vLLM failed on all {len(jobs)} samples: {error}") from error
+            _log.warning("vLLM failed (%s); what it failed on has no reward", error)
+        late = time.monotonic() >= deadline
+        for job in jobs:
+            status = RolloutStatus.TIMEOUT if late else RolloutStatus.ENGINE_ERROR
+            found.setdefault(job, Sample.lost(status, seed[job]))
+        return [[found[index, first + j] for j in range(n)] for index in range(len(prompts))]
+
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Puts `state` (Hugging Face name -> tensor) in place of the weights; all or nothing.
+
+        As for `HFEngine`, names of tied tensors may occur or be left out, and a tensor in shards is
+        gathered when its turn comes. No prefix computed with the old weights is used again. Raises
+        PivotRLError for a parameter that is missing, unknown or of another shape.
+        """
+        check_state(self._shapes, state)
+        self.wake()
+        own: dict[int, str] = {}  # every name of a tied tensor: vLLM on a CPU packs it under each
+        names = self._shapes.named_parameters(remove_duplicate=False)
+        state = {name: state[own.setdefault(id(p), name)] for name, p in names} | dict(state)
+        whole = (
+            (name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.detach())
+            for name, tensor in state.items()
+        )
+        if self._tensor_parallel == 1:
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": whole})
+        else:  # the workers are processes, which read them from a file
+            with tempfile.TemporaryDirectory() as folder:
+                copies = {name: tensor.to("cpu", copy=True) for name, tensor in whole}
+                save_file(copies, Path(folder, "model.safetensors"))
+                self._llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+        self._forget_prefixes()
+
+    def sleep(self) -> None:
+        """Gives a GPU's memory back, the weights kept in the machine's; a CPU has no such mode."""
+        if self._llm.model_config.enable_sleep_mode:
+            self._llm.sleep(level=1)
+
+    def wake(self) -> None:
+        """Takes the memory again; `sample` and `load_weights` do so by themselves."""
+        if self._llm.llm_engine.is_sleeping():
+            self._llm.wake_up()
+
+    @cached_property
+    def _shapes(self) -> Any:
+        return load_model(self._path, device="meta")
+
+    def _run(
+        self,
+        requests: Mapping[_Job, tuple[Sequence[int], Any]],
+        deadline: float,
+        finish: Callable[[_Job, Any], None],
+    ) -> Exception | None:
+        """Hands over completions as they are done, until the deadline or what vLLM raises."""
+        engine = self._llm.llm_engine
+        left = {str(number): job for number, job in enumerate(requests)}
+        waiting = deque(left.items())
+        try:
+            while left and time.monotonic() < deadline:
+                try:
+                    while waiting:
+                        name, job = waiting.popleft()
+                        prompt, settings = requests[job]
+                        tokens = self._vllm.inputs.tokens_input(list(prompt))
+                        engine.add_request(name, tokens, settings)
+                    outputs = engine.step()
+                except Exception as error:  # whatever vLLM and the device provoke
+                    return error
+                for output in outputs:
+                    finish(left.pop(output.request_id), output.outputs[0])
+            return None
+        finally:
+            if left:
+                engine.abort_request(list(left))
+                self._forget_prefixes()  # a step that failed may have left some unwritten
+
+    def _settings(self, params: SamplingParams, seed: int) -> Any:
+        return self._vllm.SamplingParams(
+            max_tokens=params.max_tokens,
+            temperature=params.temperature,
+            top_p=params.top_p,
+            seed=seed,
+            stop_token_ids=sorted(self._stop_ids),
+            ignore_eos=True,  # which tokens end a turn is ours to say
+            logprobs=0,  # of the sampled token alone
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _sample(self, completion: Any, params: SamplingParams, seed: int) -> Sample:
+        ids, logprobs = tuple(completion.token_ids), tuple(completion.logprobs.logprobs)
+        if completion.finish_reason not in tuple(FinishReason) or not all(map(isfinite, logprobs)):
+            return Sample.lost(RolloutStatus.ENGINE_ERROR, seed)  # the weights are broken
+        finish_reason = FinishReason(completion.finish_reason)
+        return Sample(
+            token_ids=ids,
+            logprobs=logprobs if params.temperature > 0 else (0.0,) * len(ids),
+            text=self._decode(ids[:-1] if finish_reason == FinishReason.STOP else ids),
+            finish_reason=finish_reason,
+            seed=seed,
+        )
+
+    def _forget_prefixes(self) -> None:
+        if not self._llm.reset_prefix_cache():
+            raise PivotRLError("vLLM does not let go of its prefix cache; start the run again")
