@@ -1,8 +1,8 @@
 """Profiles to pivots: which candidates a policy can still learn from, as SQL over Parquet shards.
 
-A pivot has σ̂² > 0 and μ̂ < λ (paper, section 3), unless a configuration writes another condition.
-Every candidate is counted in exactly one category. This module must never know how rewards are
-made or what is done with pivots.
+A pivot has σ̂² > 0 and μ̂ < λ (paper, section 3), unless a configuration writes another rule. Every
+candidate is counted in exactly one category. This module must never know how rewards are made or
+what is done with pivots.
 """
 
 from __future__ import annotations
@@ -14,18 +14,29 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 
+from pivotrl.config import Config
 from pivotrl.profiling import judged_sql, profile_sql
 from pivotrl.store.connection import one_line
 from pivotrl.store.shards import write_shard
 from pivotrl.types import JSON, ConfigError, PivotRLError, Split
 
-RULE = "variance > 0 AND mean < lambda_diff"
+RULES = {
+    "pivots": "variance > 0 AND mean < lambda_diff",
+    "mixed": "variance > 0",
+    "all": "true",
+}
+"""Conditions by name: the paper's, every mixed outcome, every profiled candidate."""
 
 RULE_COLUMNS = (
-    "n, samples, mean, variance, interval_low, interval_high, zero_signal, lambda_diff, domain, "
-    "task, turn, action_type, tool_names"
+    "candidate_id, trajectory_id, n, samples, mean, variance, interval_low, interval_high, "
+    "zero_signal, lambda_diff, domain, task, turn, action_type, tool_names"
 )
-"""What a condition may speak of."""
+"""What a rule may speak of: the columns of its `pivot_stats`, a row a profiled candidate."""
+
+ORDERS = {
+    "variance": "variance DESC, md5(candidate_id || seed)",
+    "random": "md5(candidate_id || seed)",
+}
 
 CATEGORIES = (
     "held_out",
@@ -39,13 +50,47 @@ CATEGORIES = (
 )
 """held_out: of the other split. unprofiled: too few valid rewards. all_wrong, all_right: every
 reward 0 or 1. all_equal: every reward the same, between 0 and 1. too_easy: a mean of λ or more.
-rejected: by the configured condition alone. kept: a pivot."""
+rejected: by the configured rule or limit alone. kept: a pivot."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Criteria:
+    """Which candidates are pivots; `seed` breaks ties of the order."""
+
+    lambda_diff: float
+    """In (0, 1], compared as the double it is: 3 right of 5 is not below 0.6."""
+    rule: str = "pivots"
+    """A name of RULES, an SQL condition over RULE_COLUMNS, or a query `SELECT candidate_id …`."""
+    minimum_valid: float = 0.5
+    """A candidate with a smaller share of valid rewards among its samples is unprofiled."""
+    limit: int | None = None
+    limit_per_domain: int | None = None
+    order: str = "variance"
+    """A name of ORDERS: who comes first under a limit."""
+    seed: int = 0
+
+    @property
+    def sql(self) -> str:
+        return RULES.get(self.rule, self.rule)
+
+
+def criteria_of(config: Config) -> Criteria:
+    """As configured; where nothing is limited, order and seed change nothing."""
+    asked = config.select
+    limited = asked.limit is not None or asked.limit_per_domain is not None
+    return Criteria(
+        lambda_diff=asked.lambda_diff,
+        rule=asked.rule,
+        minimum_valid=asked.minimum_valid,
+        limit=asked.limit,
+        limit_per_domain=asked.limit_per_domain,
+        order=asked.order if limited else "variance",
+        seed=config.run.seed if limited else 0,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionResult:
-    rule: str
-    """The condition, as SQL."""
     pivots: list[dict[str, JSON]]
     """Rows `{candidate_id, policy, n, mean, variance}`, by candidate id."""
     domains: list[dict[str, JSON]]
@@ -57,30 +102,24 @@ def select(
     candidate_files: Sequence[Path],
     judgement_files: Sequence[Path] = (),
     *,
-    lambda_diff: float,
-    minimum_samples: int,
-    rule: str | None = None,
+    criteria: Criteria,
     split: Split = Split.TRAIN,
 ) -> SelectionResult:
     """The pivots among the candidates of `split`.
 
-    `lambda_diff` in (0, 1] is compared as the double it is: 3 right of 5 is not below 0.6.
-    `minimum_samples`: a candidate with fewer valid rewards is unprofiled. `rule` is an SQL
-    condition over RULE_COLUMNS; it runs without access to files. Raises ConfigError for settings
-    that cannot be used, PivotRLError for shards that cannot.
+    The rule's SQL runs without access to files or settings. Raises ConfigError for a rule that
+    cannot be used, PivotRLError for shards that cannot.
     """
-    if not 0 < lambda_diff <= 1:
-        raise ConfigError(f"select.lambda_diff = {lambda_diff}: must be above 0 and at most 1")
-    condition = rule if rule is not None else RULE
+    if not 0 < criteria.lambda_diff <= 1:
+        raise ConfigError(
+            f"select.lambda_diff = {criteria.lambda_diff}: must be above 0 and at most 1"
+        )
     database = duckdb.connect(":memory:")
     try:
         _load(database, verdict_files, candidate_files, judgement_files)
         _check_policy(database)
-        database.execute("CREATE TABLE settings (lambda_diff DOUBLE, n INT, split VARCHAR)")
-        database.execute(
-            "INSERT INTO settings VALUES (?, ?, ?)", [lambda_diff, minimum_samples, str(split)]
-        )
-        _categorise(database, condition)
+        _profile(database, criteria, split)
+        _choose(database, criteria)
         pivots = _rows(
             database,
             "SELECT candidate_id, policy, n, mean, variance FROM categorised"
@@ -94,16 +133,32 @@ def select(
         )
     finally:
         database.close()
-    return SelectionResult(rule=condition, pivots=pivots, domains=domains)
+    return SelectionResult(pivots=pivots, domains=domains)
 
 
-def check_rule(rule: str | None) -> None:
-    """Raises ConfigError, before anything is sampled, for a condition that SQL refuses."""
+def rewards(
+    verdict_files: Sequence[Path], judgement_files: Sequence[Path] = ()
+) -> dict[str, list[float]]:
+    """The valid rewards of each candidate in the shards, sorted; none for some."""
+    database = duckdb.connect(":memory:")
+    try:
+        _load(database, verdict_files, [], judgement_files)
+        found = database.execute(
+            "SELECT candidate_id, list(reward ORDER BY reward) FILTER (status = 'ok')"
+            f" FROM {judged_sql('verdicts', 'judgements')} GROUP BY candidate_id ORDER BY ALL"
+        ).fetchall()
+    finally:
+        database.close()
+    return {candidate_id: earned or [] for candidate_id, earned in found}
+
+
+def check_criteria(criteria: Criteria) -> None:
+    """Raises ConfigError, before anything is sampled, for a rule that SQL refuses."""
     with TemporaryDirectory() as folder:
         files = [Path(folder) / f"{table}.parquet" for table in ("verdicts", "candidates")]
         for file in files:
             write_shard(file, file.stem, [])
-        select(files[:1], files[1:], lambda_diff=1.0, rule=rule, minimum_samples=1)
+        select(files[:1], files[1:], criteria=criteria)
 
 
 def _load(
@@ -122,16 +177,16 @@ def _load(
         ),
         "candidates": (
             candidates,
-            "candidate_id, domain, task, turn, split, action_type, tool_names",
+            "candidate_id, trajectory_id, domain, task, turn, split, action_type, tool_names",
             "candidate_id",
         ),
         "judgements": (judgements, "rollout_id, status, reward", "rollout_id"),
     }
     for table, (files, columns, key) in sources.items():
-        if not files and table == "judgements":
-            continue
-        if not files:
+        if not files and table == "verdicts":
             raise PivotRLError(f"nothing to select from: no shard of {table}")
+        if not files:
+            continue
         try:
             database.execute(
                 f"CREATE OR REPLACE TABLE {table} AS SELECT DISTINCT ON ({key}) {columns}"
@@ -161,38 +216,76 @@ def _check_policy(database: duckdb.DuckDBPyConnection) -> None:
         raise PivotRLError(f"candidate {mixed} has verdicts of several verifier versions; use one")
 
 
-def _categorise(database: duckdb.DuckDBPyConnection, condition: str) -> None:
-    """Table `categorised`: each candidate with its profile and category."""
+def _profile(database: duckdb.DuckDBPyConnection, criteria: Criteria, split: Split) -> None:
+    """Tables `profiled`, each candidate with what is known, and `pivot_stats`, the eligible."""
+    database.execute("CREATE TABLE settings (lambda_diff DOUBLE, valid DOUBLE, split VARCHAR)")
+    database.execute(
+        "INSERT INTO settings VALUES (?, ?, ?)",
+        [criteria.lambda_diff, criteria.minimum_valid, str(split)],
+    )
     database.execute(
         f"CREATE TABLE profiled AS SELECT c.*, p.* EXCLUDE (candidate_id, n, samples),"
         " coalesce(p.n, 0) AS n, coalesce(p.samples, 0) AS samples, s.lambda_diff,"
         " CASE WHEN c.split <> s.split THEN 'held_out'"
-        " WHEN coalesce(p.n, 0) < s.n THEN 'unprofiled' END AS left_out"
+        " WHEN coalesce(p.n, 0) < greatest(1, s.valid * p.samples) THEN 'unprofiled'"
+        " WHEN p.n IS NULL THEN 'unprofiled' END AS left_out"
         f" FROM candidates c LEFT JOIN ({profile_sql(judged_sql('verdicts', 'judgements'))}) p"
         " USING (candidate_id), settings s"
     )
-    statement = f"""
+    database.execute(
+        f"CREATE TABLE pivot_stats AS SELECT {RULE_COLUMNS} FROM profiled WHERE left_out IS NULL"
+    )
+
+
+def _choose(database: duckdb.DuckDBPyConnection, criteria: Criteria) -> None:
+    """Table `categorised`: each candidate with its category, `kept` where the rule chose it."""
+    is_query = criteria.sql.lstrip().lower().startswith(("select", "with", "from"))
+    query = (
+        criteria.sql
+        if is_query
+        else f"SELECT candidate_id FROM pivot_stats WHERE (\n{criteria.sql}\n)"
+    )
+    statement = (
+        f"CREATE TABLE asked AS SELECT q.candidate_id::VARCHAR AS candidate_id FROM (\n{query}\n) q"
+    )
+    try:
+        if len(database.extract_statements(statement)) != 1:
+            raise ConfigError(f"select.rule = {criteria.rule!r}: write one condition or one query")
+        database.execute(statement)
+    except duckdb.Error as error:
+        what = one_line(error)
+        raise ConfigError(
+            f"select.rule = {criteria.rule!r}: {what}; a condition over {RULE_COLUMNS}, or a query "
+            "SELECT candidate_id FROM pivot_stats"
+        ) from None
+    order = ORDERS[criteria.order].replace("seed", f"'{criteria.seed}'")
+    database.execute(f"""
+        CREATE TABLE chosen AS
+        SELECT candidate_id,
+            row_number() OVER (ORDER BY {order}) AS place,
+            row_number() OVER (PARTITION BY domain ORDER BY {order}) AS place_in_domain
+        FROM pivot_stats SEMI JOIN asked USING (candidate_id)""")
+    if criteria.limit_per_domain is not None:
+        database.execute(
+            "DELETE FROM chosen WHERE place_in_domain > ?", [criteria.limit_per_domain]
+        )
+    if criteria.limit is not None:
+        database.execute(
+            "DELETE FROM chosen WHERE candidate_id NOT IN"
+            " (SELECT candidate_id FROM chosen ORDER BY place LIMIT ?)",
+            [criteria.limit],
+        )
+    database.execute("""
         CREATE TABLE categorised AS SELECT *, CASE
             WHEN left_out IS NOT NULL THEN left_out
-            WHEN (
-{condition}
-            ) THEN 'kept'
+            WHEN candidate_id IN (SELECT candidate_id FROM chosen) THEN 'kept'
             WHEN variance = 0 AND mean <= 0 THEN 'all_wrong'
             WHEN variance = 0 AND mean >= 1 THEN 'all_right'
             WHEN variance = 0 THEN 'all_equal'
             WHEN mean >= lambda_diff THEN 'too_easy'
             ELSE 'rejected'
         END AS category
-        FROM profiled"""
-    try:
-        if len(database.extract_statements(statement)) != 1:
-            raise ConfigError(f"select.rule = {condition!r}: write one condition, no statement")
-        database.execute(statement)
-    except duckdb.Error as error:
-        what = one_line(error)
-        raise ConfigError(
-            f"select.rule = {condition!r}: {what}; a condition over {RULE_COLUMNS}"
-        ) from None
+        FROM profiled""")
 
 
 def _rows(database: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, JSON]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from prefect.artifacts import create_table_artifact
 
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
+from pivotrl.selection import Criteria, criteria_of
+from pivotrl.selection import select as select_pivots
 from pivotrl.store.shards import write_shard
 from pivotrl.types import JSON, canonical
 from tasks.stage import Produced, Stage, Work
@@ -19,8 +21,7 @@ def select(
 ) -> Manifest | None:
     """`verdicts`: of every shard, and its judgements where a judge was asked."""
     return _stage(
-        settings=config.select.model_dump(mode="json")
-        | {"samples": config.profile.samples, "policy": policy},
+        settings=asdict(criteria_of(config)) | {"policy": policy},
         inputs={"candidates": candidates}
         | {f"verdicts {number}": manifest for number, manifest in enumerate(verdicts)},
         extra={"name": config.run.name},
@@ -38,9 +39,8 @@ def show_selection(config: Config, selection: Manifest) -> None:
 
 
 def _body(work: Work) -> Produced:
-    from pivotrl.selection import select as select_pivots
-
     settings = work.settings
+    criteria = Criteria(**{k: v for k, v in settings.items() if k != "policy"})
     verdict_files, judgement_files = (
         [path for name in work.inputs for path in work.files(name, table)]
         for table in ("verdicts", "judgements")
@@ -49,9 +49,7 @@ def _body(work: Work) -> Produced:
         verdict_files,
         work.files("candidates", "candidates"),
         judgement_files,
-        lambda_diff=settings["lambda_diff"],
-        rule=settings["rule"],
-        minimum_samples=max(1, math.ceil(settings["minimum_valid"] * settings["samples"])),
+        criteria=criteria,
     )
     selection_id = work.folder.name
     write_shard(
@@ -72,7 +70,7 @@ def _body(work: Work) -> Produced:
                 "selection_id": selection_id,
                 "name": work.extra["name"],
                 "policy": settings["policy"],
-                "rule": found.rule,
+                "rule": criteria.sql,
                 "parameters": canonical(dict(settings)).decode(),
                 "candidates": totals.get("candidates", 0),
                 "pivots": len(found.pivots),

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pivotrl.profiling import profile_sql
-from pivotrl.selection import CATEGORIES, SelectionResult, select
+from pivotrl.selection import CATEGORIES, Criteria, SelectionResult, select
 from pivotrl.store.shards import write_shard
 from pivotrl.types import ConfigError, PivotRLError, Split
 
@@ -61,8 +61,9 @@ def selected(
     candidates = [candidate_row(n, "validation" if n in held_out else "train") for n in rewards]
     write_shard(folder / "c.parquet", "candidates", candidates)
     write_shard(folder / "v.parquet", "verdicts", verdict_rows(rewards))
-    settings_ = {"lambda_diff": 0.6, "minimum_samples": 2} | options
-    return select([folder / "v.parquet"], [folder / "c.parquet"], **settings_)
+    split = options.pop("split", Split.TRAIN)
+    criteria = Criteria(**{"lambda_diff": 0.6} | options)
+    return select([folder / "v.parquet"], [folder / "c.parquet"], criteria=criteria, split=split)
 
 
 def of(right: int, n: int) -> list[float | None]:
@@ -122,14 +123,14 @@ def test_the_other_split_can_be_asked_for(tmp_path: Path) -> None:
         max_size=12,
     ),
     st.sampled_from([0.1, 0.5, 0.6, 2 / 3, 1.0]),
-    st.integers(1, 5),
+    st.sampled_from([0.1, 0.5, 0.75, 1.0]),
     st.data(),
 )
 def test_it_equals_a_plain_recomputation(
     tmp_path_factory: pytest.TempPathFactory,
     rewards: Rewards,
     lambda_diff: float,
-    minimum: int,
+    minimum: float,
     data: st.DataObject,
 ) -> None:
     held_out = tuple(n for n in rewards if data.draw(st.booleans()))
@@ -138,7 +139,7 @@ def test_it_equals_a_plain_recomputation(
         rewards,
         held_out,
         lambda_diff=lambda_diff,
-        minimum_samples=minimum,
+        minimum_valid=minimum,
     )
     expected = dict.fromkeys(CATEGORIES, 0)
     kept = []
@@ -146,7 +147,7 @@ def test_it_equals_a_plain_recomputation(
         valid = sorted(r for r in found if r is not None)
         if name in held_out:
             category = "held_out"
-        elif len(valid) < minimum:
+        elif len(valid) < max(1, minimum * len(found)):
             category = "unprofiled"
         elif valid[0] == valid[-1]:
             category = {0.0: "all_wrong", 1.0: "all_right"}.get(valid[0], "all_equal")
@@ -196,6 +197,30 @@ def test_a_bad_rule_is_refused(tmp_path: Path, rule: str, says: str) -> None:
     assert "select.rule" in str(caught.value)
 
 
+def test_rules_limits_and_orders(tmp_path: Path) -> None:
+    def kept(**options: Any) -> set[str]:
+        return {p["candidate_id"] for p in selected(tmp_path, POOL, **options).pivots}
+
+    POOL: Rewards = {f"c{right:02}": of(right, 16) for right in range(17)}
+    pivots = {f"c{right:02}" for right in range(1, 10)}
+    assert kept() == pivots
+    assert kept(rule="mixed") == {f"c{right:02}" for right in range(1, 16)}
+    assert kept(rule="all") == set(POOL)
+    assert kept(rule="mixed", limit=3) == {"c07", "c08", "c09"}  # the largest variances
+    assert kept(limit_per_domain=1) == {"c08"}
+    drawn = [kept(rule="all", limit=6, order="random", seed=seed) for seed in range(20)]
+    assert all(len(one) == 6 for one in drawn) and len(set(map(frozenset, drawn))) > 15
+    assert kept(rule="all", limit=6, order="random", seed=3) == drawn[3]
+    own = "WITH few AS (SELECT * FROM pivot_stats WHERE n = 16 AND mean BETWEEN 0.2 AND 0.3)"
+    assert kept(rule=f"{own} SELECT candidate_id FROM few") == {"c04"}
+    assert kept(rule="SELECT 'nobody' AS candidate_id") == set()
+    assert selected(tmp_path, POOL, limit=3).domains[0]["rejected"] == 6
+    with pytest.raises(ConfigError, match="candidate_id"):
+        kept(rule="SELECT 1 AS a, 2 AS b")
+    with pytest.raises(ConfigError, match=r"disabled|configuration"):
+        kept(rule="SELECT content AS candidate_id FROM read_text('/etc/hostname')")
+
+
 @pytest.mark.parametrize("lambda_diff", [0.0, -1.0, 1.01, math.nan])
 def test_lambda_is_bounded(tmp_path: Path, lambda_diff: float) -> None:
     with pytest.raises(ConfigError, match="lambda_diff"):
@@ -206,7 +231,7 @@ def test_nothing_mixes_policies_or_verifier_versions(tmp_path: Path) -> None:
     write_shard(tmp_path / "c.parquet", "candidates", [candidate_row("a"), candidate_row("b")])
     one = tmp_path / "one.parquet"
     write_shard(one, "verdicts", verdict_rows({"a": of(1, 2)}))
-    options: dict[str, Any] = {"lambda_diff": 0.6, "minimum_samples": 1}
+    options: dict[str, Any] = {"criteria": Criteria(lambda_diff=0.6)}
     for name, policy, version in (("b", "q", "1"), ("a", "p", "2")):
         other = tmp_path / f"{policy}{version}.parquet"
         write_shard(other, "verdicts", verdict_rows({name: of(1, 2)}, policy, version))
@@ -221,7 +246,7 @@ def test_shards_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
     for files in ([], [tmp_path / "missing.parquet"], [tmp_path / "broken.parquet"]):
         with pytest.raises(PivotRLError, match="verdicts"):
-            select(files, [tmp_path / "c.parquet"], lambda_diff=0.6, minimum_samples=1)
+            select(files, [tmp_path / "c.parquet"], criteria=Criteria(lambda_diff=0.6))
 
 
 @pytest.mark.parametrize(("right", "n"), [(0, 3), (1, 1), (1, 16), (8, 16), (15, 16), (39, 40)])
