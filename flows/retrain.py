@@ -10,35 +10,34 @@ from typing import TYPE_CHECKING
 
 from prefect import flow
 
+from flows.rounds import train_in_rounds
 from pivotrl.comparison import compare
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles, identify
 from pivotrl.suites import Suite, suites
-from pivotrl.types import JSON, PivotRLError
+from pivotrl.types import JSON
 from tasks.agree import agree
 from tasks.evaluate import evaluate
 from tasks.extract import extract
 from tasks.ingest import ingest
-from tasks.judge import judge, judge_budget
+from tasks.judge import judge_budget
 from tasks.merge import merge
 from tasks.register import register
 from tasks.report import (
     cost,
+    cost_table,
     score_table,
     scored,
-    selection_table,
     show_scores,
     write_report,
 )
-from tasks.sample import sample, sampling_of
-from tasks.select import select, show_selection
 from tasks.session import current
-from tasks.train import checkpoint_of, train, train_sft
-from tasks.verify import check_domains, verify
+from tasks.train import checkpoint_of, train_sft
+from tasks.verify import check_domains
 
 if TYPE_CHECKING:
-    from pivotrl.judging import Budget
+    pass
 
 
 @flow(name="retrain", persist_result=False, validate_parameters=False)
@@ -55,33 +54,12 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     if candidates is not None:
         check_domains(config, candidates)
 
-    start, policy = config.model.path, base
-    trainings: list[tuple[Manifest, Manifest]] = []
-    profiles: list[Manifest] = []
-    for number in range(config.train.rounds):
-        rollouts, verdicts = profile(config, start, policy, trajectories, candidates, budget)
-        selection = select(config, candidates, verdicts, policy.fingerprint(sampling_of(config)))
-        merge(f"profile {number}", *rollouts, *verdicts, selection)
-        profiles += [m for m in (*rollouts, *verdicts) if m is not None]
-        if selection is None or trajectories is None or candidates is None:
-            return None
-        if not session.dry:
-            show_selection(config, selection)
-            session.console.print(
-                selection_table(selection.counts["domains"], config.select.lambda_diff)
-            )
-        if not selection.counts["kept"]:
-            break
-        checkpoint = train(config, number, start, policy, base, trajectories, candidates, selection)
-        merge(f"training {number}", checkpoint)
-        if checkpoint is None:
-            return None
-        trainings.append((selection, checkpoint))
-        start = checkpoint_of(session.home, checkpoint)
-        policy = identify(start)
-        if checkpoint.counts["stop_reason"] != "stale" or not checkpoint.counts["best_step"]:
-            break  # nothing is left to profile anew: not stale, or no better than where it began
-
+    rounds = train_in_rounds(config, base, trajectories, candidates, budget)
+    if rounds is None:
+        return None
+    selection = rounds[-1].selection
+    trainings = [(r.selection, r.checkpoint) for r in rounds if r.selection and r.checkpoint]
+    profiles = [manifest for done in rounds for manifest in done.profiles]
     assert trajectories and candidates and selection  # rounds is at least 1
     parts: dict[str, JSON] = {"ingest": trajectories.counts, "extract": candidates.counts}
     if not trainings:
@@ -93,14 +71,16 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         parts |= {
             "outcome": "no pivots",
             "selection": selection.counts,
-            "cost": cost({"profile": profiles}),
+            "cost": cost(config, candidates, trajectories, {"profile": profiles}),
         }
         return None if session.dry else write_report(config, session, name, parts)
 
     selection, checkpoint = trainings[-1]
+    trained = checkpoint_of(session.home, checkpoint)
+    policy = identify(trained)
     agreement = agree(config, config.model.path, base) if config.evaluate.environment else None
     before = score(config, config.model.path, base, asked, "base", None)
-    after = score(config, start, policy, asked, "trained", checkpoint)
+    after = score(config, trained, policy, asked, "trained", checkpoint)
     controls = sft(config, base, trajectories, candidates, asked) if config.sft.enabled else {}
     if session.dry:
         return None
@@ -132,62 +112,20 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         "scores": {label: [asdict(row) for row in rows] for label, rows in tables.items()},
         "model": model,
         "cost": cost(
+            config,
+            candidates,
+            trajectories,
             {
                 "profile": profiles,
                 "train": checkpoints,
                 "evaluate": [m for _, m in (*before, *after)],
-            }
+            },
         ),
     }
+    session.console.print(cost_table(parts["cost"]))
     report = write_report(config, session, name, parts)
     show_scores(tables["trained"], report)
     return report
-
-
-def profile(
-    config: Config,
-    model: Path,
-    policy: PolicyFiles,
-    trajectories: Manifest | None,
-    candidates: Manifest | None,
-    budget: Budget | None,
-) -> tuple[list[Manifest | None], list[Manifest | None]]:
-    """Every shard sampled, then verified, with a budget also judged: rollouts, and what they earn.
-
-    A dry session that cannot see the shards has one None.
-    """
-    if candidates is None:
-        return [None], [None]
-    shards = [entry for entry in candidates.files if entry.table == "candidates"]
-    name = config.evaluate.environment or config.run.name
-    of = [f"{name} {number + 1}/{len(shards)}" for number in range(len(shards))]
-    rollouts = [
-        sample(config, model, policy, trajectories, candidates, shard, f"sample {label}")
-        for shard, label in zip(shards, of, strict=True)
-    ]
-    verdicts = [
-        verify(config, model, policy, trajectories, candidates, made, shard, f"verify {label}")
-        for made, shard, label in zip(rollouts, shards, of, strict=True)
-    ]
-    if budget is not None:
-        verdicts += [
-            judge(
-                *(config, model, policy, trajectories, candidates, done, found, shard),
-                label=f"judge {label}",
-                budget=budget,
-            )
-            for done, found, shard, label in zip(rollouts, verdicts, shards, of, strict=True)
-        ]
-    made = [manifest for manifest in rollouts if manifest is not None]
-    without = sum(manifest.counts["without_prompt"] for manifest in made)
-    if without and not any(manifest.counts["rollouts"] for manifest in made):
-        merge("turns without a prompt", *made)
-        raise PivotRLError(
-            f"none of {without} candidates has a prompt: longer than the model's context less "
-            f"profile.max_tokens = {config.profile.max_tokens}, or refused by its chat template; "
-            '`pivotrl sql "select reason, remedy from quarantine"` says which'
-        )
-    return rollouts, verdicts
 
 
 def score(

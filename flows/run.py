@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.markup import escape
 
 from flows import home
@@ -20,7 +23,7 @@ def check(config: Config) -> None:
     """Raises ConfigError for what can be told before anything starts: files, model, names."""
     from pivotrl.environments import live_domain
     from pivotrl.policies import identify
-    from pivotrl.selection import check_rule
+    from pivotrl.selection import check_criteria, criteria_of
     from pivotrl.suites import suites
 
     for file in (*config.data.trajectories, config.data.tools):
@@ -32,7 +35,7 @@ def check(config: Config) -> None:
     if config.evaluate.environment is not None:
         live_domain(config.evaluate.environment)
     suites(config)
-    check_rule(config.select.rule)
+    check_criteria(criteria_of(config))
 
 
 def dry(config: Config) -> None:
@@ -77,7 +80,7 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 
 def real(config: Config, command: str) -> None:
-    """Runs the flow and prints what to type next. Ctrl-C exits 130 and says how to go on."""
+    """Runs the flow and prints what to type next. Ctrl-C and SIGTERM say how to go on."""
     check(config)
     folder = _made_home()
     from flows import processes
@@ -85,13 +88,23 @@ def real(config: Config, command: str) -> None:
     from tasks.report import store_run
 
     console = Console()
+    warnings = logging.getLogger("pivotrl")  # Prefect silences the root
+    warnings.setLevel(logging.WARNING)
+    warnings.addHandler(RichHandler(console=console, show_time=False, show_path=False))
     session = Session(home=folder, console=console)
     dead = processes.reap(folder)
     processes.guard_server(folder)
     moment = datetime.now(UTC)
     name = run_name(config, moment)
     console.print(f"[bold]{name}[/]  [dim]{folder}[/]", highlight=False)
+    caught: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        caught.append(number)
+        raise KeyboardInterrupt
+
     try:
+        signal.signal(signal.SIGTERM, stop)
         with running(session), ExitStack() as recorded:
             processes.mark_crashed(folder, dead)
             story = retrain.with_options(
@@ -109,7 +122,7 @@ def real(config: Config, command: str) -> None:
         console.print(
             f"\nstopped; finished stages are kept. Go on with: [bold]{escape(command)}[/]"
         )
-        sys.exit(130)
+        sys.exit(128 + caught[0] if caught else 130)
     if report is not None:
         store_run(config, folder, name, moment, report)
     cached = sum(record.cached for record in session.records)

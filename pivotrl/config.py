@@ -12,7 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from pivotrl.types import JSON, ConfigError
 
@@ -65,8 +72,44 @@ class ModelConfig(Section):
     batch_rows: Count = Field(256, description="Sequences decoded at once.")
 
 
+class EngineConfig(Section):
+    name: Literal["hf", "vllm", "server"] = Field(
+        "hf",
+        description="Where completions come from: transformers in this process, vLLM in this "
+        "process, or an OpenAI-compatible server, which profiles the base policy.",
+    )
+    replicas: Count = Field(
+        1, description="Engines on a Ray cluster that share the profiling (docs/profiling.md)."
+    )
+    tensor_parallel: Count = Field(1, description="vLLM: GPUs that hold one model together.")
+    memory_share: Share = Field(0.9, description="vLLM: share of the GPU's memory.")
+    batch_invariant: bool = Field(
+        False, description="vLLM: numbers that do not depend on the batch; slower, newer GPUs only."
+    )
+    url: str | None = Field(
+        None, pattern=r"^https?://", description="Server: its address, `http://host/v1`."
+    )
+    model: str | None = Field(None, description="Server: the name under which it serves.")
+    api_key_env: str | None = Field(
+        None, description="Server: environment variable that holds its key; never stored."
+    )
+    concurrency: Count = Field(32, description="Server: requests at once.")
+    timeout: float = Field(120.0, gt=0, description="Server: seconds a request may take.")
+
+    @model_validator(mode="after")
+    def _server_is_named(self) -> EngineConfig:
+        if self.name == "server" and not (self.url and self.model):
+            raise ValueError("a server needs engine.url and engine.model")
+        return self
+
+
 class ProfileConfig(Section):
     samples: int = Field(16, ge=2, description="K, rollouts a candidate of the reference policy.")
+    certainty: Share | None = Field(
+        None,
+        description="A candidate's sampling ends when what selection would say of it after K is "
+        "so certain; without, it always samples K (docs/profiling.md).",
+    )
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     top_p: Share = Field(1.0, description="Nucleus share.")
     max_tokens: Count = Field(256, description="Longest action in tokens.")
@@ -109,12 +152,26 @@ class SelectConfig(Section):
     minimum_valid: Share = Field(
         0.5, description="A candidate with a smaller share of valid rollouts is unprofiled."
     )
-    rule: str | None = Field(
-        None, description="SQL condition in place of the paper's: variance > 0 AND mean < λ."
+    rule: str = Field(
+        "pivots",
+        description="`pivots`: variance > 0 AND mean < λ; `mixed`: variance > 0; `all`; an SQL "
+        "condition; or a query `SELECT candidate_id FROM pivot_stats …`.",
+    )
+    limit: Count | None = Field(None, description="At most so many, by `order`.")
+    limit_per_domain: Count | None = Field(None, description="At most so many of a domain.")
+    order: Literal["variance", "random"] = Field(
+        "variance",
+        description="Who comes first under a limit: the largest variance, or by hash of run.seed "
+        '(`rule = "all"` with a limit is the random control).',
     )
 
 
 class TrainConfig(Section):
+    start: Literal["base", "champion"] = Field(
+        "base",
+        description="Policy that is profiled and trained further: `model.path`, or the registered "
+        "model's `champion`; the base stays the reference of KL and scores.",
+    )
     rounds: Count = Field(1, description="A further round profiles again with the new policy.")
     steps: Count = Field(100, description="Optimiser batches a round.")
     pivots_per_step: Count = Field(16, description="B, pivots a step.")
@@ -225,6 +282,7 @@ class Config(Section):
     run: RunConfig
     data: DataConfig
     model: ModelConfig
+    engine: EngineConfig = EngineConfig()
     profile: ProfileConfig = ProfileConfig()
     verify: VerifyConfig = VerifyConfig()
     judge: JudgeConfig = JudgeConfig()

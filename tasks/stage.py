@@ -49,6 +49,8 @@ class Work:
     inputs: Mapping[str, Manifest]
     extra: Mapping[str, Any]
     """What the body needs and the key must not see: paths, the label."""
+    parts: Mapping[str, JSON] = field(default_factory=dict)
+    """What the key is made of."""
 
     @property
     def out(self) -> Path:
@@ -142,6 +144,7 @@ class Stage:
             folder=session.home / "work" / key,
             settings=settings,
             inputs=given,
+            parts=parts,
             extra=extra or {},
         )
 
@@ -222,11 +225,7 @@ class Stage:
 
     def _why(self, home: Path, label: str, parts: Mapping[str, JSON]) -> str:
         """Which parts of the key differ from the nearest earlier manifest of this stage."""
-        earlier = [
-            m
-            for path in (home / self.shelf / self.name).glob("*/manifest.json")
-            if (m := _read(path)) is not None
-        ]
+        earlier = manifests_of(home / self.shelf / self.name)
         if not earlier:
             return "never ran"
         nearest = min((changed_parts(m.parts, parts) for m in earlier), key=len)
@@ -248,6 +247,12 @@ class Stage:
 def read_table(home: Path, manifest: Manifest, table: str) -> list[dict[str, JSON]]:
     """All rows of a table that a stage made."""
     return [row for path in manifest.of_table(home, table) for row in read_shard(path)]
+
+
+def manifests_of(folder: Path) -> list[Manifest]:
+    """What a stage has published so far, by key; whole or not."""
+    found = (_read(path) for path in sorted(folder.glob("*/manifest.json")))
+    return [manifest for manifest in found if manifest is not None]
 
 
 def published(folder: Path, home: Path) -> Manifest | None:

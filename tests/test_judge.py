@@ -492,7 +492,7 @@ def test_from_undecided_verdicts_to_pivots(
     assert len(stored) > 20
     assert not [path for path in stored if b"sk-never-on-disk" in path.read_bytes()]
     # The story asks a judge exactly where one is configured.
-    from flows import retrain
+    from flows import rounds
 
     session.dry = True
     for given_, stages in (
@@ -500,5 +500,5 @@ def test_from_undecided_verdicts_to_pivots(
         (None, ["sample", "verify"]),
     ):
         session.records.clear()
-        retrain.profile(config, model, policy, trajectories, candidates, given_)
+        rounds.profile(config, model, policy, trajectories, candidates, given_)
         assert [record.stage for record in session.records] == stages

@@ -99,15 +99,17 @@ CREATE TABLE policies (
     tokenizer VARCHAR,
     template  VARCHAR,
     sampling  VARCHAR,
+    engine    VARCHAR,
     path      VARCHAR,
     shard     VARCHAR
 );
 COMMENT ON TABLE policies IS 'Policies that were sampled; a profile belongs to one.';
-COMMENT ON COLUMN policies.policy IS 'Fingerprint: weights, tokenizer, template and sampling.';
+COMMENT ON COLUMN policies.policy IS 'Fingerprint: weights, tokenizer, template, sampling and engine.';
 COMMENT ON COLUMN policies.weights IS 'Hash of the weights.';
 COMMENT ON COLUMN policies.tokenizer IS 'Hash of the tokenizer.';
 COMMENT ON COLUMN policies.template IS 'Hash of the chat template.';
 COMMENT ON COLUMN policies.sampling IS 'JSON: temperature, top_p, max_tokens.';
+COMMENT ON COLUMN policies.engine IS 'Who sampled: hf, vllm or server.';
 COMMENT ON COLUMN policies.path IS 'Folder of the model.';
 COMMENT ON COLUMN policies.shard IS 'SHA-256 of the shard that the row came from.';
 

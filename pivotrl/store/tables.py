@@ -80,6 +80,7 @@ class Policies(Rows):
     tokenizer: str
     template: str
     sampling: str
+    engine: str
     path: str
 
 

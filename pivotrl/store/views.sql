@@ -1,10 +1,18 @@
 -- The views of the store. The dollar word below is the one definition of a profile: pivotrl.profiling.
 
-CREATE VIEW current_verdicts AS
-SELECT v.*
+CREATE VIEW outdated_verdicts AS
+SELECT DISTINCT v.candidate_id, v.policy, v.shard
 FROM verdicts v
+SEMI JOIN (
+    SELECT candidate_id, policy FROM verdicts GROUP BY ALL HAVING min(shard) < max(shard)
+) USING (candidate_id, policy)
 JOIN merged_shards m ON m.table_name = 'verdicts' AND m.sha256 = v.shard
-QUALIFY m.merged_at = max(m.merged_at) OVER (PARTITION BY v.candidate_id, v.policy);
+QUALIFY m.merged_at < max(m.merged_at) OVER (PARTITION BY v.candidate_id, v.policy);
+COMMENT ON VIEW outdated_verdicts IS
+    'Candidates and policies of a shard of verdicts that a shard merged later speaks of too.';
+
+CREATE VIEW current_verdicts AS
+SELECT * FROM verdicts ANTI JOIN outdated_verdicts USING (candidate_id, policy, shard);
 COMMENT ON VIEW current_verdicts IS
     'Of each candidate and policy the verdicts whose shard was merged last: one verifier version.';
 
@@ -12,12 +20,12 @@ CREATE VIEW current_judgements AS
 SELECT j.*
 FROM judgements j
 JOIN merged_shards m ON m.table_name = 'judgements' AND m.sha256 = j.shard
-JOIN current_verdicts v USING (rollout_id)
+JOIN current_verdicts v ON v.rollout_id = j.rollout_id AND v.status = 'undecided'
 JOIN merged_shards n ON n.table_name = 'verdicts' AND n.sha256 = v.shard
 WHERE m.merged_at > n.merged_at
 QUALIFY row_number() OVER (PARTITION BY j.rollout_id ORDER BY m.merged_at DESC, j.judgement_id) = 1;
 COMMENT ON VIEW current_judgements IS
-    'Of each current verdict the judgement that was merged after it: none, if no judge was asked since.';
+    'Of each current undecided verdict the judgement merged after it: none, if no judge was asked since.';
 
 CREATE VIEW current_selections AS
 SELECT s.*
@@ -45,6 +53,8 @@ SELECT
     p.variance,
     p.interval_low,
     p.interval_high,
+    CASE WHEN min(p.samples) OVER of_policy < max(p.samples) OVER of_policy THEN 'stopped'
+        ELSE 'fixed' END AS estimator,
     p.zero_signal,
     k.candidate_id IS NOT NULL AS selected,
     p.verifier,
@@ -53,7 +63,8 @@ FROM profiles p
 LEFT JOIN candidates c ON c.candidate_id = p.candidate_id
 LEFT JOIN (
     SELECT pivots.candidate_id, pivots.policy FROM pivots SEMI JOIN current_selections USING (selection_id)
-) k ON k.candidate_id = p.candidate_id AND k.policy = p.policy;
+) k ON k.candidate_id = p.candidate_id AND k.policy = p.policy
+WINDOW of_policy AS (PARTITION BY p.policy);
 COMMENT ON VIEW pivot_stats IS
     'Profiles: one row a candidate and policy, of the verdicts that were merged last.';
 COMMENT ON COLUMN pivot_stats.samples IS 'Rollouts with a verdict of any status.';
@@ -62,6 +73,8 @@ COMMENT ON COLUMN pivot_stats.mean IS 'Mean reward of the n.';
 COMMENT ON COLUMN pivot_stats.variance IS 'Population variance of the reward.';
 COMMENT ON COLUMN pivot_stats.interval_low IS 'Lower end of the mean''s Wilson interval, 95 %.';
 COMMENT ON COLUMN pivot_stats.interval_high IS 'Upper end of it.';
+COMMENT ON COLUMN pivot_stats.estimator IS
+    'fixed: every candidate of the policy has the same samples. stopped: sampling ended where it was decided, which biases the mean.';
 COMMENT ON COLUMN pivot_stats.zero_signal IS 'All n rewards are equal: nothing to learn in GRPO.';
 COMMENT ON COLUMN pivot_stats.selected IS 'In the selection of this policy that was merged last.';
 

@@ -1,0 +1,181 @@
+"""A round: a policy profiled, its pivots selected, and trained on. Part of the main job's story."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow
+
+from pivotrl.config import Config
+from pivotrl.manifest import Manifest
+from pivotrl.policies import PolicyFiles, identify
+from pivotrl.types import PivotRLError
+from tasks.judge import judge
+from tasks.merge import merge
+from tasks.policy import engine_settings
+from tasks.report import selection_table
+from tasks.sample import looks, sample, sampling_of, still_open
+from tasks.select import select, show_selection
+from tasks.session import current
+from tasks.train import checkpoint_of, train
+from tasks.verify import verify
+
+if TYPE_CHECKING:
+    from pivotrl.judging import Budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    profiles: list[Manifest]
+    selection: Manifest | None
+    checkpoint: Manifest | None
+    """None without pivots, or where a dry session sees no further."""
+
+
+def train_in_rounds(
+    config: Config,
+    base: PolicyFiles,
+    trajectories: Manifest | None,
+    candidates: Manifest | None,
+    budget: Budget | None,
+) -> list[Round] | None:
+    """Rounds until one has no pivots or leaves nothing to profile anew.
+
+    That is one that ended with its steps, neither stale nor saturated, or no better than it began.
+    None where a dry session sees no end.
+    """
+    start = starting_point(config)
+    rounds: list[Round] = []
+    for number in range(config.train.rounds):
+        story = as_flow(f"round {number + 1}", one_round) if config.train.rounds > 1 else one_round
+        done = story(config, number, start, identify(start), base, trajectories, candidates, budget)
+        rounds.append(done)
+        if done.selection is None or (done.selection.counts["kept"] and done.checkpoint is None):
+            return None
+        if done.checkpoint is None:
+            break
+        counts = done.checkpoint.counts
+        if counts["stop_reason"] == "completed" or not counts["best_step"]:
+            break
+        start = checkpoint_of(current().home, done.checkpoint)
+    return rounds
+
+
+def one_round(
+    config: Config,
+    number: int,
+    start: Path,
+    policy: PolicyFiles,
+    base: PolicyFiles,
+    trajectories: Manifest | None,
+    candidates: Manifest | None,
+    budget: Budget | None,
+) -> Round:
+    """The policy in `start` profiled, its pivots selected, and trained on."""
+    session = current()
+    rollouts, earned = profile(config, start, policy, trajectories, candidates, budget)
+    engine = engine_settings(config, start, profiling=True).name
+    fingerprint = policy.fingerprint(sampling_of(config), engine)
+    selection = select(config, candidates, earned, fingerprint)
+    merge(f"profile {number}", *rollouts, *earned, selection)
+    checkpoint = None
+    if selection is not None and not session.dry:
+        show_selection(config, selection)
+        table = selection_table(selection.counts["domains"], config.select.lambda_diff)
+        session.console.print(table)
+        if selection.counts.get("unprofiled"):
+            few = f"n < {config.select.minimum_valid:g} * samples"
+            session.say(
+                f"{selection.counts['unprofiled']:,} unprofiled: "
+                f'`pivotrl sql "select candidate_id, samples, n from pivot_stats where {few}"` '
+                "lists those with too few rewards"
+            )
+    if selection is not None and selection.counts["kept"]:
+        checkpoint = train(config, number, start, policy, base, trajectories, candidates, selection)
+        merge(f"training {number}", checkpoint)
+    profiles = [manifest for manifest in (*rollouts, *earned) if manifest is not None]
+    return Round(profiles=profiles, selection=selection, checkpoint=checkpoint)
+
+
+def as_flow(name: str, story: Callable[..., Round]) -> Callable[..., Round]:
+    """The story as a node of its own in Prefect's graph; a dry session has no graph."""
+    if current().dry:
+        return story
+
+    def told(*arguments: Any) -> Round:
+        # What Prefect is not given it need not keep: manifests are long.
+        @flow(name=name, flow_run_name=name, persist_result=False, validate_parameters=False)
+        def as_told() -> Round:
+            return story(*arguments)
+
+        return as_told()
+
+    return told
+
+
+def starting_point(config: Config) -> Path:
+    """The base, or the folder of the registered champion; the base where there is none yet."""
+    if config.train.start == "base":
+        return config.model.path
+    from pivotrl.tracking import load_path
+
+    name = f"{config.register_.model}@champion"
+    try:
+        return load_path(current().home, name)
+    except PivotRLError:
+        current().say(f"[yellow]No {name} yet[/]: this run starts from {config.model.path}")
+        return config.model.path
+
+
+def profile(
+    config: Config,
+    model: Path,
+    policy: PolicyFiles,
+    trajectories: Manifest | None,
+    candidates: Manifest | None,
+    budget: Budget | None,
+) -> tuple[list[Manifest | None], list[Manifest | None]]:
+    """Every shard sampled, verified and, with a budget, judged: rollouts, and what they earn.
+
+    In one look or, where certainty is enough, in several, each at what the last left open. A dry
+    session that cannot see further has a None.
+    """
+    if candidates is None:
+        return [None], [None]
+    shards = [entry for entry in candidates.files if entry.table == "candidates"]
+    name = config.evaluate.environment or config.run.name
+    rollouts: list[Manifest | None] = []
+    earned: list[Manifest | None] = []
+    for number, shard in enumerate(shards, 1):
+        of = (config, model, policy, trajectories, candidates)
+        seen: list[Manifest] = []  # what this shard has earned so far
+        for look in looks(config):
+            label = f"{name} {number}/{len(shards)}" + (f" from {look.first}" * (look.first > 0))
+            if look.first:
+                look = still_open(config, look, seen)
+            if look.open == []:
+                break
+            made = sample(*of, shard, look, f"sample {label}")
+            found = [verify(*of, made, shard, f"verify {label}")]
+            if budget is not None:
+                found.append(
+                    judge(*of, made, found[0], shard, label=f"judge {label}", budget=budget)
+                )
+            rollouts.append(made)
+            earned += found
+            if None in found:
+                break
+            seen += [manifest for manifest in found if manifest is not None]
+    made_ = [manifest for manifest in rollouts if manifest is not None]
+    without = sum(manifest.counts["without_prompt"] for manifest in made_)
+    if without and not any(manifest.counts["rollouts"] for manifest in made_):
+        merge("turns without a prompt", *made_)
+        raise PivotRLError(
+            f"none of {without} candidates has a prompt: longer than the model's context less "
+            f"profile.max_tokens = {config.profile.max_tokens}, or refused by its chat template; "
+            '`pivotrl sql "select reason, remedy from quarantine"` says which'
+        )
+    return rollouts, earned

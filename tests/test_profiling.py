@@ -1,0 +1,192 @@
+"""Profiling in looks, with real stages and the shipped model: what is sampled, what never twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from flows.rounds import profile
+from pivotrl.config import load_config
+from pivotrl.environments.demonstrations import write_demonstrations
+from pivotrl.ledger import ledger, parameters
+from pivotrl.manifest import Manifest
+from pivotrl.policies import identify
+from pivotrl.prefixes import by_prefix, unique_tokens
+from pivotrl.selection import Criteria, select
+from pivotrl.store import Store
+from tasks.extract import extract
+from tasks.ingest import ingest
+from tasks.merge import merge
+from tasks.sample import looks
+from tasks.session import Session, running
+from tasks.stage import read_table
+
+ROOT = Path(__file__).parents[1]
+Rows = dict[tuple[str, int], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Iterator[Session]:
+    home = tmp_path_factory.mktemp("home")
+    write_demonstrations(home / "retail.jsonl", 12, 0, "train")
+    with running(Session(home=home, console=Console(file=StringIO()))) as opened:
+        yield opened
+
+
+def profiled(session: Session, *options: str) -> tuple[Rows, list[Manifest], list[Manifest]]:
+    """Rows by candidate and index; the manifests of sampling, and of verdicts."""
+    file = session.home / "retail.jsonl"
+    config = load_config(
+        ROOT / "configs/mini.toml",
+        [f"data.trajectories={file}", f"model.path={ROOT / 'pivotrl/mini/model'}", *options],
+    )
+    trajectories = ingest(config)
+    candidates = extract(config, trajectories)
+    path = config.model.path
+    rollouts, verdicts = profile(config, path, identify(path), trajectories, candidates, None)
+    made = [m for m in rollouts if m is not None]
+    found = [row for m in made for row in read_table(session.home, m, "rollouts")]
+    rows = {(row["candidate_id"], row["sample_index"]): row for row in found}
+    assert len(rows) == len(found)  # nothing twice
+    return rows, made, [m for m in verdicts if m is not None]
+
+
+def pivots(session: Session, verdicts: list[Manifest]) -> set[str]:
+    files = [path for m in verdicts for path in m.of_table(session.home, "verdicts")]
+    candidates = sorted((session.home / "shards" / "extract").glob("*/candidates*.parquet"))
+    return {
+        p["candidate_id"]
+        for p in select(files, candidates, criteria=Criteria(lambda_diff=0.6)).pivots
+    }
+
+
+def estimators(session: Session, *made: list[Manifest]) -> set[str]:
+    """What `pivot_stats` calls the means once these are merged."""
+    merge("profile", *(manifest for one in made for manifest in one))
+    sql = "SELECT DISTINCT estimator FROM pivot_stats"
+    return {name for (name,) in Store(session.home / "pivotrl.duckdb").query(sql)[1]}
+
+
+def sampled(made: list[Manifest], *before: list[Manifest]) -> int:
+    """Rollouts that were sampled in `made` and not in the runs before it."""
+    known = {m.key for one in before for m in one}
+    return sum(m.counts["sampled"] for m in made if m.key not in known)
+
+
+def test_looks_take_fewer_rollouts_and_those_are_the_same_ones(session: Session) -> None:
+    looked, made, verdicts = profiled(session, "profile.samples=8", "profile.certainty=0.95")
+    assert {i for _, i in looked} == set(range(8))
+    first = {c for c, i in looked if i == 0}
+    ends = [max(i for c, i in looked if c == one) + 1 for one in first]
+    assert set(ends) > {8} and set(ends) <= set(range(2, 9, 2))
+    assert sampled(made) == len(looked) == sum(ends) < 8 * len(first)
+
+    fixed, again, full = profiled(session, "profile.samples=8")
+    assert len(fixed) == 8 * len(first)
+    assert sampled(again) == len(fixed) - len(looked)  # the others were there
+    assert {key: fixed[key] for key in looked} == looked
+    assert estimators(session, made, verdicts) == {"stopped"}
+    assert estimators(session, again, full) == {"fixed"}
+    mine, theirs = pivots(session, verdicts), pivots(session, full)
+    assert len(mine ^ theirs) <= 0.1 * len(first)
+
+    sure, few, _ = profiled(session, "profile.samples=8", "profile.certainty=1")
+    assert len(looked) <= len(sure) < len(fixed) and sampled(few, made, again) == 0
+    assert sure.items() <= fixed.items()
+
+
+def test_a_longer_profile_samples_what_is_new(session: Session) -> None:
+    four, _, _ = profiled(session, "profile.samples=4", "run.seed=5")
+    six, made, _ = profiled(session, "profile.samples=6", "run.seed=5")
+    assert sampled(made) == len(six) - len(four) == len(four) // 2
+    assert four.items() <= six.items()
+
+
+def test_other_verdicts_open_other_candidates_and_sample_only_what_they_lack(
+    session: Session,
+) -> None:
+    options = ("profile.samples=8", "profile.certainty=0.95", "run.seed=7")
+    before, known, _ = profiled(session, *options)
+    after, made, _ = profiled(session, *options, "verify.mode=strict")
+    assert sampled(made, known) == len(after.keys() - before.keys())
+    shared = after.keys() & before.keys()
+    assert {key: after[key] for key in shared} == {key: before[key] for key in shared}
+
+
+def test_new_trajectories_cost_only_their_own_candidates(session: Session) -> None:
+    before, _, _ = profiled(session, "profile.samples=2", "run.seed=9")
+    file = session.home / "retail.jsonl"
+    old = file.read_bytes()
+    try:
+        write_demonstrations(file, 15, 0, "train")
+        assert file.read_bytes().startswith(old)
+        after, made, _ = profiled(session, "profile.samples=2", "run.seed=9")
+    finally:
+        file.write_bytes(old)
+    assert before.items() < after.items()
+    assert sampled(made) == len(after) - len(before)
+
+
+def test_another_engine_or_seed_is_sampled_anew(session: Session) -> None:
+    one, _, _ = profiled(session, "profile.samples=2", "run.seed=11")
+    other, made, _ = profiled(session, "profile.samples=2", "run.seed=12")
+    assert sampled(made) == len(other) == len(one)
+    _, made, _ = profiled(session, "profile.samples=2", "run.seed=11", "profile.temperature=0.5")
+    assert sampled(made) == len(one)
+
+
+def test_looks_cover_every_sample_once() -> None:
+    for samples in (2, 3, 5, 8, 16, 17):
+        file = f"data.trajectories={ROOT / 'README.md'}"
+        options = [file, f"profile.samples={samples}"]
+        config = load_config(ROOT / "configs/mini.toml", options)
+        assert [(one.first, one.upto) for one in looks(config)] == [(0, samples)]
+        config = load_config(ROOT / "configs/mini.toml", [*options, "profile.certainty=0.9"])
+        found = [(one.first, one.upto) for one in looks(config)]
+        assert [i for first, upto in found for i in range(first, upto)] == list(range(samples))
+
+
+def test_the_ledger_adds_up() -> None:
+    sampled_ = {
+        "seconds": 2.0,
+        "rollouts": 90,
+        "sampled": 60,
+        "unique_prompt_tokens": 500,
+        "completion_tokens": 100,
+    }
+    trained = {"seconds": 3.0, "rollouts": 40, "sampled": 40, "completion_tokens": 50, "flops": 7.0}
+    costs = ledger(
+        {"profile": [sampled_, {"seconds": 1.0}], "train": [trained]},
+        parameters=10,
+        candidates=10,
+        samples=16,
+        turns_per_trajectory=5.0,
+    )
+    assert costs["profile"]["flops"] == 2 * 10 * 600
+    assert costs["train"]["flops"] == 2 * 10 * 50 + 7
+    assert costs["total"]["sampled"] == 100 and costs["total"]["seconds"] == 6.0
+    assert costs["compared"] == {
+        "fixed_k_rollouts": 160,
+        "rollout_share": 90 / 160,
+        "end_to_end_turns": 200,
+        "pivot_turns": 100,
+    }
+
+
+def test_parameters_are_those_that_the_model_has() -> None:
+    from pivotrl.engines.hf import load_model
+
+    folder = ROOT / "pivotrl/mini/model"
+    assert parameters(folder) == sum(p.numel() for p in load_model(folder).parameters())
+
+
+def test_the_trie_of_prompts() -> None:
+    prompts = [[1, 2, 3], [1, 2, 4, 5], [1, 2, 3, 6], [9], [1, 2, 3]]
+    trie = {tuple(p[:n]) for p in prompts for n in range(1, len(p) + 1)}
+    assert unique_tokens(prompts) == len(trie)
+    assert [prompts[i] for i in by_prefix(prompts)] == sorted(prompts)
