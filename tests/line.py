@@ -28,10 +28,12 @@ SMALL = (
 )
 
 
-def environment(home: Path) -> dict[str, str]:
-    # Without what importing `flows` in the tests' own process has set: as a user's shell has it.
+def environment(home: Path, server: str | None = None) -> dict[str, str]:
+    """As a user's shell has it; `server`: the address of a running Prefect server to use."""
+    # Without what importing `flows` in the tests' own process has set.
     own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    return own | {"PIVOTRL_HOME": str(home), "COLUMNS": "160"}
+    api = {"PREFECT_API_URL": server} if server else {}
+    return own | api | {"PIVOTRL_HOME": str(home), "COLUMNS": "160"}
 
 
 def command(*arguments: str) -> list[str]:
@@ -50,12 +52,15 @@ def small(data: Path) -> list[str]:
 
 
 def pivotrl(
-    home: Path, *arguments: str, folder: Path = ROOT, expect: int = 0
+    home: Path, *arguments: str, folder: Path = ROOT, expect: int = 0, server: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Runs the command; the test fails with its output unless it exits with `expect`."""
+    """Runs the command; the test fails with its output unless it exits with `expect`.
+
+    With the address of a `server` a run saves the start of its own, which is no part of the test.
+    """
     done = subprocess.run(
         command(*arguments),
-        env=environment(home) | {"PYTHONPATH": str(folder)},
+        env=environment(home, server) | {"PYTHONPATH": str(folder)},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -9,8 +9,10 @@ import hashlib
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -232,7 +234,7 @@ def test_another_lambda_selects_again_and_samples_nothing(home: Path, data: Path
 
 
 def test_a_judge_decides_what_rules_cannot_tell(
-    data: Path, tmp_path: Path, endpoint: Endpoint
+    data: Path, tmp_path: Path, endpoint: Endpoint, prefect_server: str
 ) -> None:
     """The whole run: demonstrations ask in other words than the model, which a judge forgives."""
     endpoint.reply = lambda _asked: says(True)
@@ -246,7 +248,7 @@ def test_a_judge_decides_what_rules_cannot_tell(
     file.write_text("".join(json.dumps(trajectory) + "\n" for trajectory in trajectories))
     quick = ("train.steps=2", "train.validation_pivots=0", "evaluate.benchmarks=[]")
     options = (f"data.trajectories={file}", f"judge.url={endpoint.url}", "judge.model=m", *quick)
-    pivotrl(tmp_path / "home", *small(data), *options)
+    pivotrl(tmp_path / "home", *small(data), *options, server=prefect_server)
     (counted,) = rows(
         tmp_path / "home",
         "select count(*) n, sum(j.reward) accepted, max(v.category) why from judgements j"
@@ -292,6 +294,31 @@ def test_a_stale_round_is_followed_by_one_that_profiles_anew(
     assert len(found) == 2
     steps = rows(twice, "select round, count(distinct step) n from train_steps group by all")
     assert {row["round"] for row in steps} >= {0, 1}
+    with sqlite3.connect(twice / "prefect" / "prefect.db") as database:  # each a node of the graph
+        names = database.execute("SELECT name FROM flow_run WHERE parent_task_run_id IS NOT NULL")
+        assert sorted(name for (name,) in names) == ["round 1", "round 2"]
+    with sqlite3.connect(twice / "mlflow.db") as database:
+        found = database.execute("SELECT value FROM tags WHERE key = 'mlflow.parentRunId'")
+        assert [run for (run,) in found] == [report(twice)["model"]["run_id"]] * 2
+    costs = report(twice)["cost"]
+    assert costs["profile"]["rollouts"] == 2 * 4 * report(twice)["selection"]["candidates"]
+
+
+def test_a_run_may_start_from_the_champion(
+    home: Path, data: Path, tmp_path: Path, prefect_server: str
+) -> None:
+    again = shutil.copytree(home, tmp_path / "again")
+    quick = ("train.start=champion", "train.steps=2", "train.validation_pivots=0")
+    quick += ("evaluate.benchmarks=[]", "evaluate.tasks=2")
+    first = pivotrl(again, *small(data), *quick, "register.alias=champion", server=prefect_server)
+    assert "No pivotrl-mini@champion yet" in first.stdout
+    pivotrl(again, *small(data), *quick, server=prefect_server)
+    policies = rows(again, "select distinct path from policies")
+    assert len(policies) == 2  # the pool was profiled under the champion too
+    (champion,) = [row["path"] for row in policies if not row["path"].endswith("mini/model")]
+    assert (Path(champion) / "config.json").is_file()
+    base = rows(again, "select distinct policy_weights from evaluations where model = 'base'")
+    assert len(base) == 1  # scores are still compared with the base
 
 
 def test_killed_while_sampling_and_while_training_it_ends_as_if_never_killed(
@@ -316,109 +343,15 @@ def test_killed_while_sampling_and_while_training_it_ends_as_if_never_killed(
     assert report(killed)["scores"] == report(home)["scores"]
 
 
-def test_control_c_ends_cleanly_and_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
-    code, output = pivotrl_until(
-        tmp_path, small(data), lambda: any(tmp_path.glob("shards/extract/*")), signal.SIGINT
-    )
-    assert code == 130, output
-    assert "Go on with" in output
-    assert "Traceback" not in output
-
-
-def test_control_c_before_prefect_has_a_task_run_is_control_c_too(
-    data: Path, tmp_path: Path
-) -> None:
-    code = (
-        "import flows\n"
-        "from prefect import task_engine\n"
-        "def interrupted(**_): raise KeyboardInterrupt\n"
-        "task_engine._create_task_run_locally = interrupted\n"
-        "from flows.cli import main\n"
-        "main()"
-    )
-    (tmp_path / "prefect").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", code, *small(data)],
-        env=environment(tmp_path),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 130, done.stdout + done.stderr
-    assert "Go on with" in done.stdout
-    assert done.stderr == ""
-
-
-BAD = {
-    "no such file": (["data.trajectories=none.jsonl"], 2, "no such file"),
-    "empty file": (["data.trajectories={tmp}/empty.jsonl"], 2, "empty"),
-    "wrong format": (["data.trajectories={tmp}/wrong.jsonl"], 1, "known formats"),
-    "broken JSON": (["data.trajectories={tmp}/broken.jsonl"], 1, "row 1"),
-    "no model": (["model.path={tmp}/nothing"], 2, "no such model folder"),
-    "no tokenizer": (["model.path={tmp}/bare"], 2, "tokenizer"),
-    "no template": (["model.path={tmp}/mute"], 2, "chat template"),
-    "no GPU": (["model.device=cuda"], 2, "cpu"),
-    "unknown key": (["train.step=3"], 2, "did you mean 'steps'"),
-    "unknown benchmark": (['evaluate.benchmarks=["aime26"]'], 2, "aime26"),
-    "unknown environment": (["evaluate.environment=wetail"], 2, "wetail"),
-    "unknown domain": (["data.trajectories={tmp}/banking.jsonl"], 2, "no verifier for domain"),
-    "rule": (["select.rule=meen < 0.5"], 2, "meen"),
-    "context": (["profile.max_tokens=4000"], 1, "max_tokens"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_input_gets_one_line_with_the_remedy(name: str, data: Path, tmp_path: Path) -> None:
-    overrides, code, words = BAD[name]
-    (tmp_path / "empty.jsonl").write_text("")
-    (tmp_path / "wrong.jsonl").write_text('{"text": "no messages"}\n')
-    foreign = (data / "retail.jsonl").read_text().replace('"domain":"retail"', '"domain":"banking"')
-    (tmp_path / "banking.jsonl").write_text(foreign)
-    (tmp_path / "broken.jsonl").write_text('{"messages": [\n')
-    model = ROOT / "pivotrl/mini/model"
-    for folder, left_out in (("bare", "tokenizer"), ("mute", "chat_template")):
-        (tmp_path / folder).mkdir()
-        for file in model.iterdir():
-            if not file.name.startswith(left_out):
-                shutil.copy(file, tmp_path / folder)
-    filled = [o.replace("{tmp}", str(tmp_path)) for o in overrides]
-    done = pivotrl(tmp_path / "home", *small(data), *filled, expect=code)
-    assert words in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "Traceback" not in done.stdout + done.stderr
-    if name == "context":
-        why = rows(tmp_path / "home", "select distinct reason from quarantine")
-        assert why == [{"reason": "prompt too long"}]  # where the message sends one
-    assert not list((tmp_path / "home").glob("checkpoints/*"))
-
-
-def test_a_home_that_cannot_be_written_is_said(data: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    done = pivotrl(tmp_path / "file" / "home", *small(data), expect=1)
-    assert "PIVOTRL_HOME" in done.stderr
-
-
-def test_real_trajectories_and_a_foreign_model(shared: Path, tmp_path: Path) -> None:
-    from tiny_model import make_tiny_model
-
-    model = make_tiny_model(tmp_path / "model")
-    tau = shared / "tau-bench"
-    done = pivotrl(
-        tmp_path / "home",
-        *("run", "configs/own.toml", f"data.trajectories={tau / 'gpt-4o-airline.json'}"),
-        *(f"data.tools={tau / 'tools_airline.json'}", "data.min_reward=-inf"),
-        *(f"model.path={model}", "model.device=cpu", "model.dtype=float32"),
-        *("profile.share=0.002", "profile.samples=2", "profile.max_tokens=8"),
-    )
-    assert "No pivots" in done.stdout
-    made = report(tmp_path / "home")
-    assert made["outcome"] == "no pivots"
-    assert made["ingest"]["trajectories"] == 200
-    assert made["extract"]["candidates"] + made["extract"]["duplicates"] == 2454
-    assert made["extract"]["tool_calls"] == 1164
-    profiled = made["cost"]["profile"]["rollouts"]
-    assert 0 < 2 * made["selection"]["all_wrong"] <= profiled
+def test_two_runs_on_one_home_at_once_both_end(home: Path, data: Path, tmp_path: Path) -> None:
+    both = shutil.copytree(home, tmp_path / "both")
+    quick = ("train.steps=1", "train.validation_pivots=0", "evaluate.benchmarks=[]")
+    arguments = [*small(data), *quick, "profile.samples=5", "evaluate.tasks=2"]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: pivotrl(both, *arguments, f"run.name={name}"), ("one", "two")))
+    assert {row["n"] for row in rows(both, "select n from pivot_stats")} == {5}
+    names = {row["name"].split()[0] for row in rows(both, "select name from runs")}
+    assert names == {"mini", "one", "two"}
 
 
 def test_what_the_store_holds_is_never_markup(tmp_path: Path) -> None:
@@ -447,13 +380,9 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 def test_a_plan_needs_no_weights(tmp_path: Path) -> None:
     config = str(ROOT / "configs/qwen3-30b-a3b.toml")
-    fits = {}
-    for change, card in (("train.nodes=1", "H100"), ("train.nodes=2", "H200")):
-        said = pivotrl(tmp_path, "plan", config, change, "--card", card, "--json").stdout
-        found = json.loads(said)
-        assert found["parameters"] == 30_532_122_624
-        fits[found["devices"]] = found["fits"]
-    assert fits == {8: False, 16: True}
+    said = pivotrl(tmp_path, "plan", config, "train.nodes=2", "--card", "H200", "--json").stdout
+    found = json.loads(said)
+    assert (found["parameters"], found["devices"], found["fits"]) == (30_532_122_624, 16, True)
     table = pivotrl(tmp_path, "plan", config).stdout
     assert "It does not fit" in table and "train.lora_rank" in table
     refused = pivotrl(tmp_path, "plan", config, "--card", "B9000", expect=2)

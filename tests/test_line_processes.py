@@ -28,7 +28,9 @@ def few(data: Path) -> list[str]:
     return [*small(data), "evaluate.benchmarks=[]"]
 
 
-def test_two_processes_train_one_model_and_end_with_the_run(home: Path, data: Path) -> None:
+def test_two_processes_train_one_model_and_end_with_the_run(
+    home: Path, data: Path, prefect_server: str
+) -> None:
     arguments = [*few(data), "train.processes=2"]
 
     def training_has_a_checkpoint() -> bool:
@@ -44,13 +46,15 @@ def test_two_processes_train_one_model_and_end_with_the_run(home: Path, data: Pa
         time.sleep(0.2)
     before = len((order.parent / "round" / "steps.jsonl").read_bytes().splitlines())
     assert before > 2
-    pivotrl(home, *arguments)
+    pivotrl(home, *arguments, server=prefect_server)
     trained = rows(home, "select step, max(value) as reward from train_steps where metric = "
                    "'reward' group by training_id, step order by training_id, step")  # fmt: skip
     assert [row["step"] for row in trained] == [*range(1, 7)]
 
 
-def test_machines_meet_where_the_first_one_says(home: Path, data: Path, tmp_path: Path) -> None:
+def test_machines_meet_where_the_first_one_says(
+    home: Path, data: Path, tmp_path: Path, prefect_server: str
+) -> None:
     arguments = [
         *few(data),
         "train.steps=5",
@@ -59,7 +63,11 @@ def test_machines_meet_where_the_first_one_says(home: Path, data: Path, tmp_path
     ]
     with (tmp_path / "output").open("w+") as output:
         first = subprocess.Popen(
-            command(*arguments), env=environment(home), cwd=ROOT, stdout=output, stderr=output
+            command(*arguments),
+            env=environment(home, prefect_server),
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
         )
         deadline = time.monotonic() + 120
         while "--node-rank 1" not in (said := (tmp_path / "output").read_text()):
@@ -68,16 +76,20 @@ def test_machines_meet_where_the_first_one_says(home: Path, data: Path, tmp_path
         line = next(text for text in said.splitlines() if "--node-rank 1" in text)
         typed = line.partition(": ")[2].replace(" (2, ...)", "").split()
         other = subprocess.run(
-            [sys.executable, *typed[1:]], env=environment(home), cwd=ROOT, timeout=300, check=False
+            [sys.executable, *typed[1:]],
+            env=environment(home, prefect_server),
+            cwd=ROOT,
+            timeout=300,
+            check=False,
         )
         assert (other.returncode, first.wait(timeout=300)) == (0, 0), (
             tmp_path / "output"
         ).read_text()
 
 
-def test_a_failure_of_one_process_is_told(home: Path, data: Path) -> None:
+def test_a_failure_of_one_process_is_told(home: Path, data: Path, prefect_server: str) -> None:
     arguments = [*few(data), "train.processes=2", "train.freeze=['no_such_part']"]
-    done = pivotrl(home, *arguments, expect=1)
+    done = pivotrl(home, *arguments, expect=1, server=prefect_server)
     assert "no parameter's name contains 'no_such_part'" in done.stdout + done.stderr
 
 
