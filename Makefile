@@ -19,7 +19,8 @@ setup: $(STAMP)
 $(STAMP): infra/lock.txt pyproject.toml
 	@echo "Installing into .venv (about 5 GB, a few minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile --no-deps -r infra/lock.txt
+	@xargs -a infra/lock.txt -P 4 -n 20 \
+		$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile --no-deps
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python infra/check_imports.py
 	@touch $(STAMP)

@@ -19,6 +19,8 @@ from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
 TASKS = 100
+"""At most; no more than are scored."""
+"""At most so many, and no more than are scored."""
 SAMPLES = 4
 
 
@@ -46,7 +48,7 @@ def agree(config: Config, model: Path, policy: PolicyFiles) -> Manifest | None:
             "seed": config.run.seed,
             "dtype": config.model.dtype,
             "engine": engine,
-            "tasks": TASKS,
+            "tasks": min(TASKS, config.evaluate.tasks),
             "samples": SAMPLES,
         },
         extra={"config": config, "model": model, "policy": policy},
@@ -66,8 +68,9 @@ def _body(work: Work) -> Produced:
     domain = live_domain(work.settings["environment"])
     file = work.folder / "expert.jsonl"
     seed = config.run.seed
-    write_demonstrations(file, TASKS, seed, "test")
-    tasks = {task["id"]: task for task in domain.make_tasks("test", TASKS, seed)}
+    count = work.settings["tasks"]
+    write_demonstrations(file, count, seed, "test")
+    tasks = {task["id"]: task for task in domain.make_tasks("test", count, seed)}
     states: dict[str, EnvironmentState] = {}
     candidates: list[Candidate] = []
     for row in trajectories.read([file]):

@@ -247,6 +247,7 @@ def test_a_judge_decides_what_rules_cannot_tell(
                 trajectory.get("accepted_actions", {}).pop(str(turn), None)
     file.write_text("".join(json.dumps(trajectory) + "\n" for trajectory in trajectories))
     quick = ("train.steps=2", "train.validation_pivots=0", "evaluate.benchmarks=[]")
+    quick += ("evaluate.tasks=2",)
     options = (f"data.trajectories={file}", f"judge.url={endpoint.url}", "judge.model=m", *quick)
     pivotrl(tmp_path / "home", *small(data), *options, server=prefect_server)
     (counted,) = rows(
@@ -283,7 +284,8 @@ def test_a_stale_round_is_followed_by_one_that_profiles_anew(
 ) -> None:
     twice = shutil.copytree(home, tmp_path / "twice")
     sharper = ("train.steps=80", "train.stale_share=0.99", "train.validation_pivots=0")
-    pivotrl(twice, *small(data), *sharper, "train.rounds=2", "evaluate.benchmarks=[]")
+    quick = ("train.rounds=2", "evaluate.benchmarks=[]", "evaluate.tasks=2")
+    pivotrl(twice, *small(data), *sharper, *quick)
     samplings = [s for s in report(twice)["stages"] if s["stage"] == "sample"]
     assert {s["cached"] for s in samplings} == {True, False}  # the first round's profile was known
     found = rows(

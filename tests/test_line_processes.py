@@ -25,7 +25,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def few(data: Path) -> list[str]:
     """A small run without benchmarks."""
-    return [*small(data), "evaluate.benchmarks=[]"]
+    return [*small(data), "evaluate.benchmarks=[]", "evaluate.tasks=2"]
 
 
 def test_two_processes_train_one_model_and_end_with_the_run(
