@@ -116,7 +116,8 @@ def select(
         )
     database = duckdb.connect(":memory:")
     try:
-        _load(database, verdict_files, candidate_files, judgement_files)
+        verdicts = judged_sql(VERDICTS, "judgements") if judgement_files else VERDICTS
+        _load(database, verdict_files, candidate_files, judgement_files, profile_sql(verdicts))
         _check_policy(database)
         _profile(database, criteria, split)
         _choose(database, criteria)
@@ -142,11 +143,12 @@ def rewards(
     """The valid rewards of each candidate in the shards, sorted; none for some."""
     database = duckdb.connect(":memory:")
     try:
-        _load(database, verdict_files, [], judgement_files)
-        found = database.execute(
+        sorted_rewards = (
             "SELECT candidate_id, list(reward ORDER BY reward) FILTER (status = 'ok')"
-            f" FROM {judged_sql('verdicts', 'judgements')} GROUP BY candidate_id ORDER BY ALL"
-        ).fetchall()
+            f" FROM {judged_sql(VERDICTS, 'judgements')} GROUP BY candidate_id"
+        )
+        _load(database, verdict_files, [], judgement_files, sorted_rewards)
+        found = database.execute("FROM asked_of_verdicts ORDER BY ALL").fetchall()
     finally:
         database.close()
     return {candidate_id: earned or [] for candidate_id, earned in found}
@@ -161,38 +163,59 @@ def check_criteria(criteria: Criteria) -> None:
         select(files[:1], files[1:], criteria=criteria)
 
 
+def _once(columns: str, key: str) -> str:
+    """Rows of $files, each key once; only candidates in several files pay for looking."""
+    return f"""(
+SELECT {columns} FROM read_parquet($files) ANTI JOIN repeated USING (candidate_id)
+UNION ALL
+SELECT DISTINCT ON ({key}) {columns}
+FROM read_parquet($files) SEMI JOIN repeated USING (candidate_id)
+)"""
+
+
+_REPEATED = """
+CREATE OR REPLACE TABLE repeated AS
+SELECT candidate_id FROM read_parquet($files)
+GROUP BY candidate_id HAVING min(file_index) < max(file_index)"""
+VERDICTS = _once(
+    "rollout_id, candidate_id, policy, verifier, verifier_version, status, reward",
+    "rollout_id, verifier, verifier_version",
+)
+CANDIDATES = _once(
+    "candidate_id, trajectory_id, domain, task, turn, split, action_type, tool_names",
+    "candidate_id",
+)
+
+
 def _load(
     database: duckdb.DuckDBPyConnection,
     verdicts: Sequence[Path],
     candidates: Sequence[Path],
     judgements: Sequence[Path],
+    question: str,
 ) -> None:
-    """Each rollout and each candidate once; from then on the database reaches no file."""
+    """Tables `candidates`, each once, and `asked_of_verdicts`, the answer to `question` over
+    VERDICTS; from then on the database reaches no file."""
+    if not verdicts:
+        raise PivotRLError("nothing to select from: no shard of verdicts")
     database.execute("CREATE TABLE judgements (rollout_id VARCHAR, status VARCHAR, reward DOUBLE)")
-    sources = {
-        "verdicts": (
-            verdicts,
-            "rollout_id, candidate_id, policy, verifier, verifier_version, status, reward",
-            "rollout_id, verifier, verifier_version",
+    steps = [
+        (
+            "judgements",
+            judgements,
+            "INSERT INTO judgements SELECT DISTINCT ON (rollout_id) rollout_id, status, reward"
+            " FROM read_parquet($files)",
         ),
-        "candidates": (
-            candidates,
-            "candidate_id, trajectory_id, domain, task, turn, split, action_type, tool_names",
-            "candidate_id",
-        ),
-        "judgements": (judgements, "rollout_id, status, reward", "rollout_id"),
-    }
-    for table, (files, columns, key) in sources.items():
-        if not files and table == "verdicts":
-            raise PivotRLError(f"nothing to select from: no shard of {table}")
+        ("verdicts", verdicts, _REPEATED),
+        ("verdicts", verdicts, f"CREATE TABLE asked_of_verdicts AS {question}"),
+        ("candidates", candidates, _REPEATED),
+        ("candidates", candidates, f"CREATE TABLE candidates AS FROM {CANDIDATES}"),
+    ]
+    for table, files, statement in steps:
         if not files:
             continue
         try:
-            database.execute(
-                f"CREATE OR REPLACE TABLE {table} AS SELECT DISTINCT ON ({key}) {columns}"
-                " FROM read_parquet(?)",
-                [[str(file) for file in files]],
-            )
+            database.execute(statement, {"files": [str(file) for file in files]})
         except duckdb.Error as error:
             what = one_line(error)
             raise PivotRLError(f"shards of {table} cannot be read: {what}; run again") from None
@@ -203,9 +226,8 @@ def _load(
 def _check_policy(database: duckdb.DuckDBPyConnection) -> None:
     """Raises PivotRLError unless one policy and, at each candidate, one verifier version speak."""
     policies, mixed = database.execute(
-        "SELECT (SELECT count(DISTINCT policy) FROM verdicts), (SELECT min(candidate_id) FROM ("
-        "SELECT candidate_id FROM verdicts GROUP BY candidate_id"
-        " HAVING count(DISTINCT (verifier, verifier_version)) > 1))"
+        "SELECT (SELECT count(DISTINCT policy) FROM asked_of_verdicts), (SELECT min(candidate_id)"
+        " FROM (SELECT candidate_id FROM asked_of_verdicts GROUP BY ALL HAVING count(*) > 1))"
     ).fetchall()[0]
     if policies > 1:
         raise PivotRLError(
@@ -224,16 +246,16 @@ def _profile(database: duckdb.DuckDBPyConnection, criteria: Criteria, split: Spl
         [criteria.lambda_diff, criteria.minimum_valid, str(split)],
     )
     database.execute(
-        f"CREATE TABLE profiled AS SELECT c.*, p.* EXCLUDE (candidate_id, n, samples),"
+        "CREATE TABLE profiled AS SELECT c.*, p.* EXCLUDE (candidate_id, n, samples),"
         " coalesce(p.n, 0) AS n, coalesce(p.samples, 0) AS samples, s.lambda_diff,"
         " CASE WHEN c.split <> s.split THEN 'held_out'"
         " WHEN coalesce(p.n, 0) < greatest(1, s.valid * p.samples) THEN 'unprofiled'"
         " WHEN p.n IS NULL THEN 'unprofiled' END AS left_out"
-        f" FROM candidates c LEFT JOIN ({profile_sql(judged_sql('verdicts', 'judgements'))}) p"
+        " FROM candidates c LEFT JOIN asked_of_verdicts p"
         " USING (candidate_id), settings s"
     )
     database.execute(
-        f"CREATE TABLE pivot_stats AS SELECT {RULE_COLUMNS} FROM profiled WHERE left_out IS NULL"
+        f"CREATE VIEW pivot_stats AS SELECT {RULE_COLUMNS} FROM profiled WHERE left_out IS NULL"
     )
 
 
@@ -276,7 +298,7 @@ def _choose(database: duckdb.DuckDBPyConnection, criteria: Criteria) -> None:
             [criteria.limit],
         )
     database.execute("""
-        CREATE TABLE categorised AS SELECT *, CASE
+        CREATE VIEW categorised AS SELECT *, CASE
             WHEN left_out IS NOT NULL THEN left_out
             WHEN candidate_id IN (SELECT candidate_id FROM chosen) THEN 'kept'
             WHEN variance = 0 AND mean <= 0 THEN 'all_wrong'

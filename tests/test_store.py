@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pivotrl.profiling import judged_sql, profile_sql
 from pivotrl.store import Store
 from pivotrl.store.keys import KEYS
 from pivotrl.store.shards import read_shard, write_shard
@@ -302,6 +303,85 @@ def test_pivot_stats_are_of_the_verdicts_merged_last(store: Store, tmp_path: Pat
         ("ok", "accepted", 1),
         ("ok", "wrong_tool", 2),
     ]
+
+
+def test_a_later_shard_outdates_only_the_candidates_that_it_judges(
+    store: Store, tmp_path: Path
+) -> None:
+    """Graded rewards, in any order within the shard, have the mean of their sorted sum."""
+    graded = [0.7, 0.1, 1.0, 0.0, 0.1, None]
+    for name, rows in {
+        "one": [*verdicts(graded, name="a"), *verdicts([1.0, 0.0], name="b")],
+        "two": verdicts([0.0, 0.0], "2", name="b"),
+    }.items():
+        store.merge("verdicts", [shard(tmp_path, name, "verdicts", rows)])
+    ask = "SELECT candidate_id, verifier_version, samples, n, mean, variance FROM pivot_stats"
+    (a, b) = values(store, f"{ask} ORDER BY candidate_id")
+    right = sorted(r for r in graded if r is not None)
+    assert a[:5] == ("a", "1", 6, 5, sum(right) / 5)
+    assert a[5] == pytest.approx(sum((r - sum(right) / 5) ** 2 for r in right) / 5)
+    assert b == ("b", "2", 2, 2, 0.0, 0.0)
+    current = "SELECT candidate_id, verifier_version, count(*) FROM current_verdicts GROUP BY ALL"
+    assert sorted(values(store, current)) == [("a", "1", 6), ("b", "2", 2)]
+
+
+def test_a_judgement_counts_where_the_verdict_is_undecided(store: Store, tmp_path: Path) -> None:
+    """A judgement of a rollout whose later verdict is decided no longer counts."""
+    undecided = {"status": "undecided", "reward": None}
+    first = [row | undecided for row in verdicts([1.0, 1.0])]
+    store.merge("verdicts", [shard(tmp_path, "v", "verdicts", first)])
+    judgements = [
+        {
+            "status": "ok", "reward": 1.0 - number, "judgement_id": f"j{number}",
+            "rollout_id": f"c{number}", "candidate_id": "c", "judge": "j", "judge_version": "1",
+            "category": "accepted", "details": "{}",
+        }
+        for number in range(2)
+    ]  # fmt: skip
+    store.merge("judgements", [shard(tmp_path, "j", "judgements", judgements)])
+    ask = "SELECT n, mean FROM pivot_stats"
+    assert values(store, ask) == [(2, 0.5)]
+    second = [verdicts([1.0], "2")[0], first[1] | {"verifier_version": "2"}]
+    store.merge("verdicts", [shard(tmp_path, "w", "verdicts", second)])
+    assert values(store, ask) == [(1, 1.0)]
+
+
+@settings(max_examples=4, deadline=None)
+@given(st.data())
+def test_profiles_are_those_of_all_current_rows(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Whatever is merged after what: renewing touched candidates equals computing all anew."""
+    folder = tmp_path_factory.mktemp("profiles")
+    store = Store(folder / "s.duckdb")
+    reward = st.sampled_from([None, 0.0, 1.0, 0.1, 0.7])
+    shards: list[tuple[str, Path]] = []
+    for number, names in enumerate(["ab", "bc", "a", "abc"]):
+        rows = [
+            row | ({"status": "undecided"} if row["status"] == "error" else {})
+            for name in names
+            for row in verdicts(data.draw(st.lists(reward, min_size=1, max_size=5)), name=name)
+        ]
+        version = {"verifier_version": str(number % 3)}
+        judged = [
+            {key: row[key] for key in ("rollout_id", "candidate_id", "category", "details")}
+            | {"judgement_id": row["rollout_id"], "judge": "j", "judge_version": "1"}
+            | {"status": "ok", "reward": 0.5 * (number % 2)}
+            for row in rows
+        ]
+        for table, found in (("verdicts", [row | version for row in rows]), ("judgements", judged)):
+            shards.append((table, shard(folder, f"{table}{number}", table, found)))
+    anew = profile_sql(judged_sql("current_verdicts", "current_judgements"))
+    for table, file in data.draw(st.lists(st.sampled_from(shards), min_size=3, max_size=8)):
+        store.merge(table, [file])
+        assert values(store, "FROM profiles ORDER BY ALL") == values(store, anew + " ORDER BY ALL")
+
+
+def test_a_key_that_a_shard_has_twice_is_there_once(store: Store, tmp_path: Path) -> None:
+    twice = [candidate(turn=1), candidate("d", turn=7), candidate(turn=2)]
+    assert store.merge("candidates", [shard(tmp_path, "c", "candidates", twice)]) == 2
+    asked = values(store, "SELECT candidate_id, turn FROM candidates ORDER BY ALL")
+    assert asked == [("c", 1), ("d", 7)]
 
 
 def test_selected_is_of_the_selection_merged_last(store: Store, tmp_path: Path) -> None:

@@ -16,11 +16,12 @@ from typing import Any
 import duckdb
 
 from pivotrl.profiling import judged_sql, profile_sql
+from pivotrl.store import current
 from pivotrl.store.connection import connection, one_line
-from pivotrl.store.keys import KEYS, known
+from pivotrl.store.keys import KEYS, SHARED, known
 from pivotrl.types import ConfigError, PivotRLError
 
-VERSION = 5
+VERSION = 6
 WAIT_SECONDS = 600.0
 
 
@@ -61,6 +62,8 @@ class Store:
                         " WHERE table_name = ? AND sha256 = ?",
                         [moment, str(file), table, sha256],
                     )
+                if files and table in ("verdicts", "judgements"):
+                    _renew_profiles(opened, files)
                 opened.commit()
             except duckdb.Error as error:
                 raise PivotRLError(
@@ -98,7 +101,13 @@ class Store:
             opened.begin()
             opened.execute(schema)
             judged = judged_sql("current_verdicts", "current_judgements")
-            opened.execute(views.replace("$PROFILE", profile_sql(judged)))
+            for word, sql in {
+                "$VERDICTS": current.verdicts_sql("verdicts"),
+                "$JUDGEMENTS": current.judgements_sql("judgements", "current_verdicts"),
+                "$PROFILE": profile_sql(judged),
+            }.items():
+                views = views.replace(word, sql)
+            opened.execute(views)
             opened.execute("INSERT INTO store_version VALUES (?)", [VERSION])
             opened.commit()
         except duckdb.Error as error:
@@ -146,9 +155,9 @@ def _load(opened: duckdb.DuckDBPyConnection, table: str, file: Path, sha256: str
         [table],
     ).fetchall()
     columns = ", ".join(name for (name,) in found)
-    first = KEYS[table][0]
-    overlaps = opened.execute(  # one narrow column: far cheaper than a delete that finds nothing
-        f"SELECT 1 FROM {table} WHERE {first} IN (SELECT {first} FROM read_parquet(?)) LIMIT 1",
+    shared = SHARED.get(table, KEYS[table][0])
+    overlaps = opened.execute(  # a delete that finds nothing costs far more
+        f"SELECT 1 FROM {table} WHERE {shared} IN (SELECT {shared} FROM read_parquet(?)) LIMIT 1",
         [str(file)],
     ).fetchall()
     if overlaps:
@@ -168,6 +177,27 @@ def _load(opened: duckdb.DuckDBPyConnection, table: str, file: Path, sha256: str
         "INSERT INTO merged_shards VALUES (?, ?, ?, ?, NULL)", [table, sha256, str(file), rows]
     )
     return rows
+
+
+def _renew_profiles(opened: duckdb.DuckDBPyConnection, files: Sequence[Path]) -> None:
+    """The profiles of the candidates that the shards of verdicts or judgements speak of."""
+    opened.execute(
+        "CREATE OR REPLACE TEMP TABLE touched AS SELECT DISTINCT candidate_id FROM read_parquet(?)",
+        [[str(file) for file in files]],
+    )
+    columns = "rollout_id, candidate_id, policy, verifier, verifier_version, status, reward, shard"
+    for name, sql in {
+        # By row ids: no other column is read where nothing is touched.
+        "touched_verdicts": f"SELECT {columns} FROM verdicts WHERE rowid IN"
+        " (SELECT rowid FROM verdicts SEMI JOIN touched USING (candidate_id))",
+        "touched_judgements": "FROM judgements SEMI JOIN touched USING (candidate_id)",
+        "counting_verdicts": current.verdicts_sql("touched_verdicts"),
+        "counting_judgements": current.judgements_sql("touched_judgements", "counting_verdicts"),
+    }.items():
+        opened.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}")
+    opened.execute("DELETE FROM profiles WHERE candidate_id IN (FROM touched)")
+    judged = judged_sql("counting_verdicts", "counting_judgements")
+    opened.execute(f"INSERT INTO profiles BY NAME {profile_sql(judged)}")
 
 
 def _sha256(file: Path) -> str:

@@ -15,6 +15,9 @@ import polars as pl
 from pivotrl.store.tables import frame_of
 from pivotrl.types import JSON, PivotRLError
 
+ROWS_A_GROUP = 50_000
+"""DuckDB reads one group on one core."""
+
 
 def write_shard(path: Path, table: str, rows: Sequence[Mapping[str, JSON]]) -> None:
     """Checks the rows and writes them; equal rows make equal bytes. Replaces an older file.
@@ -37,7 +40,9 @@ def write_shards(shards: Mapping[Path, Sequence[Mapping[str, JSON]]], table: str
 
 def _write(path: Path, frame: pl.DataFrame) -> None:
     buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd", compression_level=1)
+    frame.write_parquet(
+        buffer, compression="zstd", compression_level=1, row_group_size=ROWS_A_GROUP
+    )
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

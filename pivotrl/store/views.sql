@@ -1,29 +1,10 @@
--- The views of the store. The dollar word below is the one definition of a profile: pivotrl.profiling.
+-- The views of the store. Dollar words: current.py says what counts, pivotrl.profiling what a profile is.
 
-CREATE VIEW outdated_verdicts AS
-SELECT DISTINCT v.candidate_id, v.policy, v.shard
-FROM verdicts v
-SEMI JOIN (
-    SELECT candidate_id, policy FROM verdicts GROUP BY ALL HAVING min(shard) < max(shard)
-) USING (candidate_id, policy)
-JOIN merged_shards m ON m.table_name = 'verdicts' AND m.sha256 = v.shard
-QUALIFY m.merged_at < max(m.merged_at) OVER (PARTITION BY v.candidate_id, v.policy);
-COMMENT ON VIEW outdated_verdicts IS
-    'Candidates and policies of a shard of verdicts that a shard merged later speaks of too.';
-
-CREATE VIEW current_verdicts AS
-SELECT * FROM verdicts ANTI JOIN outdated_verdicts USING (candidate_id, policy, shard);
+CREATE VIEW current_verdicts AS $VERDICTS;
 COMMENT ON VIEW current_verdicts IS
     'Of each candidate and policy the verdicts whose shard was merged last: one verifier version.';
 
-CREATE VIEW current_judgements AS
-SELECT j.*
-FROM judgements j
-JOIN merged_shards m ON m.table_name = 'judgements' AND m.sha256 = j.shard
-JOIN current_verdicts v ON v.rollout_id = j.rollout_id AND v.status = 'undecided'
-JOIN merged_shards n ON n.table_name = 'verdicts' AND n.sha256 = v.shard
-WHERE m.merged_at > n.merged_at
-QUALIFY row_number() OVER (PARTITION BY j.rollout_id ORDER BY m.merged_at DESC, j.judgement_id) = 1;
+CREATE VIEW current_judgements AS $JUDGEMENTS;
 COMMENT ON VIEW current_judgements IS
     'Of each current undecided verdict the judgement merged after it: none, if no judge was asked since.';
 
@@ -34,8 +15,9 @@ JOIN merged_shards m ON m.table_name = 'selections' AND m.sha256 = s.shard
 QUALIFY row_number() OVER (PARTITION BY s.policy ORDER BY m.merged_at DESC, s.selection_id) = 1;
 COMMENT ON VIEW current_selections IS 'Of each policy the selection that was merged last.';
 
-CREATE VIEW profiles AS $PROFILE;
-COMMENT ON VIEW profiles IS 'One row a candidate and policy, from current_verdicts and current_judgements.';
+CREATE TABLE profiles AS FROM ($PROFILE) LIMIT 0;
+COMMENT ON TABLE profiles IS
+    'One row a candidate and policy, from current_verdicts and current_judgements; merges renew it.';
 
 CREATE VIEW pivot_stats AS
 SELECT
