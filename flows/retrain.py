@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prefect import flow
 
@@ -35,9 +34,6 @@ from tasks.report import (
 from tasks.session import current
 from tasks.train import checkpoint_of, train_sft
 from tasks.verify import check_domains
-
-if TYPE_CHECKING:
-    pass
 
 
 @flow(name="retrain", persist_result=False, validate_parameters=False)

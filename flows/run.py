@@ -88,9 +88,9 @@ def real(config: Config, command: str) -> None:
     from tasks.report import store_run
 
     console = Console()
-    warnings = logging.getLogger("pivotrl")  # Prefect silences the root
-    warnings.setLevel(logging.WARNING)
-    warnings.addHandler(RichHandler(console=console, show_time=False, show_path=False))
+    log = logging.getLogger("pivotrl")  # Prefect silences the root
+    log.setLevel(logging.WARNING)
+    log.addHandler(RichHandler(console=console, show_time=False, show_path=False))
     session = Session(home=folder, console=console)
     dead = processes.reap(folder)
     processes.guard_server(folder)

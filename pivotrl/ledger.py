@@ -42,7 +42,8 @@ def ledger(
     `stages`: counts of each task of a stage, with `seconds`. Generating is 2 FLOPs a parameter and
     computed token (unique prompt tokens and completions; attention is left out), training counts
     its own (`flops`). End-to-end RL samples whole episodes: as many turns as a trajectory has for
-    each action that training sampled here, and needs no profile (paper, section 4, counts so).
+    each action that training sampled here, and no profile. That is an estimate in rollout turns,
+    the paper's unit, and says nothing of how many either needs for the same score.
     """
     out: dict[str, JSON] = {}
     for stage, found in stages.items():

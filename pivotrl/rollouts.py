@@ -159,7 +159,7 @@ def verdicts(
         verifier = verifier_of(candidate.domain)
         asked = (candidate.id, rollout["text"], rollout["finish_reason"] + rollout["status"])
         if asked not in known:
-            known[asked] = judge(candidate, verifier, parse, _sample_of(rollout))
+            known[asked] = judge(candidate, verifier, parse, Sample.of(rollout))
         verdict = known[asked]
         rows.append(
             {
@@ -177,14 +177,3 @@ def verdicts(
         if on_progress is not None:
             on_progress(1)
     return rows
-
-
-def _sample_of(row: Mapping[str, JSON]) -> Sample:
-    return Sample(
-        token_ids=tuple(row["token_ids"]),
-        logprobs=tuple(row["logprobs"]),
-        text=row["text"],
-        finish_reason=FinishReason(row["finish_reason"]),
-        seed=row["seed"],
-        status=RolloutStatus(row["status"]),
-    )

@@ -186,6 +186,18 @@ class Sample:
     status: RolloutStatus = RolloutStatus.OK
 
     @classmethod
+    def of(cls, row: Mapping[str, JSON]) -> Sample:
+        """From a row of `rollouts` or the fields as JSON."""
+        return cls(
+            token_ids=tuple(row["token_ids"]),
+            logprobs=tuple(row["logprobs"]),
+            text=row["text"],
+            finish_reason=FinishReason(row["finish_reason"]),
+            seed=row["seed"],
+            status=RolloutStatus(row["status"]),
+        )
+
+    @classmethod
     def lost(cls, status: RolloutStatus, seed: int) -> Sample:
         """One that the machinery failed on: no action, never a reward."""
         return cls(

@@ -12,7 +12,7 @@ from pathlib import Path
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
-from pivotrl.types import Candidate, EnvironmentState, Trajectory, action_of
+from pivotrl.types import Candidate, EnvironmentState, RolloutStatus, Trajectory, action_of
 from tasks.policy import engine_settings, load_policy
 from tasks.sample import sampling_of
 from tasks.session import current
@@ -110,6 +110,7 @@ def _body(work: Work) -> Produced:
                 ),
             )
             for row in rows
+            if row["status"] == RolloutStatus.OK  # else it is no action
         ],
     )
     return Produced(counts=asdict(result))

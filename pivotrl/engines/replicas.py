@@ -21,9 +21,7 @@ from pivotrl.prefixes import by_prefix, shared_prefix
 from pivotrl.types import (
     ConfigError,
     Engine,
-    FinishReason,
     PivotRLError,
-    RolloutStatus,
     Sample,
     SamplingParams,
 )
@@ -98,7 +96,7 @@ class Replicas:
                 if row["error"]:
                     raise PivotRLError(row["error"])
                 for index, group in orjson.loads(row["samples"]):
-                    found[index] = [_sample(one) for one in group]
+                    found[index] = [Sample.of(one) for one in group]
                     if on_progress is not None:
                         on_progress(n, sum(len(one.token_ids) for one in found[index]))
         except ray.exceptions.RayError as error:
@@ -165,14 +163,3 @@ class _Replica:
             for index, group in zip(indices, groups, strict=True)
         ]
         return {"samples": orjson.dumps(told), "error": ""}
-
-
-def _sample(row: Mapping[str, Any]) -> Sample:
-    return Sample(
-        token_ids=tuple(row["token_ids"]),
-        logprobs=tuple(row["logprobs"]),
-        text=row["text"],
-        finish_reason=FinishReason(row["finish_reason"]),
-        seed=row["seed"],
-        status=RolloutStatus(row["status"]),
-    )
