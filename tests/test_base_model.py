@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import pivotrl.mini
 from pivotrl.chat import ChatFormat
-from pivotrl.environments.retail import TOOLS, noisy_episode
+from pivotrl.environments.retail import DOMAIN
+from pivotrl.environments.retail.language import TOOLS
 from pivotrl.mini.base_model import VOCABULARY, WEIGHTS_FILE, build, new_model, sha256
 from pivotrl.mini.corpus import SINGLE_TOKENS, encode, make_documents, render, text_hash
 from pivotrl.mini.pretraining import (
@@ -57,7 +58,7 @@ def test_states_and_actions_of_an_episode_are_prefixes_of_what_follows() -> None
     chat = ChatFormat.load(SHIPPED)
     rng = random.Random(3)
     for _ in range(20):
-        messages = noisy_episode(rng).messages
+        messages = DOMAIN.noisy_episode(rng).messages
         whole = shipped_tokenizer()(render_all(messages))["input_ids"]
         for turn, message in enumerate(messages):
             if message.role is not Role.ASSISTANT:

@@ -15,7 +15,9 @@ from tiny_model import make_tiny_model
 from pivotrl.benchmarks import BENCHMARKS
 from pivotrl.chat import ChatFormat
 from pivotrl.engines.hf import HFEngine, load_model
-from pivotrl.environments.retail import Retail, expert_actions, make_tasks
+from pivotrl.environments.retail import DOMAIN
+from pivotrl.environments.retail.expert import expert_actions
+from pivotrl.environments.retail.world import Retail
 from pivotrl.evaluation import (
     EpisodeEnd,
     EvaluationItem,
@@ -195,7 +197,7 @@ def expert_table(chat: ChatFormat, tasks: list[Any]) -> dict[tuple[int, ...], st
 
 
 def test_the_expert_succeeds_in_episodes_taken_together(chat: ChatFormat) -> None:
-    tasks = make_tasks("test", 4, 0)
+    tasks = DOMAIN.make_tasks("test", 4, 0)
     engine = TableEngine(expert_table(chat, tasks))
     episodes = run_episodes(engine, chat, Retail(), tasks, PARAMS, 0, 100_000)
     assert [e.task_id for e in episodes] == [task["id"] for task in tasks]
@@ -208,7 +210,7 @@ def test_the_expert_succeeds_in_episodes_taken_together(chat: ChatFormat) -> Non
 
 
 def test_long_prompts_end_their_episode(chat: ChatFormat) -> None:
-    tasks = make_tasks("test", 3, 0)
+    tasks = DOMAIN.make_tasks("test", 3, 0)
     table = expert_table(chat, tasks)
     limit = max(len(prompt) for prompt in table) - 1
     episodes = run_episodes(TableEngine(table), chat, Retail(), tasks, PARAMS, 0, limit)
@@ -223,7 +225,7 @@ def test_long_prompts_end_their_episode(chat: ChatFormat) -> None:
 
 
 def test_a_random_policy_ends_its_episodes(random_engine: HFEngine, chat: ChatFormat) -> None:
-    tasks = make_tasks("test", 3, 0)
+    tasks = DOMAIN.make_tasks("test", 3, 0)
     episodes = run_episodes(random_engine, chat, Retail(), tasks, PARAMS, 0, 32_000)
     assert [e.score for e in episodes] == [0.0] * 3
     assert all(e.turns > 0 and e.tokens >= e.turns for e in episodes)

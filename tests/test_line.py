@@ -107,7 +107,7 @@ def test_the_store_holds_what_the_report_says(home: Path) -> None:
 def test_prompts_are_what_the_live_domain_shows(home: Path, data: Path) -> None:
     """Token for token, through files, store and shards: else a policy is profiled on other ids."""
     from pivotrl.chat import ChatFormat
-    from pivotrl.environments.retail import TOOLS
+    from pivotrl.environments.retail.language import TOOLS
     from pivotrl.types import canonical, message_from_json
 
     chat = ChatFormat.load(ROOT / "pivotrl/mini/model")

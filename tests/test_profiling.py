@@ -12,6 +12,7 @@ from rich.console import Console
 
 from flows.rounds import profile
 from pivotrl.config import load_config
+from pivotrl.environments import live_domain
 from pivotrl.environments.demonstrations import write_demonstrations
 from pivotrl.ledger import ledger, parameters
 from pivotrl.manifest import Manifest
@@ -33,7 +34,7 @@ Rows = dict[tuple[str, int], dict[str, Any]]
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Iterator[Session]:
     home = tmp_path_factory.mktemp("home")
-    write_demonstrations(home / "retail.jsonl", 12, 0, "train")
+    write_demonstrations(live_domain("retail"), home / "retail.jsonl", 12, 0, "train")
     with running(Session(home=home, console=Console(file=StringIO()))) as opened:
         yield opened
 
@@ -123,7 +124,7 @@ def test_new_trajectories_cost_only_their_own_candidates(session: Session) -> No
     file = session.home / "retail.jsonl"
     old = file.read_bytes()
     try:
-        write_demonstrations(file, 15, 0, "train")
+        write_demonstrations(live_domain("retail"), file, 15, 0, "train")
         assert file.read_bytes().startswith(old)
         after, made, _ = profiled(session, "profile.samples=2", "run.seed=9")
     finally:

@@ -16,22 +16,13 @@ from hypothesis import strategies as st
 
 from pivotrl.candidates import extract
 from pivotrl.environments.demonstrations import write_demonstrations
-from pivotrl.environments.retail import (
-    POLICY,
-    SINGLE_TOKENS,
-    TOOLS,
-    Retail,
-    expert_actions,
-    expert_episode,
-    make_tasks,
-    noisy_action,
-    noisy_episode,
-    oracle,
-    split_of,
-)
-from pivotrl.environments.retail_language import ORDERS
-from pivotrl.environments.retail_tasks import KINDS, resolve
-from pivotrl.environments.retail_world import max_turns
+from pivotrl.environments.domain import split_of
+from pivotrl.environments.retail import DOMAIN
+from pivotrl.environments.retail.expert import expert_actions
+from pivotrl.environments.retail.language import ORDERS, POLICY, SINGLE_TOKENS, TOOLS
+from pivotrl.environments.retail.noisy import noisy_action
+from pivotrl.environments.retail.tasks import KINDS, resolve
+from pivotrl.environments.retail.world import Retail, max_turns
 from pivotrl.trajectories import read
 from pivotrl.types import (
     JSON,
@@ -47,7 +38,7 @@ from pivotrl.types import (
 from pivotrl.verifiers import verifier_for
 
 ENVIRONMENT = Retail()
-TASKS = make_tasks("train", 1000, 1, horizon=1)
+TASKS = DOMAIN.make_tasks("train", 1000, 1, horizon=1)
 
 
 def call(name: str, **arguments: JSON) -> Action:
@@ -62,7 +53,7 @@ def act(state: EnvironmentState, *actions: Action) -> EnvironmentState:
 
 def noisy_success(n: int, skill: float = 0.0) -> float:
     rng = random.Random(5)
-    return sum(ENVIRONMENT.score(noisy_episode(rng, skill)) for _ in range(n)) / n
+    return sum(ENVIRONMENT.score(DOMAIN.noisy_episode(rng, skill)) for _ in range(n)) / n
 
 
 def first_task(kind: str, rule: int | None = None, **wanted: JSON) -> JSON:
@@ -78,8 +69,8 @@ def first_task(kind: str, rule: int | None = None, **wanted: JSON) -> JSON:
 @pytest.mark.parametrize(("horizon", "turns"), [(None, (3, 12)), (1, (3, 6)), (6, (12, 30))])
 def test_expert_solves_every_task(horizon: int | None, turns: tuple[int, int]) -> None:
     kinds = set()
-    for task in make_tasks("test", 200 if horizon is None else 40, 0, horizon):
-        state, right = expert_episode(task, random.Random(task["id"]))
+    for task in DOMAIN.make_tasks("test", 200 if horizon is None else 40, 0, horizon):
+        state, right = DOMAIN.demonstration(task, random.Random(task["id"]))
         assert ENVIRONMENT.score(state) == 1.0
         assert turns[0] <= len(right) <= turns[1]
         assert state.messages[-1].role is Role.ASSISTANT
@@ -96,25 +87,25 @@ def test_noisy_episodes_are_fast() -> None:
     rng = random.Random(0)
     start = time.process_time()
     for _ in range(200):
-        noisy_episode(rng)
+        DOMAIN.noisy_episode(rng)
     assert time.process_time() - start < 200 / 150  # wanted: 300 a second; slack for busy machines
 
 
 def test_most_turns_give_no_signal_and_some_do() -> None:
     rng = random.Random(0)
     equal = total = 0
-    for task in make_tasks("train", 30, 3):
+    for task in DOMAIN.make_tasks("train", 30, 3):
         state = ENVIRONMENT.reset(task)
         while not state.done:
-            rights = {oracle(state, noisy_action(state, rng)) for _ in range(16)}
+            rights = {DOMAIN.oracle(state, noisy_action(state, rng)) for _ in range(16)}
             equal, total = equal + (len(rights) == 1), total + 1
             state = act(state, expert_actions(state)[0])
     assert 0.4 <= equal / total <= 0.8
 
 
 def test_tasks_are_deterministic_distinct_and_disjoint() -> None:
-    splits = {s: make_tasks(s, 300, 7) for s in ("train", "validation", "test")}
-    assert splits["test"] == make_tasks("test", 300, 7) != make_tasks("test", 300, 8)
+    splits = {s: DOMAIN.make_tasks(s, 300, 7) for s in ("train", "validation", "test")}
+    assert splits["test"] == DOMAIN.make_tasks("test", 300, 7) != DOMAIN.make_tasks("test", 300, 8)
     ids = [task["id"] for tasks in splits.values() for task in tasks]
     assert len(set(ids)) == 900
     assert all(split_of(task) == split for split, tasks in splits.items() for task in tasks)
@@ -155,8 +146,8 @@ def test_look_ups_before_acting_and_reason_before_cancelling() -> None:
     ):
         assert ENVIRONMENT.score(act(start, *actions, tell)) == 0.0
     looked_up = act(start, get_user, get_order, why)
-    assert oracle(act(looked_up, cancel), Action(text=f"{tell.text} Anything else?"))
-    assert not oracle(act(looked_up, cancel), Action(text=tell.text.replace(".", "?")))
+    assert DOMAIN.oracle(act(looked_up, cancel), Action(text=f"{tell.text} Anything else?"))
+    assert not DOMAIN.oracle(act(looked_up, cancel), Action(text=tell.text.replace(".", "?")))
     forgetful = Action(text=f"Order {request['order']} is cancelled.")
     assert ENVIRONMENT.score(act(looked_up, cancel, forgetful)) == 0.0
     assert ENVIRONMENT.score(act(looked_up, tell)) == 0.0
@@ -166,8 +157,8 @@ def test_an_id_read_off_an_order_is_no_proof() -> None:
     task = first_task("question", user_said=False, order_said=True)
     state = act(ENVIRONMENT.reset(task), call("get_order", order_id=task["requests"][0]["order"]))
     assert task["user"] in state.messages[-1].content
-    assert not oracle(state, call("get_user", user_id=task["user"]))
-    assert oracle(state, Action(text="May I have your user id?"))
+    assert not DOMAIN.oracle(state, call("get_user", user_id=task["user"]))
+    assert DOMAIN.oracle(state, Action(text="May I have your user id?"))
 
 
 @pytest.mark.parametrize("rule", [2, 3, 4, 5])
@@ -178,11 +169,11 @@ def test_forbidden_requests_must_be_refused_with_the_rule(rule: int) -> None:
     while not (action := expert_actions(state)[0]).text.count("rule"):
         state = act(state, action)
     order = task["requests"][0]["order"]
-    assert oracle(state, action)
-    assert not oracle(state, Action(text=action.text.replace("cannot", "can")))
-    assert not oracle(state, Action(text=action.text.replace(str(rule), str(rule % 5 + 1))))
-    assert not oracle(state, call("cancel_order", order_id=order, reason="mistake"))
-    assert not oracle(state, call("return_order", order_id=order))
+    assert DOMAIN.oracle(state, action)
+    assert not DOMAIN.oracle(state, Action(text=action.text.replace("cannot", "can")))
+    assert not DOMAIN.oracle(state, Action(text=action.text.replace(str(rule), str(rule % 5 + 1))))
+    assert not DOMAIN.oracle(state, call("cancel_order", order_id=order, reason="mistake"))
+    assert not DOMAIN.oracle(state, call("return_order", order_id=order))
 
 
 def test_integers_are_coerced_and_only_one_call_a_turn() -> None:
@@ -192,22 +183,22 @@ def test_integers_are_coerced_and_only_one_call_a_turn() -> None:
     look_ups = [call("get_user", user_id=task["user"]), call("get_order", order_id=order)]
     state = act(ENVIRONMENT.reset(task), *look_ups)
     for same in (quantity, str(quantity), float(quantity)):
-        assert oracle(state, call("change_order", order_id=order, quantity=same))
+        assert DOMAIN.oracle(state, call("change_order", order_id=order, quantity=same))
     for wrong in (quantity + 1, True, None, "many", 10**5000):
-        assert not oracle(state, call("change_order", order_id=order, quantity=wrong))
+        assert not DOMAIN.oracle(state, call("change_order", order_id=order, quantity=wrong))
     both = Action(tool_calls=(*look_ups[0].tool_calls, *look_ups[1].tool_calls))
     answers = act(ENVIRONMENT.reset(task), both).messages[-2:]
     assert [json.loads(m.content) for m in answers] == [{"error": "make one call a turn"}] * 2
 
 
 def test_silence_ends_the_episode_unsolved() -> None:
-    state = ENVIRONMENT.reset(make_tasks("test", 1, 0)[0])
+    state = ENVIRONMENT.reset(DOMAIN.make_tasks("test", 1, 0)[0])
     limit = max_turns(state.task)
     assert not act(state, *[Action()] * (limit - 1)).done
     ended = act(state, *[Action()] * limit)
     assert ended.done
     assert ENVIRONMENT.score(ended) == 0.0
-    assert not oracle(ended, Action())
+    assert not DOMAIN.oracle(ended, Action())
 
 
 HOSTILE_VALUES = st.recursive(
@@ -250,13 +241,13 @@ def test_hostile_actions_never_raise(actions: list[Action], turns: int) -> None:
 @pytest.fixture(scope="module")
 def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("retail") / "demonstrations.jsonl"
-    write_demonstrations(path, 60, 0)
+    write_demonstrations(DOMAIN, path, 60, 0)
     return path
 
 
 def test_demonstrations_are_plain_openai_chat(demonstrations: Path, tmp_path: Path) -> None:
     rows = [orjson.loads(line) for line in demonstrations.read_bytes().splitlines()]
-    tasks = {task["id"] for task in make_tasks("train", 60, 0)}
+    tasks = {task["id"] for task in DOMAIN.make_tasks("train", 60, 0)}
     assert {row["task"] for row in rows} == tasks
     for row in rows:
         assert (row["domain"], row["reward"]) == ("retail", 1.0)
@@ -267,14 +258,14 @@ def test_demonstrations_are_plain_openai_chat(demonstrations: Path, tmp_path: Pa
         for message in row["messages"]:
             for tool_call in message.get("tool_calls", ()):
                 assert isinstance(json.loads(tool_call["function"]["arguments"]), dict)
-    write_demonstrations(tmp_path / "again.jsonl", 60, 0)
+    write_demonstrations(DOMAIN, tmp_path / "again.jsonl", 60, 0)
     assert (tmp_path / "again.jsonl").read_bytes() == demonstrations.read_bytes()
     assert [p.name for p in tmp_path.iterdir()] == ["again.jsonl"]
 
 
 def test_rewards_from_the_row_agree_with_the_oracle(demonstrations: Path) -> None:
     verifier, rng = verifier_for("retail"), random.Random(0)
-    tasks = {task["id"]: task for task in make_tasks("train", 60, 0)}
+    tasks = {task["id"]: task for task in DOMAIN.make_tasks("train", 60, 0)}
     agreed = total = 0
     for trajectory in islice(read([demonstrations]), 20):
         assert isinstance(trajectory, Trajectory)
@@ -283,12 +274,12 @@ def test_rewards_from_the_row_agree_with_the_oracle(demonstrations: Path) -> Non
             assert [m.content for m in state.messages] == [m.content for m in candidate.messages]
             demonstration = action_of(candidate.demonstration)
             right = [demonstration, *map(action_of, candidate.accepted_actions)]
-            assert all(oracle(state, action) for action in right)
+            assert all(DOMAIN.oracle(state, action) for action in right)
             wrong = [mutated for action in right for mutated in mutations(action)]
-            assert not any(oracle(state, action) for action in wrong)
+            assert not any(DOMAIN.oracle(state, action) for action in wrong)
             for action in [*right, *wrong, *(noisy_action(state, rng) for _ in range(4))]:
                 reward = verifier.verify(candidate, action).reward
-                agreed, total = agreed + (reward == float(oracle(state, action))), total + 1
+                agreed, total = agreed + (reward == float(DOMAIN.oracle(state, action))), total + 1
             state = act(state, demonstration)
     assert agreed / total >= 0.98
 

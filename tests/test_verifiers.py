@@ -18,7 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pivotrl.environments.retail import Retail, expert_actions, make_tasks, noisy_action, oracle
+from pivotrl.environments.retail import DOMAIN
+from pivotrl.environments.retail.expert import expert_actions
+from pivotrl.environments.retail.noisy import noisy_action
+from pivotrl.environments.retail.world import Retail
 from pivotrl.types import (
     JSON,
     Action,
@@ -625,7 +628,7 @@ def test_the_reward_agrees_with_the_retail_oracle() -> None:
         "noisy": Counter(),
         "mutated": Counter(),
     }
-    for task in make_tasks("train", 60, 0):
+    for task in DOMAIN.make_tasks("train", 60, 0):
         state = environment.reset(task)
         while not state.done:
             right = expert_actions(state, rng)
@@ -637,7 +640,7 @@ def test_the_reward_agrees_with_the_retail_oracle() -> None:
                 ("mutated", disturbed(rng.choice(right), rng)),
             ):
                 reward = verifier.verify(candidate, action).reward
-                agreed[kind][oracle(state, action) == (reward == 1.0)] += 1
+                agreed[kind][DOMAIN.oracle(state, action) == (reward == 1.0)] += 1
             state = environment.step(state, right[0])
     print(agreed)
     assert agreed["expert"][False] == 0

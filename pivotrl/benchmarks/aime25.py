@@ -6,7 +6,7 @@ how answers are compared, that is `boxed_answers`.
 
 from __future__ import annotations
 
-from pivotrl.benchmarks.base import Benchmark, Row, Score, user_prompt
+from pivotrl.benchmarks.base import Benchmark, Row, Score, Source, user_prompt
 from pivotrl.benchmarks.boxed_answers import score_boxed
 from pivotrl.types import Message
 
@@ -24,4 +24,10 @@ def score(row: Row, output: str) -> Score:
     return score_boxed(str(row["expected_answer"]), output)
 
 
-BENCHMARK = Benchmark(name="aime25", prompt=prompt, score=score)
+BENCHMARK = Benchmark(
+    name="aime25",
+    prompt=prompt,
+    score=score,
+    source=Source(path="MathArena/aime_2025", split="train"),
+    repeats=32,
+)

@@ -30,6 +30,26 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The real rows on a hub, read by the `datasets` library."""
+
+    path: str
+    split: str = "test"
+    name: str | None = None
+    """Of the configuration."""
+    revision: str | None = None
+    license: str = ""
+
+
+def same_row(row: Row) -> Row:
+    return row
+
+
+def single_step(row: Row) -> tuple[Row, ...]:
+    return (row,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
     name: str
     prompt: Callable[[Row], tuple[Message, ...]]
@@ -37,6 +57,14 @@ class Benchmark:
     score: Callable[[Row, str], Score]
     """Never raises or hangs on an output; raises `PivotRLError` for a row it cannot judge, whatever
     the output, so that `score(row, "")` tells before anything is sampled."""
+    source: Source
+    repeats: int
+    """Responses to each real row, as NVIDIA's harness has it; a miniature row gets one."""
+    read: Callable[[Row], Row] = same_row
+    """A row as its publishers write it, in the form that `prompt` and `score` take."""
+    steps: Callable[[Row], tuple[Row, ...]] = single_step
+    """The items that a row is: one, or sub-steps, each with an id of its own. A sub-step's prompt
+    and score are given `earlier_outputs`, the responses to those before it."""
 
 
 def user_prompt(text: str) -> tuple[Message, ...]:

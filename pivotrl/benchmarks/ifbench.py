@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
-from pivotrl.benchmarks.base import Benchmark, Row, Score, user_prompt
+from pivotrl.benchmarks.base import Benchmark, Row, Score, Source, user_prompt
 from pivotrl.types import JSON, Message, PivotRLError
 
 Arguments = Mapping[str, JSON]
@@ -181,4 +181,10 @@ def score(row: Row, output: str) -> Score:
     return Score(value=float(followed), extracted=output)
 
 
-BENCHMARK = Benchmark(name="ifbench", prompt=prompt, score=score)
+BENCHMARK = Benchmark(
+    name="ifbench",
+    prompt=prompt,
+    score=score,
+    source=Source(path="allenai/IFBench_test", split="train", license="ODC-BY-1.0"),
+    repeats=5,
+)

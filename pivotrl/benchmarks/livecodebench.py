@@ -7,7 +7,7 @@ Prompt as in NeMo-Gym (the two formatting messages are LiveCodeBench's own). Ans
 
 from __future__ import annotations
 
-from pivotrl.benchmarks.base import Benchmark, Row, Score, last_code_block
+from pivotrl.benchmarks.base import Benchmark, Row, Score, Source, last_code_block
 from pivotrl.benchmarks.interpreter import function_tests, passes
 from pivotrl.types import Message, Role
 
@@ -41,4 +41,15 @@ def score(row: Row, output: str) -> Score:
     return Score(value=float(passes(code, tests)), extracted=code)
 
 
-BENCHMARK = Benchmark(name="livecodebench", prompt=prompt, score=score)
+BENCHMARK = Benchmark(
+    name="livecodebench",
+    prompt=prompt,
+    score=score,
+    source=Source(
+        path="livecodebench/code_generation_lite",
+        split="test",
+        name="release_v6",
+        revision="refs/pr/7",
+    ),
+    repeats=3,
+)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from pivotrl.benchmarks.base import Benchmark, Row, Score, user_prompt
+from pivotrl.benchmarks.base import Benchmark, Row, Score, Source, user_prompt
 from pivotrl.types import Message
 
 LETTERS = "ABCDEFGHIJ"
@@ -37,4 +37,10 @@ def score(row: Row, output: str) -> Score:
     return Score(value=float(letters[-1] == right), extracted=letters[-1])
 
 
-BENCHMARK = Benchmark(name="mmlu_pro", prompt=prompt, score=score)
+BENCHMARK = Benchmark(
+    name="mmlu_pro",
+    prompt=prompt,
+    score=score,
+    source=Source(path="TIGER-Lab/MMLU-Pro", split="test", license="MIT"),
+    repeats=1,
+)

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from pivotrl.benchmarks.base import Benchmark, Row, Score, user_prompt
+from pivotrl.benchmarks.base import Benchmark, Row, Score, Source, user_prompt
 from pivotrl.benchmarks.mmlu_pro import LETTERS
 from pivotrl.types import Message, PivotRLError
 
@@ -172,4 +172,10 @@ def score(row: Row, output: str) -> Score:
     return Score(value=float(letters[-1] == right), extracted=letters[-1])
 
 
-BENCHMARK = Benchmark(name="mmlu_prox", prompt=prompt, score=score)
+BENCHMARK = Benchmark(
+    name="mmlu_prox",
+    prompt=prompt,
+    score=score,
+    source=Source(path="li-lab/MMLU-ProX", split="test"),
+    repeats=1,
+)

@@ -8,7 +8,7 @@ Earlier steps show their reference code. This module must never run model output
 
 from __future__ import annotations
 
-from pivotrl.benchmarks.base import Benchmark, Row, Score, last_code_block, user_prompt
+from pivotrl.benchmarks.base import Benchmark, Row, Score, Source, last_code_block, user_prompt
 from pivotrl.benchmarks.interpreter import function_tests, passes
 from pivotrl.types import Message
 
@@ -81,4 +81,10 @@ def score(row: Row, output: str) -> Score:
     return Score(value=float(passes(f"{earlier}\n\n{code}", tests)), extracted=code)
 
 
-BENCHMARK = Benchmark(name="scicode", prompt=prompt, score=score)
+BENCHMARK = Benchmark(
+    name="scicode",
+    prompt=prompt,
+    score=score,
+    source=Source(path="SciCode1/SciCode", split="test", license="Apache-2.0"),
+    repeats=8,
+)

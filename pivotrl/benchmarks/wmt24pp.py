@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from pivotrl.benchmarks.base import Benchmark, Row, Score, user_prompt
+from pivotrl.benchmarks.base import Benchmark, Row, Score, Source, user_prompt
 from pivotrl.types import Message, PivotRLError
 
 # NeMo-Skills' five pairs; a row of another pair names its language in `target_lang_name`.
@@ -47,4 +47,10 @@ def score(row: Row, output: str) -> Score:
     return Score(value=min(max(value, 0.0), 1.0), extracted=translation)
 
 
-BENCHMARK = Benchmark(name="wmt24pp", prompt=prompt, score=score)
+BENCHMARK = Benchmark(
+    name="wmt24pp",
+    prompt=prompt,
+    score=score,
+    source=Source(path="google/wmt24pp", split="train"),
+    repeats=1,
+)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pivotrl.environments.retail import POLICY, TOOLS, noisy_episode
-from pivotrl.environments.retail import SINGLE_TOKENS as RETAIL_TOKENS
+from pivotrl.environments.retail import DOMAIN
+from pivotrl.environments.retail.language import POLICY, TOOLS
+from pivotrl.environments.retail.language import SINGLE_TOKENS as RETAIL_TOKENS
 from pivotrl.mini import skills
 from pivotrl.mini.skills.drills import drill
 from pivotrl.mini.tokenizer import TEMPLATE, TURN_END, TURN_START
@@ -93,7 +94,7 @@ def make_documents(n: int, seed: int) -> list[Document]:
             documents.append(Document(name="drill", messages=messages))
         elif name == "retail":
             horizon = rng.randint(3, 5) if rng.random() < LONG_SHARE else None
-            messages = noisy_episode(rng, AGENT_SKILL, horizon).messages
+            messages = DOMAIN.noisy_episode(rng, AGENT_SKILL, horizon).messages
             documents.append(Document(name=name, messages=messages))
         else:
             messages = skills.conversation(name, next(rows[name]))

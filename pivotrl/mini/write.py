@@ -12,6 +12,7 @@ from pathlib import Path
 
 import orjson
 
+from pivotrl.environments import live_domain
 from pivotrl.environments.demonstrations import write_demonstrations
 from pivotrl.mini.skills import LEVELS, generate
 
@@ -25,7 +26,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     (options.out / "benchmarks").mkdir(parents=True, exist_ok=True)
-    write_demonstrations(options.out / "retail.jsonl", options.demonstrations, options.seed)
+    write_demonstrations(
+        live_domain("retail"), options.out / "retail.jsonl", options.demonstrations, options.seed
+    )
     for name in LEVELS:
         rows = generate(name, options.items, options.seed, "test")
         lines = b"".join(orjson.dumps(row) + b"\n" for row in rows)

@@ -10,9 +10,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
-from pivotrl.environments.retail_language import (
+from pivotrl.environments.retail.language import (
     ADDRESSES,
     AMOUNTS,
     COLORS,
@@ -24,9 +23,7 @@ from pivotrl.environments.retail_language import (
     REFUNDS,
     USERS,
 )
-from pivotrl.types import JSON, ToolCall, digest, seed_of
-
-TaskSplit = Literal["train", "validation", "test"]
+from pivotrl.types import JSON, ToolCall, digest
 
 KINDS = {
     "cancel": 4,
@@ -149,35 +146,8 @@ def question_facts(order: JSON, field: str) -> dict[str, str]:
     return {"order": order["order_id"]} | _field(order, field)
 
 
-def make_tasks(split: TaskSplit, n: int, seed: int, horizon: int | None = None) -> list[JSON]:
-    """`n` distinct tasks of a split; the splits share no task whatever the seeds.
-
-    `horizon` is the number of requests in each task (a request takes about three agent turns);
-    by default a task has one, and one in five has two.
-    """
-    tasks: dict[str, JSON] = {}
-    for task in task_stream(random.Random(seed_of("retail", split, seed)), split, horizon):
-        if len(tasks) >= n:
-            break
-        tasks[task["id"]] = task
-    return list(tasks.values())
-
-
-def task_stream(rng: random.Random, split: TaskSplit, horizon: int | None = None) -> Iterator[JSON]:
-    """Tasks of a split, for ever; repeats are possible."""
-    while True:
-        task = _draw_task(rng, horizon)
-        if split_of(task) == split:
-            yield task
-
-
-def split_of(task: JSON) -> TaskSplit:
-    """70 % train, 10 % validation, 20 % test, by the task's id."""
-    bucket = int(task["id"][:8], 16) % 10
-    return "train" if bucket < 7 else "validation" if bucket == 7 else "test"
-
-
-def _draw_task(rng: random.Random, horizon: int | None) -> JSON:
+def draw_task(rng: random.Random, horizon: int | None = None) -> JSON:
+    """A task with `horizon` requests (each about three agent turns); without, one or two."""
     count = horizon or (2 if rng.random() < SECOND_REQUEST else 1)
     user, stranger = rng.sample(USERS, 2)
     kinds = rng.choices(list(KINDS), weights=list(KINDS.values()), k=count)

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 
 from jsonschema import Draft202012Validator
 
-from pivotrl.environments.retail_language import POLICY, TOOLS
-from pivotrl.environments.retail_tasks import Resolution, resolve
+from pivotrl.environments.retail.language import POLICY, TOOLS
+from pivotrl.environments.retail.tasks import Resolution, resolve
 from pivotrl.types import JSON, Action, EnvironmentState, Message, Role, ToolCall, ToolSpec
 
 MAX_TEXT = 2000

@@ -1,7 +1,6 @@
-"""The expert of the retail domain and the environment's own judgement of an action.
+"""The expert of the retail domain: all that is right at a state.
 
-`expert_actions` names all that is right at a state, `oracle` tries it out in the world. This
-module must never be used for rewards: those judge from the trajectory row alone.
+This module must never be used for rewards: those judge from the trajectory row alone.
 """
 
 from __future__ import annotations
@@ -9,8 +8,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from pivotrl.environments.retail_language import EXPERT_WORDINGS, PLAIN_WORDINGS
-from pivotrl.environments.retail_world import Retail, current, missing, written
+from pivotrl.environments.retail.language import EXPERT_WORDINGS, PLAIN_WORDINGS
+from pivotrl.environments.retail.world import current, missing, written
 from pivotrl.types import Action, EnvironmentState, ToolCall
 
 LOOK_UP_ORDER = ("user_id", "user", "order", "product", "reason")
@@ -98,33 +97,3 @@ def with_and_without_default(call: ToolCall) -> list[Action]:
         arguments = {k: v for k, v in call.arguments.items() if k != "refund_to"}
         calls.append(ToolCall(name=call.name, arguments=arguments))
     return [Action(tool_calls=(c,)) for c in calls]
-
-
-def oracle(state: EnvironmentState, action: Action) -> bool:
-    """Whether the expert, going on after `action`, still succeeds without an additional turn."""
-    needed = turns_to_success(state)
-    if needed is None or state.done:
-        return False
-    then = turns_to_success(Retail().step(state, action))
-    return then is not None and then + 1 <= needed
-
-
-def turns_to_success(state: EnvironmentState) -> int | None:
-    """Turns that the expert takes from a state to success; None if there is no way any more."""
-    environment, turns = Retail(), 0
-    while not state.done:
-        state = environment.step(state, expert_actions(state)[0])
-        turns += 1
-    return turns if environment.score(state) == 1.0 else None
-
-
-def expert_episode(
-    task: object, rng: random.Random | None = None
-) -> tuple[EnvironmentState, list[list[Action]]]:
-    """A finished episode of the expert and, for each of its turns, all right actions."""
-    environment, right = Retail(), []
-    state = environment.reset(task)
-    while not state.done:
-        right.append(expert_actions(state, rng))
-        state = environment.step(state, right[-1][0])
-    return state, right

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from pivotrl.environments.retail_expert import (
+from pivotrl.environments.retail.expert import (
     LOOK_UP_ORDER,
     OTHER_WAY,
     call_action,
@@ -18,9 +18,9 @@ from pivotrl.environments.retail_expert import (
     look_up,
     say,
 )
-from pivotrl.environments.retail_language import FORGETFUL_WORDINGS, PLAIN_WORDINGS, REASONS
-from pivotrl.environments.retail_tasks import call_for, question_facts, task_stream
-from pivotrl.environments.retail_world import Retail, current, missing
+from pivotrl.environments.retail.language import FORGETFUL_WORDINGS, PLAIN_WORDINGS, REASONS
+from pivotrl.environments.retail.tasks import call_for, question_facts
+from pivotrl.environments.retail.world import current, missing
 from pivotrl.types import Action, EnvironmentState, ToolCall
 
 RIGHT: dict[str, float] = {
@@ -42,17 +42,6 @@ RIGHT: dict[str, float] = {
     "tell": 0.9,
 }
 """How often each decision is right at skill 0; every other turn is always right."""
-
-
-def noisy_episode(
-    rng: random.Random, skill: float = 0.0, horizon: int | None = None
-) -> EnvironmentState:
-    """A finished episode on a fresh task of the train split."""
-    environment = Retail()
-    state = environment.reset(next(task_stream(rng, "train", horizon)))
-    while not state.done:
-        state = environment.step(state, noisy_action(state, rng, skill))
-    return state
 
 
 def noisy_action(state: EnvironmentState, rng: random.Random, skill: float = 0.0) -> Action:
