@@ -3,12 +3,13 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test check ui base-model gpu-check clean
+.PHONY: setup demo test test-long check ui base-model gpu-check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        set up, then the whole line on the embedded default (about 8 minutes)"
-	@echo "make test        set up, then the tests (about 20 minutes)"
+	@echo "make test        set up, then the tests (about 15 minutes)"
+	@echo "make test-long   the tests of several processes, machines and rounds (about 6 minutes)"
 	@echo "make ui          the Prefect and MLflow pages of your runs, on loopback"
 	@echo "make check       ruff, mypy, import-linter"
 	@echo "make gpu-check   the trainer on one GPU, with torch and transformers alone (no set-up)"
@@ -31,6 +32,9 @@ demo: setup
 
 test: setup
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-long: setup
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
 check: setup
 	@$(BIN)/ruff check .

@@ -54,6 +54,7 @@ def replicas_running() -> list[int]:
     ]
 
 
+@pytest.mark.long
 def test_two_replicas_sample_what_one_engine_does_also_when_one_is_killed(make: partial) -> None:
     engine = Replicas(make, replicas=2, gpus=0)
     killed: list[int] = []

@@ -233,6 +233,7 @@ def test_another_lambda_selects_again_and_samples_nothing(home: Path, data: Path
     assert not {"ingest", "extract", "sample", "verify"} & found.keys()
 
 
+@pytest.mark.long
 def test_a_judge_decides_what_rules_cannot_tell(
     data: Path, tmp_path: Path, endpoint: Endpoint, prefect_server: str
 ) -> None:
@@ -279,6 +280,7 @@ def test_editing_a_verifier_judges_again_and_samples_nothing(
     assert "extract" not in found
 
 
+@pytest.mark.long
 def test_a_stale_round_is_followed_by_one_that_profiles_anew(
     home: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -306,6 +308,7 @@ def test_a_stale_round_is_followed_by_one_that_profiles_anew(
     assert costs["profile"]["rollouts"] == 2 * 4 * report(twice)["selection"]["candidates"]
 
 
+@pytest.mark.long
 def test_a_run_may_start_from_the_champion(
     home: Path, data: Path, tmp_path: Path, prefect_server: str
 ) -> None:
@@ -345,6 +348,7 @@ def test_killed_while_sampling_and_while_training_it_ends_as_if_never_killed(
     assert report(killed)["scores"] == report(home)["scores"]
 
 
+@pytest.mark.long
 def test_two_runs_on_one_home_at_once_both_end(home: Path, data: Path, tmp_path: Path) -> None:
     both = shutil.copytree(home, tmp_path / "both")
     quick = ("train.steps=1", "train.validation_pivots=0", "evaluate.benchmarks=[]")

@@ -14,7 +14,7 @@ import pytest
 from line import ROOT, command, environment, pivotrl, pivotrl_until, small
 from test_line import data, rows
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 __all__ = ["data"]
 
 

@@ -45,6 +45,7 @@ def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
     assert metrics["token_ratio"] > 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["round", "adapters"])
 def test_a_round_on_two_is_the_round_of_one_and_resumes_exactly(tmp_path: Path, what: str) -> None:
     assert two(tmp_path / "whole", what).returncode == 0
