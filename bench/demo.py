@@ -27,7 +27,7 @@ def run(seed: int, home: Path, overrides: list[str]) -> dict:
     subprocess.run(write, check=True, env=environment, cwd=ROOT)
     line = [sys.executable, "-m", "flows.cli", "run", "configs/mini.toml", f"run.seed={seed}"]
     line += [f"data.trajectories={data / 'retail.jsonl'}"]
-    line += [f"evaluate.benchmark_items={data / 'benchmarks'}", *overrides]
+    line += [f"evaluate.data={data / 'benchmarks'}", *overrides]
     subprocess.run(line, check=True, env=environment, cwd=ROOT)
     return json.loads((home / "report.json").read_text())
 
@@ -54,7 +54,7 @@ def facts(report: dict, label: str = "trained") -> dict:
         "benchmarks": {r["suite"]: [r["difference"], r["difference_error"]] for r in benchmarks},
         "zero_signal": 100 * zero / max(1, profiled),
         "pivots": counts["kept"],
-        "agreement": 100 * report["agreement"]["agreeing"],
+        "agreement": 100 * report["agreement"]["retail"]["agreeing"],
         "seconds": sum(part["seconds"] for part in report["cost"].values()),
     }
 

@@ -66,6 +66,54 @@ def run(
 
 
 @app.command(
+    epilog="Examples:  [bold]pivotrl evaluate my-model --data real --benchmarks math500,ifbench[/]"
+    "  ·  pivotrl evaluate pivotrl/mini/model pivotrl-mini@challenger --config configs/mini.toml"
+    "  ·  pivotrl evaluate http://127.0.0.1:8000/v1#my-model --tokenizer my-model --domains web"
+)
+def evaluate(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders, registered models (NAME@ALIAS, models:/NAME/VERSION) or endpoints "
+            "(http://host/v1#SERVED-NAME); further ones are compared with the first."
+        ),
+    ],
+    benchmarks: Annotated[
+        str | None, typer.Option(help="Names, apart by commas; `none`. All eight without a config.")
+    ] = None,
+    domains: Annotated[
+        str | None, typer.Option(help="Live domains, apart by commas: retail, shell, repo, web.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="`real`, `miniature`, or a folder of <benchmark>.jsonl.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="A TOML whose [evaluate], [model] and [engine] hold.")
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="For an endpoint: folder with its tokenizer and template.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any key, e.g. evaluate.items=100.", metavar="KEY=VALUE"),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Score models on benchmarks and live domains: resumed, cached, with errors, in MLflow."""
+    from flows.run import scored_side_by_side
+
+    given = {"benchmarks": benchmarks, "domains": domains, "data": data}
+    scored_side_by_side(
+        models,
+        {name: value for name, value in given.items() if value is not None},
+        config=config,
+        tokenizer=tokenizer,
+        overrides=settings or [],
+        command=shlex.join(["pivotrl", *sys.argv[1:]]),
+    )
+
+
+@app.command(
     epilog='Examples:  [bold]pivotrl sql "select * from pivot_stats limit 5"[/]  ·  '
     'pivotrl sql "describe pivot_stats"  ·  pivotrl sql "select * from leaderboard" --json'
 )

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
-from pathlib import Path
 
 from prefect import flow
 
+from flows.evaluate import score
 from flows.rounds import train_in_rounds
-from pivotrl.comparison import compare
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles, identify
+from pivotrl.scores import compare
 from pivotrl.suites import Suite, suites
 from pivotrl.types import JSON
 from tasks.agree import agree
-from tasks.evaluate import evaluate
 from tasks.extract import extract
 from tasks.ingest import ingest
 from tasks.judge import judge_budget
@@ -74,7 +72,9 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     selection, checkpoint = trainings[-1]
     trained = checkpoint_of(session.home, checkpoint)
     policy = identify(trained)
-    agreement = agree(config, config.model.path, base) if config.evaluate.environment else None
+    agreed = {
+        name: agree(config, config.model.path, base, name) for name in config.evaluate.domains
+    }
     before = score(config, config.model.path, base, asked, "base", None)
     after = score(config, trained, policy, asked, "trained", checkpoint)
     controls = sft(config, base, trajectories, candidates, asked) if config.sft.enabled else {}
@@ -87,11 +87,13 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     for label, rows in tables.items():
         if rows:
             session.console.print(score_table(rows, label))
-    if agreement is not None and agreement.counts["agreeing"] is not None:
-        session.say(
-            f"Reward against the environment's oracle: {agreement.counts['agreeing']:.1%} agree "
-            f"of {agreement.counts['n']:,} actions"
-        )
+    agreement = {name: found.counts for name, found in agreed.items() if found is not None}
+    for name, found in agreement.items():
+        if found["agreeing"] is not None:
+            session.say(
+                f"Reward against the oracle of {name}: {found['agreeing']:.1%} agree of "
+                f"{found['n']:,} actions"
+            )
     tags = {
         "policy": policy.weights,
         "base_policy": base.weights,
@@ -104,7 +106,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         "outcome": "trained",
         "selection": selection.counts,
         "training": checkpoint.counts,
-        "agreement": agreement.counts if agreement else None,
+        "agreement": agreement,
         "scores": {label: [asdict(row) for row in rows] for label, rows in tables.items()},
         "model": model,
         "cost": cost(
@@ -122,20 +124,6 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     report = write_report(config, session, name, parts)
     show_scores(tables["trained"], report)
     return report
-
-
-def score(
-    config: Config,
-    model: Path,
-    policy: PolicyFiles,
-    asked: Sequence[Suite],
-    label: str,
-    after: Manifest | None,
-) -> list[tuple[Suite, Manifest]]:
-    """Each suite's evaluation of one policy, merged into the store."""
-    found = [(suite, evaluate(config, model, policy, suite, label, after)) for suite in asked]
-    merge(f"evaluation of {label}", *(manifest for _, manifest in found))
-    return [(suite, manifest) for suite, manifest in found if manifest is not None]
 
 
 def sft(
@@ -157,7 +145,3 @@ def sft(
             out[label] = score(config, model, identify(model), asked, label, made)
             merge(label, made)
     return out
-
-
-def run_name(config: Config, moment: datetime) -> str:
-    return f"{config.run.name} {moment:%Y-%m-%d %H:%M:%S}"

@@ -146,7 +146,7 @@ def profile(
     if candidates is None:
         return [None], [None]
     shards = [entry for entry in candidates.files if entry.table == "candidates"]
-    name = config.evaluate.environment or config.run.name
+    name = "+".join(config.evaluate.domains) or config.run.name
     rollouts: list[Manifest | None] = []
     earned: list[Manifest | None] = []
     for number, shard in enumerate(shards, 1):

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
 from flows import home
-from pivotrl.config import Config
-from pivotrl.types import ConfigError, PivotRLError
+from pivotrl.config import Config, load_config, make_config
+from pivotrl.types import JSON, ConfigError, PivotRLError
 from tasks.session import Session, StageRecord, running
+
+if TYPE_CHECKING:
+    from prefect import Flow
 
 
 def check(config: Config) -> None:
     """Raises ConfigError for what can be told before anything starts: files, model, names."""
-    from pivotrl.environments import live_domain
+    from flows.rows import prepare_rows
     from pivotrl.policies import identify
     from pivotrl.selection import check_criteria, criteria_of
     from pivotrl.suites import suites
@@ -32,9 +39,8 @@ def check(config: Config) -> None:
         if file is not None and not file.stat().st_size:
             raise ConfigError(f"{file}: the file is empty; name one with rows")
     identify(config.model.path)
-    if config.evaluate.environment is not None:
-        live_domain(config.evaluate.environment)
     suites(config)
+    prepare_rows(config, home())
     check_criteria(criteria_of(config))
 
 
@@ -80,11 +86,73 @@ def _was_interrupted(error: BaseException | None) -> bool:
 
 
 def real(config: Config, command: str) -> None:
-    """Runs the flow and prints what to type next. Ctrl-C and SIGTERM say how to go on."""
+    """Runs the whole line and prints what to type next."""
     check(config)
+    _made_home()
+    from flows.retrain import retrain
+
+    report, console = execute(retrain, config, (), command)
+    if report and report["outcome"] == "trained":
+        lines = [
+            ("pivotrl ui", "the run in Prefect and MLflow"),
+            ('pivotrl sql "select * from pivot_stats limit 5"', "the profile of each candidate"),
+            ('pivotrl sql "select * from leaderboard"', "the scores"),
+            (f"{escape(command)} --dry-run", "what a second run would do"),
+        ]
+        console.print("Type next:")
+        for line, what in lines:
+            console.print(f"  [bold]{line}[/]  [dim]# {what}[/]", highlight=False, soft_wrap=True)
+
+
+def scored_side_by_side(
+    names: Sequence[str],
+    given: Mapping[str, str],
+    *,
+    config: Path | None,
+    tokenizer: Path | None,
+    overrides: Sequence[str],
+    command: str,
+) -> None:
+    """Scores the named models on what `given` and the configuration name."""
+    from pivotrl.benchmarks import BENCHMARKS
+    from pivotrl.suites import suites
+
+    lists: dict[str, JSON] = {k: _names(v) if k != "data" else v for k, v in given.items()}
+    tree: dict[str, JSON] = {
+        "run": {"name": "evaluate"},
+        "data": {"trajectories": []},
+        "model": {"path": names[0]},
+    }
+    if config is None:
+        lists = {"benchmarks": list(BENCHMARKS)} | lists
+    sets = [f"evaluate.{key}={json.dumps(value)}" for key, value in lists.items()]
+    load = partial(load_config, config) if config else partial(make_config, tree, source="evaluate")
+    settings = load(overrides=["run.name=evaluate", *sets, *overrides])
+    if not suites(settings):
+        raise ConfigError("nothing to score: name --benchmarks or --domains")
+    folder = _made_home()
+    from flows.evaluate import evaluate_models
+    from flows.models import asked_models
+    from flows.rows import prepare_rows
+
+    models = asked_models(settings, names, folder, tokenizer=tokenizer)
+    prepare_rows(settings, folder)
+    execute(evaluate_models, settings, (models,), command)
+
+
+def _names(text: str) -> list[str]:
+    return [] if text == "none" else [name.strip() for name in text.split(",")]
+
+
+def execute(
+    story: Flow, config: Config, arguments: Sequence[Any], command: str
+) -> tuple[dict[str, JSON] | None, Console]:
+    """Runs `story(config, name, *arguments)` in a session, and stores its report.
+
+    Ctrl-C and SIGTERM end it cleanly and say how to go on.
+    """
     folder = _made_home()
     from flows import processes
-    from flows.retrain import retrain, run_name
     from tasks.report import store_run
 
     console = Console()
@@ -95,7 +163,7 @@ def real(config: Config, command: str) -> None:
     dead = processes.reap(folder)
     processes.guard_server(folder)
     moment = datetime.now(UTC)
-    name = run_name(config, moment)
+    name = f"{config.run.name} {moment:%Y-%m-%d %H:%M:%S}"
     console.print(f"[bold]{name}[/]  [dim]{folder}[/]", highlight=False)
     caught: list[int] = []
 
@@ -107,7 +175,7 @@ def real(config: Config, command: str) -> None:
         signal.signal(signal.SIGTERM, stop)
         with running(session), ExitStack() as recorded:
             processes.mark_crashed(folder, dead)
-            story = retrain.with_options(
+            told = story.with_options(
                 flow_run_name=name.replace("{", "("),
                 on_running=[
                     lambda _flow, flow_run, _state: recorded.enter_context(
@@ -115,7 +183,7 @@ def real(config: Config, command: str) -> None:
                     )
                 ],
             )
-            report = story(config, name)
+            report: dict[str, JSON] | None = told(config, name, *arguments)
     except BaseException as error:
         if not _was_interrupted(error):
             raise
@@ -124,7 +192,7 @@ def real(config: Config, command: str) -> None:
         )
         sys.exit(128 + caught[0] if caught else 130)
     if report is not None:
-        store_run(config, folder, name, moment, report)
+        store_run(config, folder, name, story.name, moment, report)
     cached = sum(record.cached for record in session.records)
     seconds = (datetime.now(UTC) - moment).total_seconds()
     console.print(
@@ -132,13 +200,4 @@ def real(config: Config, command: str) -> None:
         f"report: {folder / 'report.json'}",
         highlight=False,
     )
-    if report and report["outcome"] == "trained":
-        lines = [
-            ("pivotrl ui", "the run in Prefect and MLflow"),
-            ('pivotrl sql "select * from pivot_stats limit 5"', "the profile of each candidate"),
-            ('pivotrl sql "select * from leaderboard"', "the scores"),
-            (f"{escape(command)} --dry-run", "what a second run would do"),
-        ]
-        console.print("Type next:")
-        for line, what in lines:
-            console.print(f"  [bold]{line}[/]  [dim]# {what}[/]", highlight=False, soft_wrap=True)
+    return report, console

@@ -255,14 +255,27 @@ class SFTConfig(Section):
 
 
 class EvaluateConfig(Section):
-    environment: str | None = Field(None, description="Live domain to score in: retail.")
-    tasks: int = Field(400, ge=2, description="Fresh test tasks of the live domain.")
+    domains: tuple[str, ...] = Field(
+        (), description="Live domains to score in: retail, shell, repo, web."
+    )
+    tasks: int = Field(400, ge=2, description="Fresh test tasks of each live domain.")
     max_tokens: Count = Field(256, description="Longest answer and action in tokens.")
     benchmarks: tuple[str, ...] = Field((), description="Out-of-domain benchmarks to run.")
-    benchmark_items: Path | None = Field(
-        None, description="Folder with one <benchmark>.jsonl each."
+    data: str = Field(
+        "real",
+        description="Their rows: `real` (fetched once from the hub), `miniature`, or a folder with "
+        "one <benchmark>.jsonl each.",
     )
-    items: int = Field(500, ge=2, description="Items of each benchmark.")
+    items: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="The first so many rows of each benchmark; without, all."
+    )
+    temperature: float = Field(0.0, ge=0, description="Of benchmarks; 0 is greedy.")
+    top_p: Share = Field(1.0, description="Nucleus share, of benchmarks.")
+    repeats: Count | None = Field(
+        None,
+        description="Responses to each row; without, as many as NVIDIA's harness takes of real "
+        "rows, one of miniature ones and where decoding is greedy.",
+    )
 
 
 class RegisterConfig(Section):
@@ -310,6 +323,11 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: no such configuration file; see configs/") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}") from None
+    return make_config(tree, overrides, str(path))
+
+
+def make_config(tree: dict[str, Any], overrides: Sequence[str], source: str) -> Config:
+    """The same of a tree that is read already; `source` names it in errors."""
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
@@ -318,7 +336,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error)}") from None
+        raise ConfigError(f"{source}: {_explain(error)}") from None
 
 
 def _value(text: str) -> JSON:

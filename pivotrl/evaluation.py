@@ -1,4 +1,4 @@
-"""Scores of a policy: benchmark items, live episodes, and the statistics that compare two.
+"""A policy's scored items: responses to benchmark rows, and live episodes.
 
 An engine, a chat format, a benchmark and an environment come in by duck typing; everything is a
 pure function of them and the seed. This module must never know a configuration, a file or where
@@ -7,18 +7,18 @@ weights come from.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
-from statistics import fmean, stdev
 from typing import Protocol
 
-from pivotrl.benchmarks.base import Benchmark, Row
+from pivotrl.benchmarks.base import Benchmark, Row, Score
+from pivotrl.scores import EvaluationItem
 from pivotrl.types import (
     JSON,
     Action,
-    Candidate,
     Engine,
     Environment,
     EnvironmentState,
@@ -29,16 +29,11 @@ from pivotrl.types import (
     Sample,
     SamplingParams,
     ToolSpec,
-    Verdict,
-    VerdictStatus,
     canonical,
     digest,
     message_to_json,
     seed_of,
 )
-
-Progress = Callable[[int, int], None]
-"""Called with the rows and tokens that were sampled since the last call."""
 
 
 class Chat(Protocol):
@@ -49,18 +44,6 @@ class Chat(Protocol):
     def parse(
         self, text: str, finish_reason: FinishReason, tools: Sequence[ToolSpec] = ()
     ) -> Action: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationItem:
-    item_id: str
-    prompt: str
-    """The messages' contents, apart by blank lines."""
-    output: str
-    extracted: str | None
-    """The answer that the scorer found in the output; None if it found none."""
-    score: float
-    finish_reason: FinishReason
 
 
 class EpisodeEnd(StrEnum):
@@ -84,109 +67,107 @@ class Episode:
     messages: tuple[Message, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScoreSummary:
-    n: int
-    mean: float
-    standard_error: float | None
-    """Of the mean, from the sample standard deviation; None for a single item."""
-    unparsed: float
-    """Share of outputs without an answer to judge; they score 0."""
-    truncated: float
-    """Share of outputs that a length limit cut."""
+@dataclass(slots=True, kw_only=True)
+class _Response:
+    """To one row, in so many steps as it has."""
 
+    steps: tuple[Row, ...]
+    repeat: int
+    outputs: list[str] = field(default_factory=list)
+    items: list[EvaluationItem] = field(default_factory=list)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairedDifference:
-    n: int
-    difference: float
-    """Mean of (second - first) over items."""
-    standard_error: float
-    p: float
-    """Two-sided, by the normal approximation of the paired t statistic."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RewardAgreement:
-    n: int
-    """Samples with a verdict."""
-    agreeing: float | None
-    """Share of them where reward and oracle agree; None without any."""
-    accepted_wrongly: int
-    """The verifier accepts what the oracle rejects."""
-    rejected_wrongly: int
-    """The verifier rejects what the oracle accepts."""
-    without_verdict: int
-    """Verdicts that are undecided or errors: not counted in n."""
+    @property
+    def row(self) -> Row:
+        """The next step, which is told the outputs before it where there are any."""
+        step = self.steps[len(self.outputs)]
+        return {**step, "earlier_outputs": list(self.outputs)} if len(self.steps) > 1 else step
 
 
 def evaluate_benchmark(
     engine: Engine,
     chat: Chat,
     benchmark: Benchmark,
-    items: Sequence[Mapping[str, JSON]],
+    rows: Sequence[tuple[Row, int]],
     params: SamplingParams,
     seed: int,
-    on_progress: Progress | None = None,
+    max_prompt_tokens: int | None = None,
 ) -> list[EvaluationItem]:
-    """One response to each item, scored; reasoning is not shown to the scorer.
+    """A scored item for each step of each (row, repeat); reasoning is not shown to the scorer.
 
-    Items carry an `id` (`load_items` sees to it). The seed of an item depends on `seed`, benchmark
-    and id alone, so two policies meet the same draws. Raises `PivotRLError` for an item that the
-    benchmark cannot judge (before sampling) and when the engine failed on a row.
+    Rows carry an `id` (`load_rows` sees to it). The seed of an item depends on `seed`, benchmark,
+    id and repeat alone, so two policies meet the same draws. A prompt over `max_prompt_tokens`
+    scores 0, as one that is cut. Raises `PivotRLError` for a row that the benchmark cannot judge
+    (before sampling) and when the engine failed on a row.
     """
-    prompts = [_checked_prompt(benchmark, item) for item in items]
-    samples = _sample(
-        engine,
-        [chat.render(messages, ()) for messages in prompts],
-        params,
-        [seed_of(seed, benchmark.name, item["id"]) for item in items],
-        on_progress,
+    asked = [_Response(steps=benchmark.steps(row), repeat=repeat) for row, repeat in rows]
+    for response in asked:
+        _check_row(benchmark, response.row)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # code and algebra are judged in processes
+        while live := [r for r in asked if len(r.outputs) < len(r.steps)]:
+            at = [response.row for response in live]
+            messages = [benchmark.prompt(row) for row in at]
+            prompts = [chat.render(said, ()) for said in messages]
+            seeds = [
+                seed_of(seed, benchmark.name, row["id"], *([r.repeat] if r.repeat else []))
+                for r, row in zip(live, at, strict=True)
+            ]
+            samples = _sample(engine, prompts, params, seeds, max_prompt_tokens)
+            texts = [chat.parse(s.text, s.finish_reason).text for s in samples]
+            scores = pool.map(benchmark.score, at, texts)
+            for response, row, said, sample, text, score in zip(
+                live, at, messages, samples, texts, scores, strict=True
+            ):
+                response.outputs.append(text)
+                response.items.append(_item(row, response.repeat, said, sample, score))
+    return [item for response in asked for item in response.items]
+
+
+def _item(
+    row: Row, repeat: int, messages: Sequence[Message], sample: Sample, score: Score
+) -> EvaluationItem:
+    return EvaluationItem(
+        item_id=row["id"],
+        repeat=repeat,
+        prompt="\n\n".join(message.content for message in messages),
+        output=sample.text,
+        extracted=score.extracted,
+        score=score.value,
+        finish_reason=sample.finish_reason,
     )
-    results = []
-    for item, messages, sample in zip(items, prompts, samples, strict=True):
-        score = benchmark.score(item, chat.parse(sample.text, sample.finish_reason).text)
-        results.append(
-            EvaluationItem(
-                item_id=item["id"],
-                prompt="\n\n".join(message.content for message in messages),
-                output=sample.text,
-                extracted=score.extracted,
-                score=score.value,
-                finish_reason=sample.finish_reason,
-            )
-        )
-    return results
 
 
-def _checked_prompt(benchmark: Benchmark, item: Row) -> tuple[Message, ...]:
+def _check_row(benchmark: Benchmark, row: Row) -> None:
     try:
-        benchmark.score(item, "")
-        return benchmark.prompt(item)
+        benchmark.score(row, "")
+        benchmark.prompt(row)
     except (KeyError, ValueError, TypeError) as error:
         raise PivotRLError(
-            f"{benchmark.name} item {item['id']}: {type(error).__name__} {error}; mend or drop the "
+            f"{benchmark.name} item {row['id']}: {type(error).__name__} {error}; mend or drop the "
             "row"
         ) from None
 
 
 def _sample(
     engine: Engine,
-    prompts: list[list[int]],
+    prompts: Sequence[list[int]],
     params: SamplingParams,
-    seeds: list[int],
-    on_progress: Progress | None,
+    seeds: Sequence[int],
+    longest: int | None = None,
 ) -> list[Sample]:
-    if not prompts:
-        return []
-    samples = [group[0] for group in engine.sample(prompts, 1, params, seeds, on_progress)]
-    failed = [sample.status for sample in samples if sample.status is not RolloutStatus.OK]
+    """One sample a prompt; one over `longest` tokens is answered by a cut, empty text."""
+    fits = [i for i, prompt in enumerate(prompts) if longest is None or len(prompt) <= longest]
+    found: dict[int, Sample] = {}
+    if fits:
+        groups = engine.sample([prompts[i] for i in fits], 1, params, [seeds[i] for i in fits])
+        found = {i: group[0] for i, group in zip(fits, groups, strict=True)}
+    failed = [s.status for s in found.values() if s.status is not RolloutStatus.OK]
     if failed:  # an error is not a score, and a mean over the rest would be another suite
         raise PivotRLError(
-            f"evaluation: {len(failed)} of {len(samples)} samples failed ({failed[0]}); "
+            f"evaluation: {len(failed)} of {len(found)} samples failed ({failed[0]}); "
             "run the evaluation again"
         )
-    return samples
+    cut = Sample(token_ids=(), logprobs=(), text="", finish_reason=FinishReason.LENGTH, seed=0)
+    return [found.get(i, cut) for i in range(len(prompts))]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -252,7 +233,6 @@ def run_episodes(
             [episode.prompt for episode in live.values()],
             params,
             [seed_of(seed, episode.task_id, episode.turns) for episode in live.values()],
-            None,
         )
         for episode, sample in zip(live.values(), samples, strict=True):
             action = chat.parse(sample.text, sample.finish_reason, environment.tools)
@@ -273,82 +253,4 @@ def episode_item(episode: Episode) -> EvaluationItem:
         extracted=str(episode.end),
         score=episode.score,
         finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP,
-    )
-
-
-def summary(items: Sequence[EvaluationItem]) -> ScoreSummary:
-    """Raises `PivotRLError` without items."""
-    if not items:
-        raise PivotRLError("evaluation: no items to summarise; evaluate at least one")
-    n = len(items)
-    scores = [item.score for item in items]
-    return ScoreSummary(
-        n=n,
-        mean=fmean(scores),
-        standard_error=stdev(scores) / math.sqrt(n) if n > 1 else None,
-        unparsed=sum(item.extracted is None for item in items) / n,
-        truncated=sum(item.finish_reason is FinishReason.LENGTH for item in items) / n,
-    )
-
-
-def paired_difference(
-    first: Sequence[EvaluationItem], second: Sequence[EvaluationItem]
-) -> PairedDifference:
-    """How much the second policy's mean is above the first's, on the same items.
-
-    Raises `PivotRLError` unless both have the same item ids, each once, and at least two.
-    """
-    before = {item.item_id: item.score for item in first}
-    after = {item.item_id: item.score for item in second}
-    if before.keys() != after.keys() or len(before) != len(first) or len(after) != len(second):
-        raise PivotRLError(
-            "evaluation: the two runs have different items; evaluate both on one set"
-        )
-    if len(before) < 2:
-        raise PivotRLError("evaluation: a paired difference needs two items or more")
-    differences = [after[item_id] - before[item_id] for item_id in before]
-    mean = fmean(differences)
-    error = stdev(differences) / math.sqrt(len(differences))
-    deviations = abs(mean) / error if error > 0 else 0.0 if mean == 0 else math.inf
-    p = math.erfc(deviations / math.sqrt(2))
-    return PairedDifference(n=len(differences), difference=mean, standard_error=error, p=p)
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the given order (Holm 1979)."""
-    m = len(p_values)
-    adjusted = [0.0] * m
-    floor = 0.0
-    for rank, index in enumerate(sorted(range(m), key=lambda i: p_values[i])):
-        floor = max(floor, min(1.0, (m - rank) * p_values[index]))
-        adjusted[index] = floor
-    return adjusted
-
-
-def reward_agreement(
-    oracle: Callable[[EnvironmentState, Action], bool],
-    verify: Callable[[Candidate, Action], Verdict],
-    samples: Iterable[tuple[EnvironmentState, Candidate, Action]],
-) -> RewardAgreement:
-    """How often a verifier's reward (accepted: 0.5 and more) agrees with an environment's oracle.
-
-    A sample is an action at a candidate, and the live state that the candidate's turn came from.
-    """
-    n = agreeing = accepted_wrongly = rejected_wrongly = without_verdict = 0
-    for state, candidate, action in samples:
-        verdict = verify(candidate, action)
-        if verdict.status is not VerdictStatus.OK or verdict.reward is None:
-            without_verdict += 1
-            continue
-        accepted, right = verdict.reward >= 0.5, oracle(state, action)
-        n += 1
-        agreeing += accepted == right
-        accepted_wrongly += accepted and not right
-        rejected_wrongly += right and not accepted
-    return RewardAgreement(
-        n=n,
-        agreeing=agreeing / n if n else None,
-        accepted_wrongly=accepted_wrongly,
-        rejected_wrongly=rejected_wrongly,
-        without_verdict=without_verdict,
     )

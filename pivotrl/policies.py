@@ -40,12 +40,15 @@ class PolicyFiles:
         return digest([asdict(self), asdict(sampling), engine])
 
 
-def identify(path: Path) -> PolicyFiles:
-    """Raises ConfigError, naming the folder and the remedy, where a part is missing."""
+def identify(path: Path, served: str | None = None) -> PolicyFiles:
+    """Raises ConfigError, naming the folder and the remedy, where a part is missing.
+
+    `served` is the address and name of a server that has the weights; they are known by it.
+    """
     if not path.is_dir():
         raise ConfigError(f"{path}: no such model folder (model.path)")
     weights = sorted(path.glob("*.safetensors"))
-    if not weights or not (path / "config.json").is_file():
+    if not (served or weights) or not (path / "config.json").is_file():
         raise ConfigError(
             f"{path}: no config.json with *.safetensors; save the model there with save_pretrained"
         )
@@ -53,7 +56,7 @@ def identify(path: Path) -> PolicyFiles:
     if not tokenizer:
         raise ConfigError(f"{path}: no tokenizer; save it there with tokenizer.save_pretrained")
     return PolicyFiles(
-        weights=_hash([path / "config.json", *weights]),
+        weights=digest(served) if served else _hash([path / "config.json", *weights]),
         tokenizer=_hash([*tokenizer, *(path / n for n in STOP_FILES if (path / n).is_file())]),
         template=_template(path),
     )

@@ -1,6 +1,6 @@
 """What a configuration asks to be scored, told before anything runs.
 
-A suite is the live domain in one decoding, or one benchmark. This module must never know a model.
+A suite is a live domain in one decoding, or one benchmark. This module must never know a model.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ class Suite:
     name: str
     kind: str
     temperature: float = 0.0
+    top_p: float = 1.0
 
     @property
     def label(self) -> str:
@@ -27,26 +28,31 @@ class Suite:
 
 
 def suites(config: Config) -> list[Suite]:
-    """The live domain, sampled and greedy, then the benchmarks. Raises ConfigError."""
+    """The live domains, sampled and greedy, then the benchmarks. Raises ConfigError."""
+    from pivotrl.benchmarks import BENCHMARKS
+    from pivotrl.environments import live_domain
+
     evaluate = config.evaluate
-    out = []
-    if evaluate.environment:
-        out += [Suite(name=evaluate.environment, kind="domain", temperature=t) for t in (1.0, 0.0)]
-    if evaluate.benchmarks:
-        from pivotrl.benchmarks import BENCHMARKS
-
-        for name in evaluate.benchmarks:
-            if name not in BENCHMARKS:
-                known = ", ".join(BENCHMARKS)
-                raise ConfigError(f"evaluate.benchmarks: no benchmark {name!r}; known: {known}")
-            if not (items_file(config, name)).is_file():
-                raise ConfigError(
-                    f"{items_file(config, name)}: no items for {name} "
-                    "(evaluate.benchmark_items is the folder with one <benchmark>.jsonl each)"
-                )
-            out.append(Suite(name=name, kind="benchmark"))
-    return out
+    for name in evaluate.domains:
+        live_domain(name)
+    for name in evaluate.benchmarks:
+        if name not in BENCHMARKS:
+            known = ", ".join(BENCHMARKS)
+            raise ConfigError(f"evaluate.benchmarks: no benchmark {name!r}; known: {known}")
+    return [
+        Suite(name=name, kind="domain", temperature=t) for name in evaluate.domains for t in (1, 0)
+    ] + [
+        Suite(name=name, kind="benchmark", temperature=evaluate.temperature, top_p=evaluate.top_p)
+        for name in evaluate.benchmarks
+    ]
 
 
-def items_file(config: Config, name: str) -> Path:
-    return (config.evaluate.benchmark_items or Path()) / f"{name}.jsonl"
+def rows_folder(config: Config, home: Path) -> Path:
+    """Where the benchmarks' rows lie, one <benchmark>.jsonl each."""
+    match config.evaluate.data:
+        case "real":
+            return home / "benchmarks"
+        case "miniature":
+            return home / "mini" / "benchmarks"
+        case folder:
+            return Path(folder)

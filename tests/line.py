@@ -46,7 +46,7 @@ def small(data: Path) -> list[str]:
         "run",
         str(ROOT / "configs/mini.toml"),
         f"data.trajectories={data / 'retail.jsonl'}",
-        f"evaluate.benchmark_items={data / 'benchmarks'}",
+        f"evaluate.data={data / 'benchmarks'}",
         *SMALL,
     ]
 

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pivotrl.benchmarks import BENCHMARKS, Row, boxed_answers, ifbench, load_items, mmlu_prox
+from pivotrl.benchmarks import BENCHMARKS, Row, boxed_answers, ifbench, mmlu_prox
 from pivotrl.benchmarks.interpreter import passes
+from pivotrl.benchmarks.rows import load_rows
 from pivotrl.mini.skills import LEVELS, conversation, generate, reference_answer
 from pivotrl.types import PivotRLError, Role
 
@@ -72,7 +73,9 @@ def test_the_command_writes_items_that_load(tmp_path: Path) -> None:
     command += ["--items", "5", "--demonstrations", "2"]
     subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[1])
     for name in LEVELS:
-        assert load_items(tmp_path / "benchmarks" / f"{name}.jsonl") == generate(name, 5, 0, "test")
+        assert load_rows(BENCHMARKS[name], tmp_path / "benchmarks" / f"{name}.jsonl") == generate(
+            name, 5, 0, "test"
+        )
 
 
 @pytest.mark.parametrize("name", LEVELS)
@@ -235,9 +238,9 @@ def test_scicode_answers_run_after_the_earlier_steps() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "cannot read"),
+        (None, "no such file"),
         ("", "no benchmark items"),
-        ('{"id": 1}\n{"id"', "row 2: not JSON"),
+        ('{"id": 1}\n{"id"', "row 2: broken JSON"),
         ("[1]", "row 1: not an object"),
         ('{"id": 1}\n{"id": 1}', "row 2: id '1' occurs twice"),
     ],
@@ -247,7 +250,7 @@ def test_bad_item_files(tmp_path: Path, text: str | None, message: str) -> None:
     if text is not None:
         path.write_text(text)
     with pytest.raises(PivotRLError, match=message):
-        load_items(path)
+        load_rows(BENCHMARKS["ifbench"], path)
 
 
 # -- the interpreter ------------------------------------------------------------------------------
@@ -348,7 +351,7 @@ def test_aime25_gold_answers() -> None:
 
 @needs_real_rows
 def test_math500_reference_solutions() -> None:
-    rows = load_items(REAL / "math500/rows50.jsonl")
+    rows = load_rows(BENCHMARKS["math500"], REAL / "math500/rows50.jsonl")
     assert sum(score("math500", row, row["solution"]) for row in rows) == 50
     shifted = [score("math500", a, b["solution"]) for a, b in pairwise(rows)]
     assert sum(shifted) <= 1

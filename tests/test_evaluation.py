@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_model import make_tiny_model
 
+from pivotrl.agreement import reward_agreement
 from pivotrl.benchmarks import BENCHMARKS
 from pivotrl.chat import ChatFormat
 from pivotrl.engines.hf import HFEngine, load_model
@@ -20,16 +21,12 @@ from pivotrl.environments.retail.expert import expert_actions
 from pivotrl.environments.retail.world import Retail
 from pivotrl.evaluation import (
     EpisodeEnd,
-    EvaluationItem,
     episode_item,
     evaluate_benchmark,
-    holm,
-    paired_difference,
-    reward_agreement,
     run_episodes,
-    summary,
 )
 from pivotrl.mini.skills import generate, reference_answer
+from pivotrl.scores import EvaluationItem, holm, paired_difference, summary
 from pivotrl.types import (
     Action,
     Candidate,
@@ -121,6 +118,10 @@ def item(item_id: str, score: float, **more: Any) -> EvaluationItem:
     return EvaluationItem(item_id=item_id, score=score, **(fields | more))
 
 
+def once(rows: Sequence[Any]) -> list[tuple[Any, int]]:
+    return [(row, 0) for row in rows]
+
+
 # -- benchmarks -----------------------------------------------------------------------------------
 
 
@@ -131,29 +132,25 @@ def test_a_perfect_policy_scores_one(name: str, chat: ChatFormat) -> None:
         tuple(chat.render(BENCHMARKS[name].prompt(row), ())): reference_answer(row) for row in rows
     }
     engine = TableEngine(table)
-    done: list[tuple[int, int]] = []
-    items = evaluate_benchmark(
-        engine, chat, BENCHMARKS[name], rows, PARAMS, 7, lambda *counts: done.append(counts)
-    )
+    items = evaluate_benchmark(engine, chat, BENCHMARKS[name], once(rows), PARAMS, 7)
     assert [i.item_id for i in items] == [row["id"] for row in rows]
     assert summary(items).mean == pytest.approx(1.0)
     assert summary(items).unparsed == 0.0
-    assert done == [(6, 6)]
     # An item's seed depends on the item, not on its neighbours.
     alone = TableEngine(table)
-    evaluate_benchmark(alone, chat, BENCHMARKS[name], rows[3:4], PARAMS, 7)
+    evaluate_benchmark(alone, chat, BENCHMARKS[name], once(rows[3:4]), PARAMS, 7)
     assert alone.seeds == engine.seeds[3:4]
 
 
 def test_a_random_policy_scores_near_zero(random_engine: HFEngine, chat: ChatFormat) -> None:
     rows = generate("mmlu_pro", 8, 0, "test")
-    items = evaluate_benchmark(random_engine, chat, BENCHMARKS["mmlu_pro"], rows, PARAMS, 0)
+    items = evaluate_benchmark(random_engine, chat, BENCHMARKS["mmlu_pro"], once(rows), PARAMS, 0)
     result = summary(items)
     assert result.n == 8
     assert result.mean == 0.0
     assert result.unparsed == 1.0
     assert result.truncated > 0.5
-    again = evaluate_benchmark(random_engine, chat, BENCHMARKS["mmlu_pro"], rows, PARAMS, 0)
+    again = evaluate_benchmark(random_engine, chat, BENCHMARKS["mmlu_pro"], once(rows), PARAMS, 0)
     assert again == items
 
 
@@ -161,7 +158,7 @@ def test_reasoning_is_not_scored(chat: ChatFormat) -> None:
     row = generate("aime25", 1, 0, "test")[0]
     prompt = tuple(chat.render(BENCHMARKS["aime25"].prompt(row), ()))
     engine = TableEngine({prompt: f"<think>{reference_answer(row)}</think>no idea"})
-    (result,) = evaluate_benchmark(engine, chat, BENCHMARKS["aime25"], [row], PARAMS, 0)
+    (result,) = evaluate_benchmark(engine, chat, BENCHMARKS["aime25"], once([row]), PARAMS, 0)
     assert (result.score, result.extracted) == (0.0, None)
 
 
@@ -170,13 +167,13 @@ def test_a_failed_sample_is_no_score(chat: ChatFormat) -> None:
     prompt = tuple(chat.render(BENCHMARKS["aime25"].prompt(row), ()))
     engine = TableEngine({prompt: ""}, status=RolloutStatus.ENGINE_ERROR)
     with pytest.raises(PivotRLError, match=r"1 of 1 samples failed \(engine_error\)"):
-        evaluate_benchmark(engine, chat, BENCHMARKS["aime25"], [row], PARAMS, 0)
+        evaluate_benchmark(engine, chat, BENCHMARKS["aime25"], once([row]), PARAMS, 0)
 
 
 def test_unjudgeable_items_stop_before_sampling(chat: ChatFormat) -> None:
     engine = TableEngine({})
     with pytest.raises(PivotRLError, match="no `unit_tests`"):
-        evaluate_benchmark(engine, chat, BENCHMARKS["scicode"], [{"id": "1"}], PARAMS, 0)
+        evaluate_benchmark(engine, chat, BENCHMARKS["scicode"], once([{"id": "1"}]), PARAMS, 0)
     assert engine.batches == []
 
 
@@ -318,4 +315,4 @@ def test_a_row_without_its_answer_is_named_before_anything_is_sampled(
 ) -> None:
     row = {"id": "q7", "question": "?", "options": ["a", "b"]}
     with pytest.raises(PivotRLError, match=r"mmlu_pro item q7.*answer"):
-        evaluate_benchmark(random_engine, chat, BENCHMARKS["mmlu_pro"], [row], PARAMS, 0)
+        evaluate_benchmark(random_engine, chat, BENCHMARKS["mmlu_pro"], once([row]), PARAMS, 0)

@@ -71,7 +71,7 @@ def test_the_report_adds_up(home: Path) -> None:
         assert row["difference"] == pytest.approx(row["trained"] - row["base"])
         assert row["miniature"]
     assert made["cost"]["profile"]["rollouts"] == 4 * counts["candidates"]
-    assert made["agreement"]["n"] > 0
+    assert made["agreement"]["retail"]["n"] > 0
 
 
 def test_the_store_holds_what_the_report_says(home: Path) -> None:

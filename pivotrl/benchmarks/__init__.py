@@ -14,7 +14,7 @@ from pivotrl.benchmarks import (
     scicode,
     wmt24pp,
 )
-from pivotrl.benchmarks.base import Benchmark, Row, Score, load_items
+from pivotrl.benchmarks.base import Benchmark, Row, Score
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     module.BENCHMARK.name: module.BENCHMARK
@@ -30,4 +30,4 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     )
 }
 
-__all__ = ["BENCHMARKS", "Benchmark", "Row", "Score", "load_items"]
+__all__ = ["BENCHMARKS", "Benchmark", "Row", "Score"]

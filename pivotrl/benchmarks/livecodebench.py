@@ -48,7 +48,7 @@ BENCHMARK = Benchmark(
     source=Source(
         path="livecodebench/code_generation_lite",
         split="test",
-        name="release_v6",
+        configs=("release_v6",),
         revision="refs/pr/7",
     ),
     repeats=3,

@@ -18,6 +18,6 @@ def live_domain(name: str) -> LiveDomain:
     """Raises ConfigError for a name that is no environment."""
     if name not in ENVIRONMENTS:
         known = ", ".join(ENVIRONMENTS)
-        raise ConfigError(f"evaluate.environment = {name!r}: known environments: {known}")
+        raise ConfigError(f"evaluate.domains: no live domain {name!r}; known: {known}")
     domain: LiveDomain = import_module(f"pivotrl.environments.{name}").DOMAIN
     return domain

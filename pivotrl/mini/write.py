@@ -17,6 +17,15 @@ from pivotrl.environments.demonstrations import write_demonstrations
 from pivotrl.mini.skills import LEVELS, generate
 
 
+def write_benchmarks(folder: Path, n: int = 500, seed: int = 0) -> None:
+    """`n` items of each of the eight; the same arguments give the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in LEVELS:
+        rows = generate(name, n, seed, "test")
+        lines = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+        (folder / f"{name}.jsonl").write_bytes(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the miniature's data.")
     folder = Path(os.environ.get("PIVOTRL_HOME", ".pivotrl")) / "mini"
@@ -25,14 +34,10 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=500, help="of each benchmark (default 500)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    (options.out / "benchmarks").mkdir(parents=True, exist_ok=True)
+    write_benchmarks(options.out / "benchmarks", options.items, options.seed)
     write_demonstrations(
         live_domain("retail"), options.out / "retail.jsonl", options.demonstrations, options.seed
     )
-    for name in LEVELS:
-        rows = generate(name, options.items, options.seed, "test")
-        lines = b"".join(orjson.dumps(row) + b"\n" for row in rows)
-        (options.out / "benchmarks" / f"{name}.jsonl").write_bytes(lines)
     print(
         f"{options.demonstrations} demonstrations and {len(LEVELS)} × {options.items} "
         f"benchmark items in {options.out}"

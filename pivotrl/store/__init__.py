@@ -21,7 +21,7 @@ from pivotrl.store.connection import connection, one_line
 from pivotrl.store.keys import KEYS, SHARED, known
 from pivotrl.types import ConfigError, PivotRLError
 
-VERSION = 6
+VERSION = 7
 WAIT_SECONDS = 600.0
 
 

@@ -19,7 +19,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "train_steps": ("training_id", "round", "step", "metric"),
     "train_rollouts": ("training_id", "round", "step", "candidate_id", "sample_index"),
     "evaluations": ("evaluation_id",),
-    "evaluation_items": ("evaluation_id", "item_id"),
+    "evaluation_items": ("evaluation_id", "item_id", "repeat"),
     "promotions": ("promotion_id",),
     "runs": ("run_id",),
 }

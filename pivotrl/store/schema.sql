@@ -328,19 +328,23 @@ COMMENT ON COLUMN evaluations.shard IS 'SHA-256 of the shard that the row came f
 CREATE TABLE evaluation_items (
     evaluation_id VARCHAR,
     item_id       VARCHAR,
+    repeat        BIGINT,
     prompt        VARCHAR,
     output        VARCHAR,
     extracted     VARCHAR,
     score         DOUBLE,
+    finish_reason VARCHAR,
     shard         VARCHAR
 );
 COMMENT ON TABLE evaluation_items IS 'Every item of an evaluation.';
 COMMENT ON COLUMN evaluation_items.evaluation_id IS 'The evaluation.';
-COMMENT ON COLUMN evaluation_items.item_id IS 'The item, and the repeat where there are several.';
+COMMENT ON COLUMN evaluation_items.item_id IS 'The item.';
+COMMENT ON COLUMN evaluation_items.repeat IS 'Which of its responses, from 0.';
 COMMENT ON COLUMN evaluation_items.prompt IS 'What was asked.';
 COMMENT ON COLUMN evaluation_items.output IS 'What the model answered.';
 COMMENT ON COLUMN evaluation_items.extracted IS 'Answer read from the output; null where none was.';
 COMMENT ON COLUMN evaluation_items.score IS 'Score of the item.';
+COMMENT ON COLUMN evaluation_items.finish_reason IS 'Why the answer ended.';
 COMMENT ON COLUMN evaluation_items.shard IS 'SHA-256 of the shard that the row came from.';
 
 CREATE TABLE promotions (

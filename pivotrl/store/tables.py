@@ -200,10 +200,12 @@ class Evaluations(Rows):
 class EvaluationItems(Rows):
     evaluation_id: str
     item_id: str
+    repeat: int = pandera.Field(ge=0)
     prompt: str
     output: str
     extracted: str = pandera.Field(nullable=True)
     score: float = pandera.Field(nullable=True)
+    finish_reason: str = pandera.Field(isin=FINISH_REASONS)
 
 
 class Promotions(Rows):

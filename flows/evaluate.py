@@ -1,0 +1,95 @@
+"""Models scored side by side: any folder, registered model or endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from prefect import flow
+
+from pivotrl.config import Config
+from pivotrl.manifest import Manifest
+from pivotrl.policies import PolicyFiles
+from pivotrl.scores import compare
+from pivotrl.suites import Suite, suites
+from pivotrl.types import JSON
+from tasks.evaluate import evaluate
+from tasks.merge import merge
+from tasks.report import score_table, scored, scores_table, show_scores, write_report
+from tasks.session import current
+from tasks.track import track_scores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A model to score."""
+
+    label: str
+    config: Config
+    """As it is run: its folder, its engine."""
+    policy: PolicyFiles
+
+
+@flow(name="evaluate", persist_result=False, validate_parameters=False)
+def evaluate_models(config: Config, name: str, models: Sequence[Asked]) -> dict[str, JSON]:
+    """Every model on every suite; each further one is compared with the first, pair by pair."""
+    session = current()
+    found = {
+        model.label: score(
+            model.config,
+            model.config.model.path,
+            model.policy,
+            suites(config),
+            model.label,
+            None,
+            served=True,
+        )
+        for model in models
+    }
+    items = {label: scored(session.home, evaluations) for label, evaluations in found.items()}
+    session.console.print(scores_table(items))
+    runs = {
+        model.label: track_scores(model.config, name, model.label, model.policy, found[model.label])
+        for model in models
+    }
+    first, *others = models
+    compared = {other.label: compare(items[first.label], items[other.label]) for other in others}
+    for label, rows in compared.items():
+        session.console.print(score_table(rows, label, base=first.label))
+    report = write_report(
+        config,
+        session,
+        name,
+        {
+            "outcome": "evaluated",
+            "models": {
+                label: {suite.label: manifest.counts for suite, manifest in evaluations}
+                for label, evaluations in found.items()
+            },
+            "compared": {label: [asdict(row) for row in rows] for label, rows in compared.items()},
+            "mlflow_runs": runs,
+        },
+    )
+    for rows in compared.values():
+        show_scores(rows, report)
+    return report
+
+
+def score(
+    config: Config,
+    model: Path,
+    policy: PolicyFiles,
+    asked: Sequence[Suite],
+    label: str,
+    after: Manifest | None,
+    *,
+    served: bool = False,
+) -> list[tuple[Suite, Manifest]]:
+    """Each suite's evaluation of one policy, merged into the store."""
+    found = [
+        (suite, evaluate(config, model, policy, suite, label, after, served=served))
+        for suite in asked
+    ]
+    merge(f"evaluation of {label}", *(manifest for _, manifest in found))
+    return [(suite, manifest) for suite, manifest in found if manifest is not None]

@@ -1,0 +1,207 @@
+"""What scored items say: summaries, paired differences of two policies, their tables.
+
+Items are clusters of their repeats: errors and intervals come from item means. This module must
+never know where the items were stored or how they were made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+import numpy as np
+
+from pivotrl.types import FinishReason, PivotRLError
+
+RESAMPLES = 10_000
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationItem:
+    item_id: str
+    repeat: int = 0
+    """Which of the item's responses this is."""
+    prompt: str
+    """The messages' contents, apart by blank lines."""
+    output: str
+    extracted: str | None
+    """The answer that the scorer found in the output; None if it found none."""
+    score: float
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreSummary:
+    n: int
+    """Items."""
+    mean: float
+    standard_error: float | None
+    """Of the mean, from the standard deviation of item means; None for a single item."""
+    unparsed: float
+    """Share of outputs without an answer to judge; they score 0."""
+    truncated: float
+    """Share of outputs that a length limit cut."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairedDifference:
+    n: int
+    """Items."""
+    difference: float
+    """Mean of (second - first) over items."""
+    standard_error: float
+    low: float
+    high: float
+    """Percentile bootstrap over items (Efron 1979), 95 %."""
+    p: float
+    """Two-sided, by the normal approximation of the paired t statistic."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A policy's items in one suite."""
+
+    kind: str
+    miniature: bool
+    items: Sequence[EvaluationItem]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRow:
+    """One suite; scores and differences in points (0 to 100)."""
+
+    suite: str
+    kind: str
+    n: int
+    base: float
+    base_error: float
+    trained: float
+    trained_error: float
+    difference: float
+    difference_error: float
+    difference_low: float
+    difference_high: float
+    p: float
+    """Two-sided, paired; Holm-corrected over the suites of its kind."""
+    miniature: bool
+
+
+def summary(items: Sequence[EvaluationItem]) -> ScoreSummary:
+    """Raises `PivotRLError` without items."""
+    if not items:
+        raise PivotRLError("evaluation: no items to summarise; evaluate at least one")
+    scores = list(item_means(items).values())
+    n = len(scores)
+    return ScoreSummary(
+        n=n,
+        mean=fmean(scores),
+        standard_error=stdev(scores) / math.sqrt(n) if n > 1 else None,
+        unparsed=fmean(item.extracted is None for item in items),
+        truncated=fmean(item.finish_reason is FinishReason.LENGTH for item in items),
+    )
+
+
+def item_means(items: Sequence[EvaluationItem]) -> dict[str, float]:
+    """Item id -> mean score of its repeats, in the order in which items come."""
+    scores = defaultdict(list)
+    for item in items:
+        scores[item.item_id].append(item.score)
+    return {item_id: fmean(found) for item_id, found in scores.items()}
+
+
+def paired_difference(
+    first: Sequence[EvaluationItem], second: Sequence[EvaluationItem]
+) -> PairedDifference:
+    """How much the second policy's mean is above the first's, on the same items.
+
+    Raises `PivotRLError` unless both have the same items and repeats, each once, and at least two
+    items.
+    """
+    keys = [[(item.item_id, item.repeat) for item in items] for items in (first, second)]
+    if set(keys[0]) != set(keys[1]) or any(len(set(k)) != len(k) for k in keys):
+        raise PivotRLError(
+            "evaluation: the two runs have different items; evaluate both on one set"
+        )
+    before, after = item_means(first), item_means(second)
+    if len(before) < 2:
+        raise PivotRLError("evaluation: a paired difference needs two items or more")
+    differences = [after[item_id] - before[item_id] for item_id in before]
+    mean = fmean(differences)
+    error = stdev(differences) / math.sqrt(len(differences))
+    deviations = abs(mean) / error if error > 0 else 0.0 if mean == 0 else math.inf
+    low, high = bootstrap_interval(differences)
+    return PairedDifference(
+        n=len(differences),
+        difference=mean,
+        standard_error=error,
+        low=low,
+        high=high,
+        p=math.erfc(deviations / math.sqrt(2)),
+    )
+
+
+def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The percentile interval of the mean; the same values in any order give the same numbers."""
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    rng = np.random.default_rng(len(ordered))
+    at_once = max(1, 1_000_000 // len(ordered))
+    means = np.concatenate(
+        [
+            ordered[
+                rng.integers(0, len(ordered), (min(at_once, RESAMPLES - done), len(ordered)))
+            ].mean(axis=1)
+            for done in range(0, RESAMPLES, at_once)
+        ]
+    )
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the given order (Holm 1979)."""
+    m = len(p_values)
+    adjusted = [0.0] * m
+    floor = 0.0
+    for rank, index in enumerate(sorted(range(m), key=lambda i: p_values[i])):
+        floor = max(floor, min(1.0, (m - rank) * p_values[index]))
+        adjusted[index] = floor
+    return adjusted
+
+
+def compare(base: Mapping[str, Scored], trained: Mapping[str, Scored]) -> list[ScoreRow]:
+    """A row a suite that both have, in the order of `base`."""
+    rows: list[ScoreRow] = []
+    for kind in ("domain", "benchmark"):
+        names = [s for s, scored in base.items() if scored.kind == kind and s in trained]
+        found = [paired_difference(base[s].items, trained[s].items) for s in names]
+        corrected = holm([difference.p for difference in found])
+        for name, difference, p in zip(names, found, corrected, strict=True):
+            before, after = summary(base[name].items), summary(trained[name].items)
+            rows.append(
+                ScoreRow(
+                    suite=name,
+                    kind=kind,
+                    n=difference.n,
+                    base=100 * before.mean,
+                    base_error=100 * (before.standard_error or 0.0),
+                    trained=100 * after.mean,
+                    trained_error=100 * (after.standard_error or 0.0),
+                    difference=100 * difference.difference,
+                    difference_error=100 * difference.standard_error,
+                    difference_low=100 * difference.low,
+                    difference_high=100 * difference.high,
+                    p=p,
+                    miniature=base[name].miniature,
+                )
+            )
+    return rows
+
+
+def ood_change(rows: Sequence[ScoreRow]) -> float | None:
+    """Mean change over the benchmarks, in points; None without any."""
+    changes = [row.difference for row in rows if row.kind == "benchmark"]
+    return fmean(changes) if changes else None
