@@ -1,4 +1,4 @@
-"""One sampling call: prefill prompt by prompt, decode all rows in step, refill finished rows.
+"""One sampling call: prefill prompts, decode all rows in step, refill finished rows.
 
 Made for one call and thrown away with its keys and values, so that new weights can never meet old
 states. It must never know candidates, verifiers or chat templates.
@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from pivotrl.engines.drawing import draw, uniforms_of
+from pivotrl.engines.prefill import Prefill
 from pivotrl.engines.shared_prompt import ATTENTION, Layers, SharedPromptStore
 from pivotrl.prefixes import by_prefix, shared_prefix
 from pivotrl.types import FinishReason, RolloutStatus, Sample, SamplingParams, seed_of
@@ -45,33 +46,6 @@ class _Row:
     slot: int
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-
-
-class Prefill:
-    """Keys, values and last logits of one prompt after another, reusing the prefix they share."""
-
-    def __init__(self, model: Any, device: torch.device) -> None:
-        self._model = model
-        self._device = device
-        self._cache: Any = DynamicCache()
-        self._prompt: Sequence[int] = ()
-
-    def __call__(self, prompt: Sequence[int]) -> tuple[Layers, Tensor]:
-        """Layers of `prompt`, valid until the next call, and the logits [1, vocabulary] after."""
-        shared = min(shared_prefix(self._prompt, prompt), len(prompt) - 1)
-        if surplus := len(self._prompt) - shared:
-            self._cache.crop(-surplus)
-        ids = torch.tensor([prompt[shared:]], device=self._device)
-        positions = torch.arange(shared, len(prompt), device=self._device)[None]
-        output = self._model(
-            input_ids=ids,
-            position_ids=positions,
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        self._prompt = prompt
-        return [(layer.keys, layer.values) for layer in self._cache.layers], output.logits[:, -1]
 
 
 class Decoding:
@@ -142,28 +116,56 @@ class Decoding:
 
     def _admit(self) -> None:
         """Starts waiting prompts while all of their samples find a free row."""
-        free = [index for index, row in enumerate(self._rows) if row is None]
+        while jobs := self._fitting():
+            together = self._prefill.plan([self._prompts[prompt] for prompt, _ in jobs])
+            jobs = jobs[: together.prompts]
+            prompts = [self._prompts[prompt] for prompt, _ in jobs]
+            if len(jobs) == 1:
+                layers, logits = self._prefill(prompts[0])
+            else:
+                layers, logits = self._prefill.together(prompts, together.shared)
+            self._start(jobs, layers, logits)
+
+    def _fitting(self) -> list[tuple[int, range]]:
+        """The next jobs that find rows and a slot."""
+        free = self._rows.count(None)
+        slots = self._slots - len({row.slot for row in self._rows if row is not None})
+        fitting: list[tuple[int, range]] = []
+        for prompt, samples in islice(self._jobs, slots):
+            free -= len(samples)
+            if free < 0:
+                break
+            fitting.append((prompt, samples))
+        return fitting
+
+    def _start(self, jobs: Sequence[tuple[int, range]], layers: Layers, logits: Tensor) -> None:
+        """Gives each job its rows, and each row its first token. `logits` [jobs, vocabulary]."""
+        free = iter([index for index, row in enumerate(self._rows) if row is None])
         used = {row.slot for row in self._rows if row is not None}
-        while self._jobs and len(free) >= len(self._jobs[0][1]) and len(used) < self._slots:
-            prompt, samples = self._jobs.popleft()
-            taken, free = free[: len(samples)], free[len(samples) :]
-            layers, logits = self._prefill(self._prompts[prompt])
-            slot = next(slot for slot in range(self._slots) if slot not in used)
+        slots = iter([slot for slot in range(self._slots) if slot not in used])
+        started: list[int] = []
+        for number, (prompt, samples) in enumerate(jobs):
+            self._jobs.popleft()
+            slot, length = next(slots), len(self._prompts[prompt])
+            taken = [next(free) for _ in samples]
             rows = torch.tensor(taken, device=self._device)
-            self._store.add_prompt(slot, layers)
+            of_prompt = slice(number, number + 1)
+            self._store.add_prompt(
+                slot, [(k[of_prompt, :, :length], v[of_prompt, :, :length]) for k, v in layers]
+            )
             self._store.add_rows(rows, slot)
-            self._prompt_tokens[rows] = len(self._prompts[prompt])
+            self._prompt_tokens[rows] = length
             for index, sample in zip(taken, samples, strict=True):
                 seed = seed_of(self._seeds[prompt], self._first + sample)
                 self._rows[index] = _Row(prompt=prompt, sample=sample, seed=seed, slot=slot)
                 if self._params.temperature > 0:
                     uniforms = torch.from_numpy(uniforms_of(seed, self._params.max_tokens))
                     self._uniforms[index] = uniforms
-            self._draw(rows, logits.expand(len(taken), -1))
-            finished = [index for index in taken if self._rows[index] is None]
-            free += finished
-            if len(finished) < len(taken):
-                used.add(slot)
+            started += taken
+        counts = torch.tensor([len(samples) for _, samples in jobs], device=self._device)
+        self._draw(
+            torch.tensor(started, device=self._device), logits.repeat_interleave(counts, dim=0)
+        )
 
     def _compact(self) -> None:
         living = [index for index, row in enumerate(self._rows) if row is not None]
