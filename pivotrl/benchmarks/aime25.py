@@ -16,6 +16,11 @@ INSTRUCTION = (
 )
 
 
+def read(row: Row) -> Row:
+    """MathArena's `answer` is a number; NeMo's `expected_answer` is text."""
+    return row if "expected_answer" in row else {**row, "expected_answer": str(row["answer"])}
+
+
 def prompt(row: Row) -> tuple[Message, ...]:
     return user_prompt(f"{INSTRUCTION}\n\n{row['problem']}")
 
@@ -30,4 +35,5 @@ BENCHMARK = Benchmark(
     score=score,
     source=Source(path="MathArena/aime_2025", split="train"),
     repeats=32,
+    read=read,
 )

@@ -126,6 +126,22 @@ LANGUAGES = {
 }
 
 
+def read(row: Row) -> Row:
+    """The publishers' columns `option_0` to `option_9` as one list, where they are not null."""
+    if "options" in row:
+        return row
+    language = row.get("language") or row["config"]
+    options = [row["option_0"], *(row.get(f"option_{i}") for i in range(1, 10))]
+    return {
+        "id": f"{language}-{row['question_id']}",
+        "language": language,
+        "question": row["question"],
+        "options": [option for option in options if option is not None],
+        "answer": row["answer"],
+        "category": row["category"],
+    }
+
+
 def language_of(row: Row) -> Language:
     try:
         return LANGUAGES[row["language"]]
@@ -176,6 +192,9 @@ BENCHMARK = Benchmark(
     name="mmlu_prox",
     prompt=prompt,
     score=score,
-    source=Source(path="li-lab/MMLU-ProX", split="test"),
+    source=Source(
+        path="li-lab/MMLU-ProX", split="test", configs=("en", "de", "es", "fr", "it", "ja")
+    ),
     repeats=1,
+    read=read,
 )

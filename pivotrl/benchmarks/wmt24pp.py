@@ -23,6 +23,22 @@ LANGUAGE_NAMES = {
 _MAX_CHARACTERS = 20_000
 
 
+def read(row: Row) -> Row | None:
+    """None for a source that the publishers call bad; they advise against judging it."""
+    if "text" in row:
+        return row
+    if row["is_bad_source"]:
+        return None
+    source, _, target = row["lp"].partition("-")
+    return {
+        "id": f"{row['lp']}-{row['document_id']}-{row['segment_id']}",
+        "text": row["source"],
+        "translation": row["target"],
+        "source_language": source,
+        "target_language": target,
+    }
+
+
 def prompt(row: Row) -> tuple[Message, ...]:
     language = row.get("target_lang_name") or LANGUAGE_NAMES.get(row["target_language"])
     if language is None:
@@ -51,6 +67,11 @@ BENCHMARK = Benchmark(
     name="wmt24pp",
     prompt=prompt,
     score=score,
-    source=Source(path="google/wmt24pp", split="train"),
+    source=Source(
+        path="google/wmt24pp",
+        split="train",
+        configs=("en-de_DE", "en-es_MX", "en-fr_FR", "en-it_IT", "en-ja_JP"),
+    ),
     repeats=1,
+    read=read,
 )
