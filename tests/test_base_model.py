@@ -19,7 +19,7 @@ from pivotrl.chat import ChatFormat
 from pivotrl.environments.retail import DOMAIN
 from pivotrl.environments.retail.language import TOOLS
 from pivotrl.mini.base_model import VOCABULARY, WEIGHTS_FILE, build, new_model, sha256
-from pivotrl.mini.corpus import SINGLE_TOKENS, encode, make_documents, render, text_hash
+from pivotrl.mini.corpus import encode, make_documents, render, single_tokens, text_hash
 from pivotrl.mini.pretraining import (
     PretrainingSettings,
     hidden_states,
@@ -47,7 +47,13 @@ def test_tokenizer_round_trips_any_text(text: str) -> None:
 
 def test_identifiers_and_markup_are_single_tokens() -> None:
     tokenizer = shipped_tokenizer()
-    for word in (*SINGLE_TOKENS, "<tool_call>", "</tool_call>", "<think>", "<|im_end|>"):
+    for word in (
+        *single_tokens(["retail"]),
+        "<tool_call>",
+        "</tool_call>",
+        "<think>",
+        "<|im_end|>",
+    ):
         assert len(tokenizer(word)["input_ids"]) == 1, word
     call = "<tool_call>\n{}\n</tool_call><|im_end|>"
     ids = tokenizer(call)["input_ids"]

@@ -43,6 +43,9 @@ class LiveDomain:
     noisy: Noisy
     """The turn of an agent that half-knows the domain; `skill` 1 makes it certain."""
 
+    single_tokens: tuple[str, ...] = ()
+    """Identifiers that a small tokenizer should hold as one token each."""
+
     def task_stream(
         self, rng: random.Random, split: TaskSplit, horizon: int | None = None
     ) -> Iterator[JSON]:

@@ -10,11 +10,13 @@ import argparse
 import hashlib
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from pivotrl.mini.corpus import ONE_DOMAIN
 from pivotrl.types import JSON, ConfigError
 
 DOCUMENTS = 58_000
@@ -33,14 +35,22 @@ ARCHITECTURE: dict[str, JSON] = {
 WEIGHTS_FILE = "model.safetensors"
 
 
-def build(out: Path, *, documents: int, seed: int, workers: int) -> dict[str, JSON]:
+def build(
+    out: Path,
+    *,
+    documents: int,
+    seed: int,
+    workers: int,
+    domains: Mapping[str, float] = ONE_DOMAIN,
+    vocabulary: int = VOCABULARY,
+) -> dict[str, JSON]:
     """Train and write the model folder `out`, which must not exist; returns `hashes.json`."""
     if out.exists():
         raise ConfigError(f"{out} exists; give --out a new folder")
     import torch
     from transformers.utils import logging as transformers_logging
 
-    from pivotrl.mini.corpus import SINGLE_TOKENS, encode, make_documents, render, text_hash
+    from pivotrl.mini.corpus import encode, make_documents, render, single_tokens, text_hash
     from pivotrl.mini.pretraining import PretrainingSettings, pretrain
     from pivotrl.mini.tokenizer import train_tokenizer
     from pivotrl.mini.wiring import wire_induction
@@ -48,10 +58,10 @@ def build(out: Path, *, documents: int, seed: int, workers: int) -> dict[str, JS
     torch.manual_seed(seed)
     torch.set_num_threads(workers)  # the wiring's last bits depend on it
     began = time.monotonic()
-    rows = make_documents(documents, seed)
+    rows = make_documents(documents, seed, domains)
     texts = render(rows)
     data_sha256 = text_hash(texts)
-    tokenizer = train_tokenizer(texts[-TOKENIZER_DOCUMENTS:], SINGLE_TOKENS, VOCABULARY)
+    tokenizer = train_tokenizer(texts[-TOKENIZER_DOCUMENTS:], single_tokens(domains), vocabulary)
     corpus = encode([row.name for row in rows], texts, tokenizer)
     tokens = sum(len(document.ids) for document in corpus.documents)
     print(f"corpus: {documents} documents, {tokens} tokens, sha256 {data_sha256}", flush=True)
@@ -61,12 +71,14 @@ def build(out: Path, *, documents: int, seed: int, workers: int) -> dict[str, JS
     with TrainingProgress(tokens) as progress:
         pretrain(model, corpus, PretrainingSettings(), seed, workers, progress.on_step)
     transformers_logging.disable_progress_bar()
+    named = " ".join(f"{name}={weight:g}" for name, weight in domains.items())
+    more = f" --domains {named} --vocabulary {vocabulary}" if domains != ONE_DOMAIN else ""
     unfinished = out.with_name(out.name + ".unfinished")
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
     made = {
         "command": "python -m pivotrl.mini.base_model "
-        f"--out DIR --documents {documents} --seed {seed} --workers {workers}",
+        f"--out DIR --documents {documents} --seed {seed} --workers {workers}" + more,
         "seed": seed,
         "workers": workers,
         "documents": documents,
@@ -150,6 +162,14 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=DOCUMENTS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
+    parser.add_argument(
+        "--domains",
+        nargs="+",
+        default=[f"{name}={w:g}" for name, w in ONE_DOMAIN.items()],
+        metavar="NAME=WEIGHT",
+        help="live domains, and how often their episodes come",
+    )
+    parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
     options = parser.parse_args()
     # Read when torch is loaded: memory in huge pages (20 % faster).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -158,6 +178,8 @@ def main() -> None:
         documents=options.documents,
         seed=options.seed,
         workers=options.workers,
+        domains={name: float(w) for name, _, w in (one.partition("=") for one in options.domains)},
+        vocabulary=options.vocabulary,
     )
     print(f"{options.out}: weights sha256 {made['files'][WEIGHTS_FILE]}, {made['seconds']} s")
 

@@ -1,7 +1,8 @@
-"""What the base model is pretrained on: eight skills and episodes of a noisy retail agent.
+"""What the base model is pretrained on: eight skills and episodes of noisy agents.
 
 Every document is rendered with the real chat template. The policy text and the tools, which all
-episodes share, are one common prefix. This module must never know a model or an optimiser.
+episodes of a domain share, are one common prefix. This module must never know a model or an
+optimiser.
 """
 
 from __future__ import annotations
@@ -15,21 +16,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pivotrl.environments.retail import DOMAIN
-from pivotrl.environments.retail.language import POLICY, TOOLS
-from pivotrl.environments.retail.language import SINGLE_TOKENS as RETAIL_TOKENS
+from pivotrl.environments import ENVIRONMENTS, live_domain
 from pivotrl.mini import skills
 from pivotrl.mini.skills.drills import drill
 from pivotrl.mini.tokenizer import TEMPLATE, TURN_END, TURN_START
-from pivotrl.types import Message, Role, message_to_json, seed_of, tool_to_json
+from pivotrl.types import Message, message_to_json, seed_of, tool_to_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-SINGLE_TOKENS: tuple[str, ...] = tuple(dict.fromkeys((*RETAIL_TOKENS, *skills.SINGLE_TOKENS)))
-RECALL_WORDS = (*SINGLE_TOKENS, *"0123456789ABCDEFGHIJabkmnxyz")
+ONE_DOMAIN: Mapping[str, float] = {"retail": 7}
+"""Relative frequency of the episodes of the embedded default."""
 WEIGHTS: Mapping[str, float] = {
-    "retail": 7,
     "ifbench": 1,
     "aime25": 1.5,
     "math500": 1.5,
@@ -40,7 +38,7 @@ WEIGHTS: Mapping[str, float] = {
     "wmt24pp": 1,
     "drill": 4,
 }
-"""Relative frequency of documents, by name."""
+"""Relative frequency of the other documents, by name."""
 RECALL_START = 0.04
 """The first documents, to this share, are recall of pairs alone: the model copies early."""
 DRILL_START = 0.1
@@ -50,13 +48,16 @@ RECALL = 0.2
 AGENT_SKILL = 0.25
 """How much surer the noisy agent is than by its own defaults, from 0 to 1."""
 LONG_SHARE = 0.06
-"""Share of episodes with 3 to 5 requests, so that long conversations are in range."""
+"""Share of longer episodes, so that long conversations are in range."""
+LONG: Mapping[str, tuple[int, int]] = {"retail": (3, 5)}
+"""Their horizons; of other domains `OTHER_LONG`."""
+OTHER_LONG = (8, 16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     name: str
-    """A key of `WEIGHTS`."""
+    """A live domain or a key of `WEIGHTS`."""
     messages: tuple[Message, ...]
 
 
@@ -64,8 +65,8 @@ class Document:
 class Tokens:
     """A document as the model sees it."""
 
-    has_prefix: bool
-    """It continues the corpus's common prefix, which is left out here."""
+    domain: str | None
+    """Whose common prefix it continues, which is left out here; None has no prefix."""
     ids: NDArray[np.int64]
     """[tokens]"""
     is_target: NDArray[np.bool_]
@@ -74,27 +75,39 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    prefix: NDArray[np.int64]
-    """[tokens] What every episode begins with: policy and tools."""
+    prefixes: Mapping[str, NDArray[np.int64]]
+    """[tokens] What every episode of a domain begins with: policy and tools."""
     documents: list[Tokens]
 
 
-def make_documents(n: int, seed: int) -> list[Document]:
-    """`n` documents in random order; a pure function of its arguments."""
+def single_tokens(domains: Iterable[str]) -> tuple[str, ...]:
+    """What the tokenizer should hold as one token each."""
+    of_domains = (word for name in domains for word in live_domain(name).single_tokens)
+    return tuple(dict.fromkeys((*of_domains, *skills.SINGLE_TOKENS)))
+
+
+def make_documents(n: int, seed: int, domains: Mapping[str, float] = ONE_DOMAIN) -> list[Document]:
+    """`n` documents in random order; a pure function of its arguments.
+
+    `domains`: relative frequency of each live domain's episodes, among `WEIGHTS`.
+    """
     rng = random.Random(seed_of("pretraining", seed))
-    names = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=n)
+    weights = {**domains, **WEIGHTS}
+    names = rng.choices(list(weights), list(weights.values()), k=n)
     rows = {
         name: iter(skills.generate(name, names.count(name), seed_of(seed, name), "train"))
-        for name in WEIGHTS.keys() - {"retail", "drill"}
+        for name in WEIGHTS.keys() - {"drill"}
     }
+    words = (*single_tokens(domains), *"0123456789ABCDEFGHIJabkmnxyz")
     documents = []
     for i, name in enumerate(names):
         if i < DRILL_START * n or name == "drill":
-            messages = drill(rng, RECALL_WORDS, 1.0 if i < RECALL_START * n else RECALL)
+            messages = drill(rng, words, 1.0 if i < RECALL_START * n else RECALL)
             documents.append(Document(name="drill", messages=messages))
-        elif name == "retail":
-            horizon = rng.randint(3, 5) if rng.random() < LONG_SHARE else None
-            messages = DOMAIN.noisy_episode(rng, AGENT_SKILL, horizon).messages
+        elif name in domains:
+            long = LONG.get(name, OTHER_LONG)
+            horizon = rng.randint(*long) if rng.random() < LONG_SHARE else None
+            messages = live_domain(name).noisy_episode(rng, AGENT_SKILL, horizon).messages
             documents.append(Document(name=name, messages=messages))
         else:
             messages = skills.conversation(name, next(rows[name]))
@@ -107,11 +120,15 @@ def render(documents: Iterable[Document]) -> list[str]:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     template = TEMPLATE.read_text()
-    tools: list[Any] = [tool_to_json(tool) for tool in TOOLS]
+
+    def tools(name: str) -> list[Any] | None:
+        declared = live_domain(name).environment.tools if name in ENVIRONMENTS else ()
+        return [tool_to_json(tool) for tool in declared] or None
+
     return [
         render_jinja_template(
             [[message_to_json(message) for message in document.messages]],
-            tools=tools if document.name == "retail" else None,
+            tools=tools(document.name),
             chat_template=template,
         )[0][0]
         for document in documents
@@ -128,21 +145,25 @@ def text_hash(texts: Iterable[str]) -> str:
 
 def encode(names: Sequence[str], texts: list[str], tokenizer: PreTrainedTokenizerFast) -> Corpus:
     """Rendered documents as token ids; `names` are theirs."""
-    start = Document(name="retail", messages=(Message(role=Role.SYSTEM, content=POLICY),))
-    prefix = np.array(tokenizer(render([start])[0])["input_ids"])
+    prefixes = {}
+    for known in sorted(set(ENVIRONMENTS) & set(names)):
+        (task,) = live_domain(known).make_tasks("train", 1, 0)
+        policy = live_domain(known).environment.reset(task).messages[:1]
+        (text,) = render([Document(name=known, messages=policy)])
+        prefixes[known] = np.array(tokenizer(text)["input_ids"])
     opening = np.array(tokenizer(f"{TURN_START}assistant\n")["input_ids"])
     (end,) = tokenizer(TURN_END)["input_ids"]
     documents = []
     for name, row in zip(names, tokenizer(texts)["input_ids"], strict=True):
         ids = np.array(row)
-        if name == "retail":
+        domain: str | None = name if name in prefixes else None
+        if domain is not None:
+            prefix = prefixes[domain]
             if not np.array_equal(ids[: len(prefix)], prefix):
-                raise ValueError("an episode does not begin with policy and tools")
+                raise ValueError(f"an episode of {name} does not begin with policy and tools")
             ids = ids[len(prefix) :]
-        documents.append(
-            Tokens(has_prefix=name == "retail", ids=ids, is_target=_written(ids, opening, end))
-        )
-    return Corpus(prefix=prefix, documents=documents)
+        documents.append(Tokens(domain=domain, ids=ids, is_target=_written(ids, opening, end)))
+    return Corpus(prefixes=prefixes, documents=documents)
 
 
 def _written(ids: NDArray[np.int64], opening: NDArray[np.int64], end: int) -> NDArray[np.bool_]:

@@ -1,8 +1,8 @@
 """Pretrains the miniature's Qwen3 model from scratch, on a CPU, reproducibly.
 
 Muon for matrices, AdamW for the rest, a linear decay to zero. The forward pass is the model's own
-written out, with one addition: the prefix that all episodes share is computed once a batch. It
-must never know what the tokens mean.
+written out, with one addition: the prefix that a domain's episodes share is computed once a batch.
+It must never know what the tokens mean.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PretrainingSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    has_prefix: bool
+    domain: str | None
     ids: Tensor
     """[rows, tokens], padded behind."""
     weights: Tensor
@@ -94,7 +94,7 @@ def _work(rank: int, model: Any, job: _Job, on_step: Callable[[int, int, float],
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=job.store, rank=rank, world_size=workers)
     rng = np.random.default_rng((job.seed, rank))
-    prefix = torch.from_numpy(corpus.prefix)
+    prefixes = {name: torch.from_numpy(ids) for name, ids in corpus.prefixes.items()}
     per_step = settings.documents_per_step
     steps = len(corpus.documents) // per_step
     parameters = list(model.parameters())
@@ -110,7 +110,7 @@ def _work(rank: int, model: Any, job: _Job, on_step: Callable[[int, int, float],
         documents = corpus.documents[step * per_step : (step + 1) * per_step]
         sums.zero_()
         for batch in _batches(documents, rank, workers, settings, rng):
-            loss = _loss(model, batch, prefix)
+            loss = _loss(model, batch, prefixes.get(batch.domain) if batch.domain else None)
             loss.backward()
             totals += torch.stack((loss.detach(), batch.weights.sum()))
         distributed.all_reduce(sums)
@@ -140,18 +140,18 @@ def _batches(
     rng: np.random.Generator,
 ) -> Iterator[Batch]:
     """One worker's share; documents of like length together, padded to the longest."""
-    for has_prefix in (False, True):
-        group = sorted(
-            (d for d in documents if d.has_prefix == has_prefix), key=lambda d: len(d.ids)
-        )[rank::workers]
+    for domain in (None, *sorted({d.domain for d in documents if d.domain})):
+        group = sorted((d for d in documents if d.domain == domain), key=lambda d: len(d.ids))[
+            rank::workers
+        ]
         while group:
             rows = max(1, BATCH_TOKENS // len(group[-1].ids))
-            yield _batch(has_prefix, group[-rows:], settings, rng)
+            yield _batch(domain, group[-rows:], settings, rng)
             del group[-rows:]
 
 
 def _batch(
-    has_prefix: bool,
+    domain: str | None,
     documents: list[Tokens],
     settings: PretrainingSettings,
     rng: np.random.Generator,
@@ -167,14 +167,12 @@ def _batch(
             document.is_target, 1.0, drawn * (settings.prompt_weight / settings.prompt_share)
         )
     weights[:, 0] = 0.0
-    return Batch(
-        has_prefix=has_prefix, ids=torch.from_numpy(ids), weights=torch.from_numpy(weights)
-    )
+    return Batch(domain=domain, ids=torch.from_numpy(ids), weights=torch.from_numpy(weights))
 
 
-def _loss(model: Any, batch: Batch, prefix: Tensor) -> Tensor:
+def _loss(model: Any, batch: Batch, prefix: Tensor | None) -> Tensor:
     """Weighted sum of cross-entropies, in nats; only positions with a weight reach the head."""
-    hidden = hidden_states(model, batch.ids, prefix if batch.has_prefix else None)
+    hidden = hidden_states(model, batch.ids, prefix)
     weights = batch.weights[:, 1:]
     chosen = weights > 0
     logits = model.lm_head(hidden[:, :-1][chosen])
