@@ -10,9 +10,13 @@ from pivotrl.types import ConfigError
 
 
 def prepare_rows(config: Config, home: Path) -> None:
-    """Real rows are fetched once, miniature ones written. ConfigError, with the remedy, else."""
+    """Real rows are fetched once, miniature ones written; the first of each must be judgeable.
+
+    Raises PivotRLError, with the remedy, for what is missing: rows, network, sandbox.
+    """
     from pivotrl.benchmarks import BENCHMARKS
-    from pivotrl.benchmarks.rows import fetch
+    from pivotrl.benchmarks.rows import fetch, load_rows
+    from pivotrl.evaluation import check_row
     from pivotrl.mini.write import write_benchmarks
 
     folder = rows_folder(config, home)
@@ -27,3 +31,4 @@ def prepare_rows(config: Config, home: Path) -> None:
                 f"{file}: no rows of {name} (evaluate.data is `real`, `miniature`, or a folder "
                 "with one <benchmark>.jsonl each)"
             )
+        check_row(BENCHMARKS[name], load_rows(BENCHMARKS[name], file, 1)[0])

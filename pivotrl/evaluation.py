@@ -99,9 +99,9 @@ def evaluate_benchmark(
     scores 0, as one that is cut. Raises `PivotRLError` for a row that the benchmark cannot judge
     (before sampling) and when the engine failed on a row.
     """
+    for row, _ in rows:
+        check_row(benchmark, row)
     asked = [_Response(steps=benchmark.steps(row), repeat=repeat) for row, repeat in rows]
-    for response in asked:
-        _check_row(benchmark, response.row)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # code and algebra are judged in processes
         while live := [r for r in asked if len(r.outputs) < len(r.steps)]:
             at = [response.row for response in live]
@@ -136,10 +136,12 @@ def _item(
     )
 
 
-def _check_row(benchmark: Benchmark, row: Row) -> None:
+def check_row(benchmark: Benchmark, row: Row) -> None:
+    """Raises PivotRLError where the row, or what judges it, lacks something."""
     try:
-        benchmark.score(row, "")
-        benchmark.prompt(row)
+        first = _Response(steps=benchmark.steps(row), repeat=0).row
+        benchmark.score(first, "")
+        benchmark.prompt(first)
     except (KeyError, ValueError, TypeError) as error:
         raise PivotRLError(
             f"{benchmark.name} item {row['id']}: {type(error).__name__} {error}; mend or drop the "

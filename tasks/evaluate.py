@@ -193,8 +193,8 @@ def _responses(
     from pivotrl.evaluation import evaluate_benchmark
 
     benchmark = BENCHMARKS[suite.name]
-    rows = load_rows(benchmark, rows_folder(config, home) / f"{suite.name}.jsonl")
-    rows = rows[: config.evaluate.items]
+    file = rows_folder(config, home) / f"{suite.name}.jsonl"
+    rows = load_rows(benchmark, file, config.evaluate.items)
     miniature = all(bool(row.get("miniature")) for row in rows)
     repeats = config.evaluate.repeats
     if repeats is None:

@@ -6,14 +6,13 @@ import json
 import subprocess
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pivotrl.benchmarks import BENCHMARKS, Row, boxed_answers, ifbench, mmlu_prox
+from pivotrl.benchmarks import BENCHMARKS, Row, boxed_answers, mmlu_prox
 from pivotrl.benchmarks.interpreter import passes
 from pivotrl.benchmarks.rows import load_rows
 from pivotrl.mini.skills import LEVELS, conversation, generate, reference_answer
@@ -191,31 +190,7 @@ def test_chrf_is_graded() -> None:
     assert BENCHMARKS["wmt24pp"].score(row, " \n").extracted is None
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments", "good", "bad"),
-    [
-        ("count:word_count_range", {"min_words": 2, "max_words": 3}, "a b", "a b c d"),
-        ("count:numbers", {"N": 2.0}, "1 and 2.5", "1 2 3"),
-        ("count:unique_word_count", {"N": 2.0}, "a b", "a a"),
-        ("count:keywords_multiple", {"keyword1": "x", "keyword2": "y"}, "y x, Y", "x y"),
-        ("words:words_position", {"keyword": "k"}, "a k b k c", "k a k"),
-        ("words:no_consecutive", {}, "red blue rose", "red rose"),
-        ("words:alphabet", {}, "yes zebra apple", "yes apple"),
-        ("format:newline", {}, "a\nb", "a b"),
-        ("format:options", {"options": "yes/no"}, "No.", "yes no"),
-        ("custom:multiples", {}, "14, 21, 28, 35, 42, 49", "7 14 21"),
-        ("repeat:repeat_change", {"prompt_to_repeat": "Do it now"}, "Try it now", "Do it now"),
-    ],
-)
-def test_constraints(name: str, arguments: dict, good: str, bad: str) -> None:
-    row = {"instruction_id_list": [name], "kwargs": [arguments]}
-    assert score("ifbench", row, good) == 1.0
-    assert score("ifbench", row, bad) == 0.0
-
-
 def test_rows_that_cannot_be_judged_are_refused() -> None:
-    with pytest.raises(PivotRLError, match=r"ifbench item 7: constraint 'format:emoji'"):
-        score("ifbench", {"id": "7", "instruction_id_list": ["format:emoji"], "kwargs": [{}]}, "")
     for name in ("livecodebench", "scicode"):
         with pytest.raises(PivotRLError, match="no `unit_tests`"):
             score(name, {"id": "7"}, "")
@@ -225,13 +200,15 @@ def test_rows_that_cannot_be_judged_are_refused() -> None:
 
 def test_scicode_answers_run_after_the_earlier_steps() -> None:
     row = {
+        "miniature": True,
         "previous_steps": [{"description": "d", "code": "def f(x):\n    return x * 2"}],
         "unit_tests": {"fn_name": "g", "inputs": ["3", "-1"], "outputs": ["7", "-1"]},
     }
     good = "```python\ndef g(x):\n    return f(x) + 1\n```"
     assert score("scicode", row, good) == 1.0
     assert score("scicode", row, good.replace("+ 1", "+ 2")) == 0.0
-    assert score("scicode", row, "def g(x): return f(x) + 1") == 0.0
+    assert score("scicode", row, "def g(x): return f(x) + 1") == 1.0  # NVIDIA's rule: no fence, all
+    assert score("scicode", row, "It is f(x) + 1.") == 0.0
     assert score("livecodebench", row, good) == 0.0
 
 
@@ -342,52 +319,6 @@ def test_no_program_raises_or_hangs(expression: str) -> None:
 
 
 @needs_real_rows
-def test_aime25_gold_answers() -> None:
-    rows = rows_of("aime25/rows30.jsonl")
-    golds = [f"... \\boxed{{{row['expected_answer']}}}" for row in rows]
-    assert [score("aime25", row, gold) for row, gold in zip(rows, golds, strict=True)] == [1.0] * 30
-    assert sum(score("aime25", row, gold) for row, gold in zip(rows, golds[1:], strict=False)) == 0
-
-
-@needs_real_rows
-def test_math500_reference_solutions() -> None:
-    rows = load_rows(BENCHMARKS["math500"], REAL / "math500/rows50.jsonl")
-    assert sum(score("math500", row, row["solution"]) for row in rows) == 50
-    shifted = [score("math500", a, b["solution"]) for a, b in pairwise(rows)]
-    assert sum(shifted) <= 1
-
-
-@needs_real_rows
-def test_mmlu_pro_outputs_are_read_as_stored() -> None:
-    rows = {row["question_id"]: row for row in rows_of("mmlu_pro/rows50.jsonl")}
-    outputs = rows_of("mmlu_pro/llama31_8b_outputs50.jsonl")
-    results = [
-        BENCHMARKS["mmlu_pro"].score(rows[o["question_id"]], o["generated_text"]) for o in outputs
-    ]
-    assert sum(r.extracted == o["pred"] for r, o in zip(results, outputs, strict=True)) == 41
-    assert sum(r.extracted is None for r in results) == 9
-    assert all("J) " in user_text("mmlu_pro", r) for r in rows.values() if len(r["options"]) == 10)
-
-
-@needs_real_rows
-def test_ifbench_agrees_with_allenais_verdicts() -> None:
-    rows = {row["key"]: row for row in rows_of("ifbench/rows50.jsonl")}
-    judged = 0
-    for golden in rows_of("ifbench/golden50.jsonl"):
-        row = rows[golden["key"]]
-        if not set(row["instruction_id_list"]) <= set(ifbench.CHECKS):
-            continue
-        judged += 1
-        strict = [
-            ifbench.follows(name, arguments, golden["response"])
-            for name, arguments in zip(row["instruction_id_list"], row["kwargs"], strict=True)
-        ]
-        assert strict == golden["strict"], row["key"]
-        assert score("ifbench", row, golden["response"]) == all(golden["loose"]), row["key"]
-    assert judged >= 12
-
-
-@needs_real_rows
 def test_mmlu_prox_strings_are_the_harness_own() -> None:
     libs = json.loads((REAL / "mmlu_prox/lang_templates.json").read_text())
     for code, language in mmlu_prox.LANGUAGES.items():
@@ -409,9 +340,15 @@ def test_livecodebench_and_scicode_forms() -> None:
     prompt = user_text(
         "scicode",
         {
-            "previous_steps": [],
-            "step_description_prompt": "{next}",
-            "function_header": "",
+            "step": 0,
+            "sub_steps": [
+                {
+                    "step_description_prompt": "{next}",
+                    "step_background": "",
+                    "function_header": "",
+                    "return_line": "",
+                }
+            ],
             "required_dependencies": "{dependencies}",
         },
     )

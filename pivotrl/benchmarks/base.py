@@ -6,15 +6,12 @@ The same two functions serve the real data set and the miniature's rows (marked 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pivotrl.types import JSON, Message, Role
 
 Row = Mapping[str, JSON]
-
-_CODE_FENCE = re.compile(r"```(?:[pP]ython3?|py)?[ \t]*\n(.*?)```", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +63,3 @@ class Benchmark:
 
 def user_prompt(text: str) -> tuple[Message, ...]:
     return (Message(role=Role.USER, content=text),)
-
-
-def last_code_block(text: str) -> str | None:
-    """The content of the last closed code fence, or None."""
-    blocks = _CODE_FENCE.findall(text)
-    return blocks[-1] if blocks else None

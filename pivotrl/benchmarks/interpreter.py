@@ -2,8 +2,9 @@
 
 It walks the syntax tree itself: nothing is compiled, executed or imported, every step and every
 element is charged to a budget, and what it does not know is `Unsupported`. It covers functions of
-integers, strings and lists with loops, conditions and comprehensions; a real sandbox for the real
-benchmarks is something else. This module must never call `eval`, `exec` or a method by name.
+integers, strings and lists with loops, conditions and comprehensions, which is all that the
+miniature's rows need; programs for the real benchmarks run in `pivotrl.sandbox`. This module must
+never call `eval`, `exec` or a method by name.
 """
 
 from __future__ import annotations
@@ -78,8 +79,8 @@ def function_tests(benchmark: str, row: Mapping[str, JSON]) -> Mapping[str, JSON
     tests = row.get("unit_tests") or {}
     if not (tests.get("fn_name") and tests.get("inputs")):
         raise PivotRLError(
-            f"{benchmark} item {row.get('id')}: no `unit_tests` of a function (programs that read "
-            "standard input have no sandbox here); use rows that carry them"
+            f"{benchmark} item {row.get('id')}: no `unit_tests` of a function; use rows that carry "
+            "them"
         )
     return tests
 

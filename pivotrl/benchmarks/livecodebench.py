@@ -1,14 +1,17 @@
-"""LiveCodeBench: a function from its description; solved if all its tests pass.
+"""LiveCodeBench: a program from its description; solved if all its tests pass.
 
-Prompt as in NeMo-Gym (the two formatting messages are LiveCodeBench's own). Answers run in
-`interpreter`, a bounded reader of a small subset of Python: it serves the miniature, and answers
-`unsupported`, that is not solved, beyond. This module must never run model output as Python.
+Prompt as in NeMo-Gym (the two formatting messages are LiveCodeBench's own), and its window of
+contests. Answers to real rows run in the sandbox (`code_runs`). The one branch: those to miniature
+rows (`"miniature": true`) are read by `interpreter`, a bounded reader of a small subset of Python
+that needs no bubblewrap. This module must never run model output as Python itself.
 """
 
 from __future__ import annotations
 
-from pivotrl.benchmarks.base import Benchmark, Row, Score, Source, last_code_block
+from pivotrl.benchmarks.base import Benchmark, Row, Score, Source
+from pivotrl.benchmarks.code_runs import last_fence, solves, unit_tests
 from pivotrl.benchmarks.interpreter import function_tests, passes
+from pivotrl.sandbox import check_python
 from pivotrl.types import Message, Role
 
 SYSTEM = "You are a helpful and harmless assistant. You should think step-by-step."
@@ -21,6 +24,17 @@ WITHOUT_STARTER_CODE = (
     "test on the sample inputs). Enclose your code within delimiters as follows. Ensure that when "
     "the python program runs, it reads the inputs, runs the algorithm and writes output to STDOUT."
 )
+WINDOW = ("2024-08-01", "2025-05-31")
+"""First and last day of the contests that count: release v6 from August 2024 on, 454 problems."""
+
+
+def read(row: Row) -> Row | None:
+    """A row of LiveCodeBench or NeMo-Gym; None outside `WINDOW`."""
+    day = str(row.get("contest_date") or WINDOW[0])[:10]
+    if not WINDOW[0] <= day <= WINDOW[1]:
+        return None
+    metadata = row.get("verifier_metadata")
+    return {**row, "unit_tests": metadata["unit_tests"]} if metadata else row
 
 
 def prompt(row: Row) -> tuple[Message, ...]:
@@ -34,11 +48,15 @@ def prompt(row: Row) -> tuple[Message, ...]:
 
 
 def score(row: Row, output: str) -> Score:
-    tests = function_tests("livecodebench", row)
-    code = last_code_block(output)
-    if code is None:
-        return Score(value=0.0, extracted=None)
-    return Score(value=float(passes(code, tests)), extracted=code)
+    code = last_fence(output)
+    if row.get("miniature"):
+        tests = function_tests("livecodebench", row)
+        solved = code is not None and passes(code, tests)
+    else:
+        published = unit_tests(row)
+        check_python()
+        solved = code is not None and solves(code, published)
+    return Score(value=float(solved), extracted=code)
 
 
 BENCHMARK = Benchmark(
@@ -52,4 +70,5 @@ BENCHMARK = Benchmark(
         revision="refs/pr/7",
     ),
     repeats=3,
+    read=read,
 )

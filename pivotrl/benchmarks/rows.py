@@ -17,8 +17,10 @@ from pivotrl.types import JSON, ConfigError, PivotRLError, digest
 _ID_FIELDS = ("id", "key", "unique_id", "question_id", "problem_id", "problem_idx")
 
 
-def load_rows(benchmark: Benchmark, path: Path) -> list[Row]:
-    """The rows as the benchmark takes them, each with an `id` (its own, or its content's hash).
+def load_rows(benchmark: Benchmark, path: Path, n: int | None = None) -> list[Row]:
+    """The first `n` rows as the benchmark takes them, all without.
+
+    Each has an `id` (its own, or its content's hash) and, if it is real, the `folder` it lay in.
 
     Raises `PivotRLError` that names file and row for a missing or empty file, a row that is not
     a JSON object or lacks a field, and an id that occurs twice.
@@ -26,6 +28,8 @@ def load_rows(benchmark: Benchmark, path: Path) -> list[Row]:
     found: list[Row] = []
     seen: set[str] = set()
     for row in read_rows(path):
+        if len(found) == n:
+            break
         where = f"{path} row {row.number}"
         if isinstance(row.value, RowError):
             raise PivotRLError(f"{where}: {row.value}")
@@ -44,7 +48,8 @@ def load_rows(benchmark: Benchmark, path: Path) -> list[Row]:
         if item_id in seen:
             raise PivotRLError(f"{where}: id {item_id!r} occurs twice; make ids unique")
         seen.add(item_id)
-        found.append({**read, "id": item_id})
+        real = {} if read.get("miniature") else {"folder": str(path.parent)}
+        found.append({**read, **real, "id": item_id})
     if not found:
         raise PivotRLError(f"{path}: no benchmark items in it; give one JSON object a line")
     return found

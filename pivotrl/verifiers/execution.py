@@ -12,50 +12,31 @@ from __future__ import annotations
 import io
 import os
 import posixpath
-import selectors
 import shutil
-import subprocess
 import tarfile
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
-import psutil
-
+from pivotrl.sandbox import (
+    HOME,
+    LIMITS,
+    SYSTEM,
+    WORK,
+    Clock,
+    Limits,
+    NoOutcome,
+    pieces,
+    running,
+    sandboxed,
+)
 from pivotrl.types import ConfigError
 from pivotrl.verifiers.comparison import excerpt, table
 
-_SANDBOX = table("sandbox")
-ENVIRONMENT, SYSTEM = _SANDBOX["environment"], _SANDBOX["system"]
-HOME, WORK = ENVIRONMENT["HOME"], "/work"
+_RUN = table("sandbox")["run"]
 MAX_COMMAND = 100_000
 """Bytes; the kernel takes 128 KiB as one argument."""
-POLL_SECONDS = 0.05
-NOBODY = "65534"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    seconds: float = 5.0
-    """Of wall clock for the whole, and of CPU for each process."""
-    memory: int = 2**30
-    """Bytes that each process may address, and that all together may hold."""
-    processes: int = 32
-    storage: int = 2**25
-    """Bytes that each of the three writable folders holds, and a file at most."""
-    output: int = 2**18
-    """Bytes of either output and of the list of files."""
-
-
-LIMITS = Limits()
-
-
-class NoOutcome(Exception):
-    """Why a run says nothing: over a limit, or the sandbox did not work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +134,7 @@ def run_in_sandbox(
     if b"\0" in line or len(line) > MAX_COMMAND:
         raise NoOutcome("the command is no argument that a shell takes")
     receiver, pipe = os.pipe()
-    run = _SANDBOX["run"].format(
+    run = _RUN.format(
         seconds=max(1, round(limits.seconds)),
         processes=limits.processes,
         kibibytes=limits.memory // 1024,
@@ -161,30 +142,18 @@ def run_in_sandbox(
         folders=f"/tmp {HOME} .",
         pipe=pipe,
     )
+    prefix, clock = sandboxed(bwrap, _place(folder), limits), Clock()
     with tempfile.TemporaryFile() as copy, os.fdopen(receiver, "rb") as listing:
         copy.write(_archive(files))
         copy.seek(0)
-        try:
-            process = subprocess.Popen(
-                [*_sandbox(bwrap, _place(folder), limits), "bash", "-c", run, "bash", line],
-                stdin=copy,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=(pipe,),
-                cwd="/",
-                env={},
-            )
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the folder's name
-            raise NoOutcome(f"the sandbox cannot be started: {error}") from None
-        finally:
-            os.close(pipe)
-        with process:
-            try:
-                assert process.stdout and process.stderr
-                streams = (process.stdout, process.stderr, listing)
-                stdout, stderr, told = _read(process.pid, [s.fileno() for s in streams], limits)
-            finally:
-                _end(process)
+        with running([*prefix, "bash", "-c", run, "bash", line], copy, pipe) as process:
+            assert process.stdout and process.stderr
+            found = {s.fileno(): b"" for s in (process.stdout, process.stderr, listing)}
+            clock.restart(limits.seconds)
+            most = dict.fromkeys(found, limits.output)
+            for stream, piece in pieces(process.pid, most, limits.memory, clock):
+                found[stream] += piece
+    stdout, stderr, told = found.values()
     parts = told.split(b"\0\0")
     if len(parts) != 3 or not (parts[2].isdigit() and len(parts[2]) <= 3):
         raise NoOutcome("it did not end well: " + " ".join(_shown(stderr).split()))
@@ -192,73 +161,6 @@ def run_in_sandbox(
     return Outcome(
         exit_code=int(parts[2]), stdout=stdout, stderr=stderr, before=before, after=after
     )
-
-
-def _sandbox(bwrap: str, where: str, limits: Limits) -> list[str]:
-    """The command line before the command; all but three folders is read-only."""
-    out = [bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--uid", "1000"]
-    if os.geteuid() == 0:  # the kernel does not limit root's processes
-        out = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--", *out]
-    out += ["--gid", "1000", "--hostname", "sandbox", "--die-with-parent", "--new-session"]
-    out += ["--clearenv", *(w for k, v in ENVIRONMENT.items() for w in ("--setenv", k, v))]
-    for path in (Path("/", name) for name in SYSTEM if "bin" in name or "lib" in name):
-        if path.is_symlink():
-            out += ["--symlink", str(path.readlink()), str(path)]
-        else:
-            out += ["--ro-bind-try", str(path), str(path)]
-    for shared in ("/usr", "/etc/alternatives", "/etc/ld.so.cache"):  # awk and cc are alternatives
-        out += ["--ro-bind-try", shared, shared]
-    out += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-    for folder in sorted({"/tmp", HOME, where}, key=len):  # the outer one first
-        out += ["--size", str(limits.storage), "--tmpfs", folder]
-    return [*out, "--remount-ro", "/", "--chdir", where, "--"]
-
-
-def _read(pid: int, streams: list[int], limits: Limits) -> list[bytes]:
-    """All that comes from the descriptors until they end. Raises NoOutcome over a limit."""
-    end = time.monotonic() + limits.seconds
-    found = dict.fromkeys(streams, b"")
-    with selectors.DefaultSelector() as open_streams:
-        for stream in streams:
-            open_streams.register(stream, selectors.EVENT_READ)
-        look = time.monotonic() + POLL_SECONDS
-        while open_streams.get_map():
-            now = time.monotonic()
-            if now >= end:
-                raise NoOutcome(f"it ran for over {limits.seconds:g} s")
-            if now >= look:
-                look = now + POLL_SECONDS
-                if _resident(pid) > limits.memory:
-                    raise NoOutcome(f"it held over {limits.memory:,} bytes of memory")
-            for key, _ in open_streams.select(min(end, look) - now):
-                piece = os.read(key.fd, 65536)
-                found[key.fd] += piece
-                if not piece:
-                    open_streams.unregister(key.fd)
-                if len(found[key.fd]) > limits.output:
-                    raise NoOutcome(f"it wrote over {limits.output:,} bytes of output or files")
-    return [*found.values()]
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends what still runs, from within: all of a sandbox dies with its first process."""
-    if process.poll() is None:
-        with suppress(psutil.Error):
-            for first in psutil.Process(process.pid).children():
-                first.kill()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(1.0)  # bwrap, unless it is killed too, leaves no zombie
-        process.kill()
-
-
-def _resident(pid: int) -> int:
-    """Bytes that the process and all below it hold."""
-    total = 0
-    with suppress(psutil.Error):
-        for process in psutil.Process(pid).children(recursive=True):
-            with suppress(psutil.Error):
-                total += process.memory_info().rss
-    return total
 
 
 def _archive(files: Mapping[str, str]) -> bytes:
