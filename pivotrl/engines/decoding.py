@@ -118,13 +118,15 @@ class Decoding:
         """Starts waiting prompts while all of their samples find a free row."""
         while jobs := self._fitting():
             together = self._prefill.plan([self._prompts[prompt] for prompt, _ in jobs])
-            jobs = jobs[: together.prompts]
+            jobs = [self._jobs.popleft() for _ in range(together.prompts)]
             prompts = [self._prompts[prompt] for prompt, _ in jobs]
             if len(jobs) == 1:
-                layers, logits = self._prefill(prompts[0])
-            else:
-                layers, logits = self._prefill.together(prompts, together.shared)
-            self._start(jobs, layers, logits)
+                self._start(jobs, *self._prefill(prompts[0]))
+                continue
+            for group in self._prefill.alike(prompts):
+                some = [prompts[index] for index in group]
+                found = self._prefill.together(some, together.shared)
+                self._start([jobs[index] for index in group], *found)
 
     def _fitting(self) -> list[tuple[int, range]]:
         """The next jobs that find rows and a slot."""
@@ -145,7 +147,6 @@ class Decoding:
         slots = iter([slot for slot in range(self._slots) if slot not in used])
         started: list[int] = []
         for number, (prompt, samples) in enumerate(jobs):
-            self._jobs.popleft()
             slot, length = next(slots), len(self._prompts[prompt])
             taken = [next(free) for _ in samples]
             rows = torch.tensor(taken, device=self._device)

@@ -5,7 +5,7 @@ It must never know candidates, verifiers or chat templates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -20,12 +20,12 @@ from pivotrl.prefixes import shared_prefix
 CALL_TOKENS = 64
 """What a forward call costs beyond its tokens, in tokens: reading the weights, launching."""
 MAX_TOKENS = 8192
-"""Of a call that computes several prompts: bounds its memory."""
+"""Of prompts that are computed together: bounds their memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Together:
-    """The next prompts that one call computes."""
+    """The next prompts to compute behind one prefix."""
 
     prompts: int
     shared: int
@@ -48,21 +48,21 @@ class Prefill:
         return [(layer.keys, layer.values) for layer in self._cache.layers], logits
 
     def plan(self, prompts: Sequence[Sequence[int]]) -> Together:
-        """How many of the next `prompts` to compute in one call: where that costs least.
+        """How many of the next `prompts` to compute together: where that costs least.
 
         In turn, each costs its tokens behind the prompt before it, and a call; together, those
-        behind what all share, padded to the longest, and one call.
+        behind what all share, and about one call.
         """
         known = shared_prefix(self._prompt, prompts[0])
-        shared = longest = len(prompts[0])
-        shared -= 1
+        shared = len(prompts[0]) - 1
         in_turn = len(prompts[0]) - min(known, shared) + CALL_TOKENS
+        tokens = len(prompts[0])
         best, most = Together(prompts=1, shared=0), 0
         for number, (before, prompt) in enumerate(pairwise(prompts), 2):
             with_before = shared_prefix(before, prompt)
             shared = min(shared, with_before, len(prompt) - 1)
-            longest = max(longest, len(prompt))
-            computed = number * (longest - shared)
+            tokens += len(prompt)
+            computed = tokens - number * shared
             if computed > MAX_TOKENS:
                 break
             in_turn += len(prompt) - min(with_before, len(prompt) - 1) + CALL_TOKENS
@@ -71,6 +71,19 @@ class Prefill:
             if saved > most:
                 best, most = Together(prompts=number, shared=shared), saved
         return best
+
+    @staticmethod
+    def alike(prompts: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+        """Indices in groups of like length, for one call each: padding costs less than a call."""
+        group: list[int] = []
+        waste = 0
+        for index in sorted(range(len(prompts)), key=lambda i: -len(prompts[i])):
+            waste += len(prompts[group[0]]) - len(prompts[index]) if group else 0
+            if waste > CALL_TOKENS:
+                yield group
+                group, waste = [], 0
+            group.append(index)
+        yield group
 
     def together(self, prompts: Sequence[Sequence[int]], shared: int) -> tuple[Layers, Tensor]:
         """Layers [prompts, key heads, tokens, head size], padded behind, and the logits after each.
