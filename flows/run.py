@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def check(config: Config) -> None:
     """Raises ConfigError for what can be told before anything starts: files, model, names."""
-    from flows.rows import prepare_rows
+    from flows.prepare import prepare
     from pivotrl.policies import identify
     from pivotrl.selection import check_criteria, criteria_of
     from pivotrl.suites import suites
@@ -40,7 +40,7 @@ def check(config: Config) -> None:
             raise ConfigError(f"{file}: the file is empty; name one with rows")
     identify(config.model.path)
     suites(config)
-    prepare_rows(config, home())
+    prepare(config, home())
     check_criteria(criteria_of(config))
 
 
@@ -133,10 +133,10 @@ def scored_side_by_side(
     folder = _made_home()
     from flows.evaluate import evaluate_models
     from flows.models import asked_models
-    from flows.rows import prepare_rows
+    from flows.prepare import prepare
 
     models = asked_models(settings, names, folder, tokenizer=tokenizer)
-    prepare_rows(settings, folder)
+    prepare(settings, folder)
     execute(evaluate_models, settings, (models,), command)
 
 

@@ -9,10 +9,8 @@ import random
 import re
 
 from pivotrl.environments.repo.tasks import with_line
+from pivotrl.environments.turns import varied
 from pivotrl.types import JSON, Action, EnvironmentState, ToolCall
-
-OTHER_WAY = 0.15
-"""How often an agent leaves its order for another of the right ways, when `rng` is given."""
 
 
 def expert_actions(state: EnvironmentState, rng: random.Random | None = None) -> list[Action]:
@@ -20,15 +18,7 @@ def expert_actions(state: EnvironmentState, rng: random.Random | None = None) ->
 
     With `rng` the demonstration varies: another form, sometimes another of the right ways.
     """
-    ways = _right_ways(state)
-    if rng is None:
-        return [action for way in ways for action in way]
-    if rng.random() < OTHER_WAY:
-        rng.shuffle(ways)
-    first, *others = ways
-    chosen = rng.randrange(min(2, len(first)))  # the first two are in the expert's style
-    first = [first[chosen], *first[:chosen], *first[chosen + 1 :]]
-    return [*first, *(action for way in others for action in way)]
+    return varied(_right_ways(state), rng)
 
 
 def _right_ways(state: EnvironmentState) -> list[list[Action]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pivotrl.environments.turns import text_tool
 from pivotrl.types import JSON, ToolSpec
 
 _VERBS = ("get", "make", "find", "take", "read", "show")
@@ -51,24 +52,12 @@ definition that the issue names before you edit. Run the tests after an edit. Su
 passed."""
 
 
-def _tool(name: str, description: str, *arguments: str) -> ToolSpec:
-    return ToolSpec(
-        name=name,
-        description=description,
-        parameters={
-            "type": "object",
-            "properties": {argument: {"type": "string"} for argument in arguments},
-            "required": list(arguments),
-        },
-    )
-
-
 TOOLS: tuple[ToolSpec, ...] = (
-    _tool("run_tests", "Run the tests."),
-    _tool("search", "Find a definition.", "name"),
-    _tool("open", "Show a file.", "path"),
-    _tool("edit", "Replace a text.", "path", "old_str", "new_str"),
-    _tool("submit", "End the work."),
+    text_tool("run_tests", "Run the tests."),
+    text_tool("search", "Find a definition.", "name"),
+    text_tool("open", "Show a file.", "path"),
+    text_tool("edit", "Replace a text.", "path", "old_str", "new_str"),
+    text_tool("submit", "End the work."),
 )
 PARAMETERS: Mapping[str, JSON] = {tool.name: tool.parameters["required"] for tool in TOOLS}
 """The arguments of each tool, all of them required strings."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from pivotrl.environments.repo.checks import MAX_FILE, cases_of, failures, functions_of
 from pivotrl.environments.repo.language import PARAMETERS, POLICY, TOOLS
+from pivotrl.environments.turns import spoken
 from pivotrl.types import JSON, Action, EnvironmentState, Message, Role, ToolCall, ToolSpec
 
 
@@ -53,31 +54,8 @@ class Repo:
         if state.done:
             return state
         world = dict(state.world, turns=state.world["turns"] + 1)
-        calls = tuple(
-            ToolCall(name=c.name, arguments=c.arguments, id=f"call_{world['turns']}_{n}")
-            for n, c in enumerate(action.tool_calls)
-        )
-        messages = [
-            Message(
-                role=Role.ASSISTANT,
-                content=action.text,
-                reasoning=action.reasoning,
-                tool_calls=calls,
-            )
-        ]
-        for call in calls:
-            result = "error: make one call a turn"
-            if len(calls) == 1 and not action.malformed:
-                result = _use_tool(world, call)
-            messages.append(
-                Message(
-                    role=Role.TOOL,
-                    content=result,
-                    tool_call_id=call.id,
-                    name=call.name if isinstance(call.name, str) else None,
-                )
-            )
-        if not calls:
+        messages = spoken(action, world["turns"], lambda call: _use_tool(world, call))
+        if not action.tool_calls:
             messages.append(Message(role=Role.USER, content="Make a call."))
         return EnvironmentState(
             task=state.task,

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 
 from pivotrl.environments.retail.language import EXPERT_WORDINGS, PLAIN_WORDINGS
 from pivotrl.environments.retail.world import current, missing, written
+from pivotrl.environments.turns import call_action, varied
 from pivotrl.types import Action, EnvironmentState, ToolCall
 
 LOOK_UP_ORDER = ("user_id", "user", "order", "product", "reason")
-OTHER_WAY = 0.15
-"""How often an agent leaves that order for another of the right ways, when `rng` is given."""
 
 
 def expert_actions(state: EnvironmentState, rng: random.Random | None = None) -> list[Action]:
@@ -22,15 +21,7 @@ def expert_actions(state: EnvironmentState, rng: random.Random | None = None) ->
 
     With `rng` the demonstration varies: another wording, sometimes another of the right ways.
     """
-    ways = _right_ways(state)
-    if rng is None:
-        return [action for way in ways for action in way]
-    if rng.random() < OTHER_WAY:
-        rng.shuffle(ways)
-    first, *others = ways
-    chosen = rng.randrange(min(2, len(first)))  # the first two are in the expert's style
-    first = [first[chosen], *first[:chosen], *first[chosen + 1 :]]
-    return [*first, *(action for way in others for action in way)]
+    return varied(_right_ways(state), rng)
 
 
 def _right_ways(state: EnvironmentState) -> list[list[Action]]:
@@ -73,10 +64,6 @@ def look_up(state: EnvironmentState, need: str) -> list[Action]:
         case _:
             product = state.task["orders"][request["order"]]["product"]
             return [call_action("get_product", product=product)]
-
-
-def call_action(name: str, **arguments: str) -> Action:
-    return Action(tool_calls=(ToolCall(name=name, arguments=arguments),))
 
 
 def say(

@@ -12,7 +12,6 @@ from typing import Any
 
 from pivotrl.environments.retail.expert import (
     LOOK_UP_ORDER,
-    OTHER_WAY,
     call_action,
     is_ready,
     look_up,
@@ -21,6 +20,7 @@ from pivotrl.environments.retail.expert import (
 from pivotrl.environments.retail.language import FORGETFUL_WORDINGS, PLAIN_WORDINGS, REASONS
 from pivotrl.environments.retail.tasks import call_for, question_facts
 from pivotrl.environments.retail.world import current, missing
+from pivotrl.environments.turns import OTHER_WAY
 from pivotrl.types import Action, EnvironmentState, ToolCall
 
 RIGHT: dict[str, float] = {

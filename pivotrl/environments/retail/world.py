@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from pivotrl.environments.retail.language import POLICY, TOOLS
 from pivotrl.environments.retail.tasks import Resolution, resolve
+from pivotrl.environments.turns import ONE_CALL, spoken
 from pivotrl.types import JSON, Action, EnvironmentState, Message, Role, ToolCall, ToolSpec
 
 MAX_TEXT = 2000
@@ -73,32 +74,14 @@ class Retail:
         if state.done:
             return state
         world = dict(state.world, turns=state.world["turns"] + 1)
-        calls = tuple(
-            ToolCall(name=c.name, arguments=c.arguments, id=f"call_{world['turns']}_{n}")
-            for n, c in enumerate(action.tool_calls)
+        messages = spoken(
+            action,
+            world["turns"],
+            lambda call: json.dumps(_use_tool(state.task, world, call)),
+            refusal=json.dumps({"error": ONE_CALL}),
         )
-        messages = [
-            Message(
-                role=Role.ASSISTANT,
-                content=action.text,
-                reasoning=action.reasoning,
-                tool_calls=calls,
-            )
-        ]
-        for call in calls:
-            result: JSON = {"error": "make one call a turn"}
-            if len(calls) == 1 and not action.malformed:
-                result = _use_tool(state.task, world, call)
-            messages.append(
-                Message(
-                    role=Role.TOOL,
-                    content=json.dumps(result),
-                    tool_call_id=call.id,
-                    name=call.name if isinstance(call.name, str) else None,
-                )
-            )
         done = False
-        if not calls:
+        if not action.tool_calls:
             answer = "I do not understand." if action.malformed else _hear(state, world, action)
             done = answer is None
             if answer is not None:

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from pivotrl.environments.shell.language import LOCKED
 from pivotrl.environments.shell.tasks import SOUGHT
 from pivotrl.environments.shell.world import is_made
+from pivotrl.environments.turns import varied
 from pivotrl.types import JSON, Action, EnvironmentState, ToolCall
 
-OTHER_WAY = 0.15
-"""How often an agent leaves its order of look-ups for another of them, when `rng` is given."""
 READ_RULES = ("cat README", "head README", "tail README")
 
 
@@ -31,13 +30,7 @@ def expert_actions(state: EnvironmentState, rng: random.Random | None = None) ->
         ways = [writes(state.task["rules"], job)]
     if not ways:
         return [submit(job["answer"])]
-    if rng is not None:
-        if rng.random() < OTHER_WAY:
-            rng.shuffle(ways)
-        first = list(ways[0])
-        chosen = rng.randrange(min(2, len(first)))  # the first two are in the expert's style
-        ways[0] = [first[chosen], *first[:chosen], *first[chosen + 1 :]]
-    return [bash(command) for way in ways for command in way]
+    return [bash(command) for command in varied(ways, rng)]
 
 
 def current(state: EnvironmentState) -> JSON:

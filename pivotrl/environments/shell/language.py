@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pivotrl.environments.turns import text_tool
 from pivotrl.types import ToolSpec
 
 HOSTS = tuple(f"H{n}" for n in range(10, 50))
@@ -40,21 +41,9 @@ keep: stays when tmp is cleaned.
 Change a conf by a line at its end. Of needs the last counts."""
 
 
-def _tool(name: str, description: str, argument: str) -> ToolSpec:
-    return ToolSpec(
-        name=name,
-        description=description,
-        parameters={
-            "type": "object",
-            "properties": {argument: {"type": "string"}},
-            "required": [argument],
-        },
-    )
-
-
 TOOLS: tuple[ToolSpec, ...] = (
-    _tool("bash", "Run a command line.", "command"),
-    _tool("submit", "End the job.", "answer"),
+    text_tool("bash", "Run a command line.", "command"),
+    text_tool("submit", "End the job.", "answer"),
 )
 
 DONE, LOCKED = "done", "locked"

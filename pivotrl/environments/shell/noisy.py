@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable, Sequence
 
 from pivotrl.environments.shell.expert import (
-    OTHER_WAY,
     READ_RULES,
     bash,
     commands_of,
@@ -35,6 +34,7 @@ from pivotrl.environments.shell.language import (
 )
 from pivotrl.environments.shell.tasks import SOUGHT
 from pivotrl.environments.shell.world import SILENT
+from pivotrl.environments.turns import OTHER_WAY
 from pivotrl.types import JSON, Action, EnvironmentState
 
 RIGHT: dict[str, float] = {

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pivotrl.environments.shell.files import Result
 from pivotrl.environments.shell.interpreter import run
 from pivotrl.environments.shell.language import POLICY, TOOLS
+from pivotrl.environments.turns import spoken
 from pivotrl.types import JSON, Action, EnvironmentState, Message, Role, ToolCall, ToolSpec
 
 MAX_SHOWN, MAX_WIDTH = 8, 80
@@ -49,31 +50,8 @@ class Shell:
         if state.done:
             return state
         world = dict(state.world, turns=state.world["turns"] + 1)
-        calls = tuple(
-            ToolCall(name=c.name, arguments=c.arguments, id=f"call_{world['turns']}_{n}")
-            for n, c in enumerate(action.tool_calls)
-        )
-        messages = [
-            Message(
-                role=Role.ASSISTANT,
-                content=action.text,
-                reasoning=action.reasoning,
-                tool_calls=calls,
-            )
-        ]
-        for call in calls:
-            shown = "error: make one call a turn"
-            if len(calls) == 1 and not action.malformed:
-                shown = _use_tool(state.task, world, call)
-            messages.append(
-                Message(
-                    role=Role.TOOL,
-                    content=shown,
-                    tool_call_id=call.id,
-                    name=call.name if isinstance(call.name, str) else None,
-                )
-            )
-        if not calls:
+        messages = spoken(action, world["turns"], lambda call: _use_tool(state.task, world, call))
+        if not action.tool_calls:
             messages.append(Message(role=Role.USER, content="Call bash or submit."))
         finished = world["job"] == len(state.task["jobs"])
         return EnvironmentState(

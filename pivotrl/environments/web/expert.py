@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import random
 
+from pivotrl.environments.turns import call_action
 from pivotrl.environments.web.language import ANSWERS
 from pivotrl.environments.web.tasks import queries
-from pivotrl.types import Action, EnvironmentState, ToolCall
+from pivotrl.types import Action, EnvironmentState
 
 
 def expert_actions(state: EnvironmentState, rng: random.Random | None = None) -> list[Action]:
@@ -36,7 +37,3 @@ def _right_ways(state: EnvironmentState) -> list[list[Action]]:
             page = state.task["pages"][unread[0]]
             ways.append([call_action("search", query=query) for query in queries(page)])
     return ways or [[Action(text=w.format(state.task["answer"])) for w in ANSWERS]]
-
-
-def call_action(name: str, **arguments: str) -> Action:
-    return Action(tool_calls=(ToolCall(name=name, arguments=arguments),))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pivotrl.environments.turns import text_tool
 from pivotrl.types import ToolSpec
 
 IDS = tuple(f"P{n}" for n in range(100, 180))
@@ -87,21 +88,9 @@ the name says which. Read every page that the question leads to, then answer wit
 year."""
 
 
-def _tool(name: str, description: str, argument: str) -> ToolSpec:
-    return ToolSpec(
-        name=name,
-        description=description,
-        parameters={
-            "type": "object",
-            "properties": {argument: {"type": "string"}},
-            "required": [argument],
-        },
-    )
-
-
 TOOLS: tuple[ToolSpec, ...] = (
-    _tool("search", "Find pages by words.", "query"),
-    _tool("open", "Read a page.", "id"),
+    text_tool("search", "Find pages by words.", "query"),
+    text_tool("open", "Read a page.", "id"),
 )
 
 QUERIES = ("{name} {tag}", "{tag} {name}", "{name}, {tag}", "{name}")

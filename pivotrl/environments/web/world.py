@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from pivotrl.environments.turns import spoken
 from pivotrl.environments.web import pages as library
 from pivotrl.environments.web.language import NAMES, POLICY, TOOLS
 from pivotrl.environments.web.tasks import route
@@ -52,34 +53,11 @@ class Web:
         if state.done:
             return state
         world = dict(state.world, turns=state.world["turns"] + 1)
-        calls = tuple(
-            ToolCall(name=c.name, arguments=c.arguments, id=f"call_{world['turns']}_{n}")
-            for n, c in enumerate(action.tool_calls)
-        )
-        messages = [
-            Message(
-                role=Role.ASSISTANT,
-                content=action.text,
-                reasoning=action.reasoning,
-                tool_calls=calls,
-            )
-        ]
-        for call in calls:
-            result = "error: make one call a turn"
-            if len(calls) == 1 and not action.malformed:
-                result = _use_tool(state.task, world, call)
-            messages.append(
-                Message(
-                    role=Role.TOOL,
-                    content=result,
-                    tool_call_id=call.id,
-                    name=call.name if isinstance(call.name, str) else None,
-                )
-            )
+        messages = spoken(action, world["turns"], lambda call: _use_tool(state.task, world, call))
         text = action.text[:MAX_TEXT]
-        if not calls and not action.malformed and text.strip():
+        if not action.tool_calls and not action.malformed and text.strip():
             world["answer"] = text
-        elif not calls:
+        elif not action.tool_calls:
             messages.append(Message(role=Role.USER, content="I do not understand."))
         return EnvironmentState(
             task=state.task,
