@@ -39,6 +39,7 @@ WEIGHTS: Mapping[str, float] = {
     "drill": 4,
 }
 """Relative frequency of the other documents, by name."""
+DOCUMENTS_PER_STEP = 16
 RECALL_START = 0.04
 """The first documents, to this share, are recall of pairs alone: the model copies early."""
 DRILL_START = 0.1
@@ -92,8 +93,7 @@ def make_documents(n: int, seed: int, domains: Mapping[str, float] = ONE_DOMAIN)
     `domains`: relative frequency of each live domain's episodes, among `WEIGHTS`.
     """
     rng = random.Random(seed_of("pretraining", seed))
-    weights = {**domains, **WEIGHTS}
-    names = rng.choices(list(weights), list(weights.values()), k=n)
+    names = _names(rng, n, domains)
     rows = {
         name: iter(skills.generate(name, names.count(name), seed_of(seed, name), "train"))
         for name in WEIGHTS.keys() - {"drill"}
@@ -113,6 +113,18 @@ def make_documents(n: int, seed: int, domains: Mapping[str, float] = ONE_DOMAIN)
             messages = skills.conversation(name, next(rows[name]))
             documents.append(Document(name=name, messages=messages))
     return documents
+
+
+def _names(rng: random.Random, n: int, domains: Mapping[str, float]) -> list[str]:
+    """Of documents; the episodes of a step are of one domain, whose prefix is computed once."""
+    weights = {next(iter(domains)): sum(domains.values()), **WEIGHTS}
+    names = rng.choices(list(weights), list(weights.values()), k=n)
+    if len(domains) == 1:
+        return names
+    steps = rng.choices(list(domains), list(domains.values()), k=n // DOCUMENTS_PER_STEP + 1)
+    return [
+        steps[i // DOCUMENTS_PER_STEP] if name in domains else name for i, name in enumerate(names)
+    ]
 
 
 def render(documents: Iterable[Document]) -> list[str]:

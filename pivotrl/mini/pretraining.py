@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed
 
-from pivotrl.mini.corpus import Corpus, Tokens
+from pivotrl.mini.corpus import DOCUMENTS_PER_STEP, Corpus, Tokens
 
 BATCH_TOKENS = 4096
 """Tokens in one forward pass; larger ones leave the cache and are slower."""
@@ -28,7 +28,7 @@ BATCH_TOKENS = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PretrainingSettings:
-    documents_per_step: int = 16
+    documents_per_step: int = DOCUMENTS_PER_STEP
     prompt_weight: float = 0.1
     """Weight in the loss of tokens that the assistant did not write."""
     prompt_share: float = 0.25
