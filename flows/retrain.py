@@ -72,9 +72,8 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     selection, checkpoint = trainings[-1]
     trained = checkpoint_of(session.home, checkpoint)
     policy = identify(trained)
-    agreed = {
-        name: agree(config, config.model.path, base, name) for name in config.evaluate.domains
-    }
+    live = dict.fromkeys(s.name for s in asked if s.kind == "domain" and not s.by_harness)
+    agreed = {name: agree(config, config.model.path, base, name) for name in live}
     before = score(config, config.model.path, base, asked, "base", None)
     after = score(config, trained, policy, asked, "trained", checkpoint)
     controls = sft(config, base, trajectories, candidates, asked) if config.sft.enabled else {}

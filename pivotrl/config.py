@@ -256,9 +256,12 @@ class SFTConfig(Section):
 
 class EvaluateConfig(Section):
     domains: tuple[str, ...] = Field(
-        (), description="Live domains to score in: retail, shell, repo, web."
+        (),
+        description="Live domains to score in: retail, shell, repo, web; or by the harness of "
+        "others: tau2_airline, tau2_retail, tau2_telecom, swe_bench_verified, terminal_bench, "
+        "browsecomp (docs/evaluation.md).",
     )
-    tasks: int = Field(400, ge=2, description="Fresh test tasks of each live domain.")
+    tasks: int = Field(400, ge=2, description="Fresh test tasks of each live domain of ours.")
     max_tokens: Count = Field(256, description="Longest answer and action in tokens.")
     benchmarks: tuple[str, ...] = Field((), description="Out-of-domain benchmarks to run.")
     data: str = Field(
@@ -276,6 +279,27 @@ class EvaluateConfig(Section):
         description="Responses to each row; without, as many as NVIDIA's harness takes of real "
         "rows, one of miniature ones and where decoding is greedy.",
     )
+
+
+class HarnessConfig(Section):
+    python: Path | None = Field(
+        None, description="Interpreter of the environment that has the harness; without, this one."
+    )
+    user_url: str | None = Field(
+        None, pattern=r"^https?://", description="OpenAI-compatible endpoint that plays the user."
+    )
+    user_model: str | None = Field(None, description="Model that it serves.")
+    user_api_key_env: str | None = Field(
+        None, description="Environment variable that holds its key; never stored."
+    )
+    limit: Count | None = Field(None, description="The first so many tasks; without, all.")
+    tasks: tuple[str, ...] = Field((), description="Only these, by the benchmark's own ids.")
+    concurrency: Count = Field(4, description="Tasks at once.")
+    tool_parser: str = Field(
+        "hermes", description="vLLM's name of the form in which the model writes calls."
+    )
+    serve_options: tuple[str, ...] = Field((), description="More words for `vllm serve`.")
+    options: tuple[str, ...] = Field((), description="More words for the harness's command.")
 
 
 class RegisterConfig(Section):
@@ -303,6 +327,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     sft: SFTConfig = SFTConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    harness: HarnessConfig = HarnessConfig()
     register_: RegisterConfig = Field(RegisterConfig(), alias="register")
 
     @property

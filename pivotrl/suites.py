@@ -20,30 +20,46 @@ class Suite:
     kind: str
     temperature: float = 0.0
     top_p: float = 1.0
+    by_harness: bool = False
+    """Run by a harness of others, which decides how it decodes."""
 
     @property
     def label(self) -> str:
-        decoding = f"T={self.temperature:g}" if self.temperature else "greedy"
-        return self.name if self.kind == "benchmark" else f"{self.name} {decoding}"
+        if self.kind == "benchmark" or self.by_harness:
+            return self.name
+        return f"{self.name} " + (f"T={self.temperature:g}" if self.temperature else "greedy")
 
 
 def suites(config: Config) -> list[Suite]:
-    """The live domains, sampled and greedy, then the benchmarks. Raises ConfigError."""
+    """Our live domains, sampled and greedy, those of harnesses, then the benchmarks.
+
+    Raises ConfigError for a name that is none of them.
+    """
     from pivotrl.benchmarks import BENCHMARKS
     from pivotrl.environments import live_domain
+    from pivotrl.environments.harnesses import HARNESSES
 
     evaluate = config.evaluate
-    for name in evaluate.domains:
+    ours = [name for name in evaluate.domains if name not in HARNESSES]
+    for name in ours:
         live_domain(name)
     for name in evaluate.benchmarks:
         if name not in BENCHMARKS:
             known = ", ".join(BENCHMARKS)
             raise ConfigError(f"evaluate.benchmarks: no benchmark {name!r}; known: {known}")
     return [
-        Suite(name=name, kind="domain", temperature=t) for name in evaluate.domains for t in (1, 0)
-    ] + [
-        Suite(name=name, kind="benchmark", temperature=evaluate.temperature, top_p=evaluate.top_p)
-        for name in evaluate.benchmarks
+        *(Suite(name=name, kind="domain", temperature=t) for name in ours for t in (1, 0)),
+        *(
+            Suite(name=name, kind="domain", by_harness=True)
+            for name in evaluate.domains
+            if name in HARNESSES
+        ),
+        *(
+            Suite(
+                name=name, kind="benchmark", temperature=evaluate.temperature, top_p=evaluate.top_p
+            )
+            for name in evaluate.benchmarks
+        ),
     ]
 
 

@@ -20,12 +20,14 @@ from pivotrl.scores import EvaluationItem, summary
 from pivotrl.store.shards import write_shard
 from pivotrl.suites import Suite, rows_folder
 from pivotrl.types import JSON, FinishReason, SamplingParams, canonical, seed_of
+from tasks.harness import harness_items
 from tasks.policy import Policy, engine_settings, load_policy
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
 T = TypeVar("T")
-Part = Callable[[Policy], list[EvaluationItem]]
+Part = Callable[[Callable[[], Policy]], list[EvaluationItem]]
+"""Given what loads the policy: where all parts are kept, none is loaded."""
 
 
 def evaluate(
@@ -53,7 +55,12 @@ def evaluate(
         "engine": engine,
         "rows_at_once": config.model.batch_rows,
     }
-    if suite.kind == "domain":
+    if suite.by_harness:
+        settings["harness"] = config.harness.model_dump(mode="json", exclude={"python"})
+        settings["judge"] = config.judge.model
+        settings["repeats"] = config.evaluate.repeats
+        judges = ("pivotrl.environments.harnesses",)
+    elif suite.kind == "domain":
         settings["tasks"] = config.evaluate.tasks
         judges = (f"pivotrl.environments.{suite.name}",)
     else:
@@ -90,9 +97,15 @@ def _body(work: Work) -> Produced:
     params = SamplingParams(
         max_tokens=config.evaluate.max_tokens, temperature=suite.temperature, top_p=suite.top_p
     )
-    parts, unit, miniature = (_episodes if suite.kind == "domain" else _responses)(
-        config, suite, params, current().home
-    )
+    if suite.by_harness:
+        asked = config.model_copy(
+            update={"model": config.model.model_copy(update={"path": work.extra["model"]})}
+        )
+        ran = partial(harness_items, asked, suite.name, work.folder / "harness")
+        parts, unit, miniature = [(1, lambda _: ran())], "harness", False
+    else:
+        make = _episodes if suite.kind == "domain" else _responses
+        parts, unit, miniature = make(config, suite, params, current().home)
     load = partial(
         load_policy, config, work.extra["model"], policy.weights, profiling=work.extra["served"]
     )
@@ -101,7 +114,7 @@ def _body(work: Work) -> Produced:
     with current().progress(title, sum(n for n, _ in parts), unit) as advance:
         for number, (n, part) in enumerate(parts):
             file = work.folder / "parts" / f"{number:05}.json"
-            items += _kept(file, partial(_make, part, load))
+            items += _kept(file, partial(part, load))
             advance(n)
     found = summary(items)
     evaluation_id = work.folder.name
@@ -169,7 +182,8 @@ def _episodes(
     domain = live_domain(suite.name)
     seed = seed_of(config.run.seed, "evaluate", suite.name)
 
-    def played(tasks: Sequence[JSON], policy: Policy) -> list[EvaluationItem]:
+    def played(tasks: Sequence[JSON], load: Callable[[], Policy]) -> list[EvaluationItem]:
+        policy = load()
         longest = policy.context - params.max_tokens
         return [
             episode_item(episode)
@@ -201,7 +215,8 @@ def _responses(
         repeats = 1 if miniature or not suite.temperature else benchmark.repeats
     seed = seed_of(config.run.seed, "evaluate", suite.name)
 
-    def answered(some: Sequence, policy: Policy) -> list[EvaluationItem]:
+    def answered(some: Sequence, load: Callable[[], Policy]) -> list[EvaluationItem]:
+        policy = load()
         longest = policy.context - params.max_tokens
         return evaluate_benchmark(
             policy.engine, policy.chat, benchmark, some, params, seed, longest
@@ -235,14 +250,9 @@ def _kept(file: Path, make: Callable[[], list[EvaluationItem]]) -> list[Evaluati
     return items
 
 
-def _make(part: Part, load: Callable[[], Policy]) -> list[EvaluationItem]:
-    """Where all parts are kept, no policy is loaded."""
-    return part(load())
-
-
 def _turns(suite: Suite, items: Sequence[EvaluationItem]) -> int:
     """Responses that were sampled."""
-    if suite.kind == "benchmark":
+    if suite.kind == "benchmark" or suite.by_harness:
         return len(items)
     said = (orjson.loads(item.output) for item in items)
     return sum(message["role"] == "assistant" for messages in said for message in messages)

@@ -27,7 +27,7 @@ def test_a_live_domain_goes_through_the_line(
     pivotrl(tmp_path / "home", *arguments, server=prefect_server)
     made = report(tmp_path / "home")
     assert made["outcome"] == "trained"
-    assert made["ingest"]["trajectories"] == 12 and not made["ingest"]["quarantined"]
+    assert made["ingest"]["trajectories"] == 12 and not made["ingest"]["bad_rows"]
     suites = [row["suite"] for row in made["scores"]["trained"]]
     assert suites == [f"{name} T=1", f"{name} greedy"]
     agreement = made["agreement"][name]
