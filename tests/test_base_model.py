@@ -183,6 +183,7 @@ def test_muon_makes_updates_nearly_orthogonal() -> None:
         assert values.min() > 0.5 and values.max() < 1.5
 
 
+@pytest.mark.long
 def test_pretraining_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     one, two = (build(tmp_path / name, documents=192, seed=0, workers=2) for name in ("one", "two"))
     assert one["files"] == two["files"] and one["data_sha256"] == two["data_sha256"]
@@ -191,6 +192,7 @@ def test_pretraining_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         build(tmp_path / "one", documents=192, seed=0, workers=1)
 
 
+@pytest.mark.long
 def test_two_workers_take_the_steps_of_one() -> None:
     documents = make_documents(48, seed=2)
     corpus = encode([d.name for d in documents], render(documents), shipped_tokenizer())

@@ -83,6 +83,7 @@ def test_an_unchanged_model_and_benchmark_are_never_run_twice(
     assert "2 stages, 1 cached" in shown
 
 
+@pytest.mark.long
 def test_a_killed_evaluation_goes_on_at_its_last_part(tmp_path: Path) -> None:
     one_by_one = [BASE, "--data", "miniature", "--benchmarks", "ifbench"]
     one_by_one += ["--set", "model.batch_rows=2", "--set", "evaluate.items=40"]

@@ -157,6 +157,7 @@ def test_nemo_gym_rows_hold_the_pivots_and_read_back(home: Path, tmp_path: Path)
     assert set(found) == chosen
 
 
+@pytest.mark.long
 def test_trl_trains_on_the_pivots_with_our_reward(home: Path, tmp_path: Path) -> None:
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, AutoTokenizer
