@@ -685,3 +685,20 @@ def disturbed(action: Action, rng: random.Random) -> Action:
         words[rng.choice(places)] = rng.choice(["W123.", "USD99.", "Oak-Street-10.", "9."])
         return Action(text=" ".join(words))
     return Action(text=" ".join(words[: len(words) // 2]))
+
+
+@pytest.mark.parametrize(
+    ("given", "reward"),
+    [("Answer: Zora", 1.0), ("Answer: Yuri", 0.0), ("Final answer: Zora.", 1.0)],
+)
+def test_an_answer_that_is_said_to_be_one_is_that_answer(given: str, reward: float) -> None:
+    found = "Acme: founder Zora. Yuri, baker, works there."
+    search = ToolCall(name="search", arguments={"query": "Acme"}, id="1")
+    messages = (
+        Message(role=Role.USER, content="Who founded Acme?"),
+        Message(role=Role.ASSISTANT, content="", tool_calls=(search,)),
+        Message(role=Role.TOOL, content=found, tool_call_id="1"),
+        Message(role=Role.ASSISTANT, content="The answer is Zora."),
+    )
+    candidate = Candidate(id="c", trajectory=Trajectory(id="t", messages=messages), turn=3)
+    assert verifier_for("browsing").verify(candidate, Action(text=given)).reward == reward

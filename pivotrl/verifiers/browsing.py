@@ -21,7 +21,7 @@ from pivotrl.verifiers import english, outcome
 from pivotrl.verifiers.comparison import excerpt
 from pivotrl.verifiers.english import STOP, respell, stem
 from pivotrl.verifiers.facts import plain_letters, read
-from pivotrl.verifiers.text import exchanged_words, same_answer
+from pivotrl.verifiers.text import exchanged_words, same_answer, says_answer
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
 MIN_QUERY = 0.65
@@ -93,6 +93,13 @@ class BrowsingVerifier:
         for index, text in texts if verdict.reward == 0.0 and not action.tool_calls else ():
             if same_answer(text, action.text, question):
                 return outcome.acceptance({"reference": index})
+        said = not action.tool_calls and says_answer(action.text)
+        if (
+            verdict.reward
+            and said
+            and not any(same_answer(t, action.text, question) for _, t in texts)
+        ):
+            return outcome.rejection("wrong_answer", {"given": excerpt(action.text)})
         return verdict
 
 

@@ -53,6 +53,7 @@ _ONE = r"(?:[A-Z]\.|[A-Z][\w'-]*)"
 _NAME = re.compile(rf"{_ONE}(?: (?:(?:of|the|de|do|da|di|du|la|le|van|von|der) ){{0,2}}{_ONE})*")
 # `[^\w\n]` and no `\W`: what crosses lines is tried from every one of them again.
 _SAID = re.compile(r"(?im)^[^\w\n]*(?:exact|final)? ?answer[^\w\n:]*:\W*(.+)$")
+_ANSWER_IS = re.compile(r"(?i)\bthe (?:exact |final )?answer is:?\s+")
 _ASIDE = re.compile(r"(?im)^[^\w\n]*(?:confidence|sources?)[^\w\n:]*:.*$")
 _YES_NO = re.compile(r"(?i)\W*(yes|no)\b")
 _POLAR = {True: "no", False: "yes"}
@@ -99,6 +100,11 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
     return MATCH
 
 
+def says_answer(text: str) -> bool:
+    """Whether it says what the answer is: "Answer: …", "The answer is …"."""
+    return _SAID.search(text[:MAX_CHARACTERS]) is not None
+
+
 def same_answer(reference: str, given: str, question: str = "") -> bool:
     """Whether a final answer is the reference, perhaps in more or in fewer words."""
     if not given.strip() or len(given) > LENGTH_FACTOR * len(reference) + LENGTH_SLACK:
@@ -107,7 +113,9 @@ def same_answer(reference: str, given: str, question: str = "") -> bool:
         return True
     if reference[MAX_CHARACTERS:].split() != given[MAX_CHARACTERS:].split():
         return False
-    reference, given = (_ASIDE.sub("", text[:MAX_CHARACTERS]) for text in (reference, given))
+    reference, given = (
+        _ANSWER_IS.sub("", _ASIDE.sub("", text[:MAX_CHARACTERS])) for text in (reference, given)
+    )
     if said := _SAID.search(given):  # first what is said to be the answer
         given = f"{said[1]}\n{given[: said.start()]}{given[said.end() :]}"
     wanted, got = read(reference), read(given)
