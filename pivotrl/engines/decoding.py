@@ -78,6 +78,7 @@ class Decoding:
             for prompt in order
             for first in range(0, n, share)
         )
+        self._many = n > 1
         self._samples: list[list[Sample | None]] = [[None] * n for _ in prompts]
         self._prefill = Prefill(model, device)
         lengths = [len(prompt) for prompt in prompts]
@@ -117,6 +118,8 @@ class Decoding:
     def _admit(self) -> None:
         """Starts waiting prompts while all of their samples find a free row."""
         while jobs := self._fitting():
+            if self._many:  # then prompts are a small part of the work
+                jobs = jobs[:1]
             together = self._prefill.plan([self._prompts[prompt] for prompt, _ in jobs])
             jobs = [self._jobs.popleft() for _ in range(together.prompts)]
             prompts = [self._prompts[prompt] for prompt, _ in jobs]
