@@ -327,6 +327,7 @@ def test_a_run_may_start_from_the_champion(
     assert len(base) == 1  # scores are still compared with the base
 
 
+@pytest.mark.long
 def test_killed_while_sampling_and_while_training_it_ends_as_if_never_killed(
     home: Path, data: Path, tmp_path: Path
 ) -> None:
