@@ -182,25 +182,28 @@ def scores_table(models: Mapping[str, Mapping[str, Scored]]) -> Table:
 def score_table(rows: Sequence[ScoreRow], label: str, base: str = "base") -> Table:
     miniature = bool(rows) and all(row.miniature for row in rows)
     title = f"Scores in points: {base} and {label}"
-    table = Table(title=title + (" (miniature)" if miniature else ""))
-    for name in ("suite", "n", base, label, "change", "95 %", "p (Holm)"):
+    table = Table(
+        title=title + (" (miniature)" if miniature else ""),
+        caption="± standard error; [95 % bootstrap]; p: paired, Holm-corrected",
+    )
+    for name in ("suite", "n", base, label, "change", "p"):
         table.add_column(name, justify="left" if name == "suite" else "right")
     for row in rows:
         colour = "green" if row.difference > 0 else "red"
         clear = f"[{colour}]" if row.p < 0.05 else ""
+        interval = f"\\[{row.difference_low:.1f}, {row.difference_high:.1f}]"
         table.add_row(
             row.suite + (" (miniature)" if row.miniature and not miniature else ""),
             f"{row.n:,}",
             f"{row.base:.1f} ± {row.base_error:.1f}",
             f"{row.trained:.1f} ± {row.trained_error:.1f}",
-            f"{clear}{row.difference:+.1f} ± {row.difference_error:.1f}",
-            f"{row.difference_low:+.1f} … {row.difference_high:+.1f}",
+            f"{clear}{row.difference:+.1f} {interval}",
             f"{row.p:.3f}",
         )
     change = ood_change(rows)
     if change is not None:
         table.add_section()
-        table.add_row("benchmarks, mean", "", "", "", f"{change:+.2f}", "", "")
+        table.add_row("OOD mean", "", "", "", f"{change:+.2f}", "")
     return table
 
 
