@@ -149,7 +149,7 @@ def execute(
 ) -> tuple[dict[str, JSON] | None, Console]:
     """Runs `story(config, name, *arguments)` in a session, and stores its report.
 
-    Ctrl-C and SIGTERM end it cleanly and say how to go on.
+    Ctrl-C, SIGTERM and SIGHUP end it cleanly and say how to go on.
     """
     folder = _made_home()
     from flows import processes
@@ -172,7 +172,8 @@ def execute(
         raise KeyboardInterrupt
 
     try:
-        signal.signal(signal.SIGTERM, stop)
+        for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal too
+            signal.signal(number, stop)
         with running(session), ExitStack() as recorded:
             processes.mark_crashed(folder, dead)
             told = story.with_options(

@@ -258,7 +258,7 @@ class EvaluateConfig(Section):
     domains: tuple[str, ...] = Field(
         (),
         description="Live domains to score in: retail, shell, repo, web; or by the harness of "
-        "others: tau2_airline, tau2_retail, tau2_telecom, swe_bench_verified, terminal_bench, "
+        "others: tau2_airline, tau2_retail, tau2_telecom, swe_bench, terminal_bench, "
         "browsecomp (docs/evaluation.md).",
     )
     tasks: int = Field(400, ge=2, description="Fresh test tasks of each live domain of ours.")

@@ -35,6 +35,9 @@ from pivotrl.types import (
     seed_of,
 )
 
+Progress = Callable[[int, int], None]
+"""Called with the rows and tokens that were sampled since the last call."""
+
 
 class Chat(Protocol):
     """What evaluation needs of `chat.ChatFormat`."""
@@ -91,6 +94,7 @@ def evaluate_benchmark(
     params: SamplingParams,
     seed: int,
     max_prompt_tokens: int | None = None,
+    on_progress: Progress | None = None,
 ) -> list[EvaluationItem]:
     """A scored item for each step of each (row, repeat); reasoning is not shown to the scorer.
 
@@ -99,10 +103,9 @@ def evaluate_benchmark(
     scores 0, as one that is cut. Raises `PivotRLError` for a row that the benchmark cannot judge
     (before sampling) and when the engine failed on a row.
     """
-    for row, _ in rows:
-        check_row(benchmark, row)
-    asked = [_Response(steps=benchmark.steps(row), repeat=repeat) for row, repeat in rows]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # code and algebra are judged in processes
+    steps = {row["id"]: check_row(benchmark, row) for row in {r["id"]: r for r, _ in rows}.values()}
+    asked = [_Response(steps=steps[row["id"]], repeat=repeat) for row, repeat in rows]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # code is judged in processes
         while live := [r for r in asked if len(r.outputs) < len(r.steps)]:
             at = [response.row for response in live]
             messages = [benchmark.prompt(row) for row in at]
@@ -111,7 +114,7 @@ def evaluate_benchmark(
                 seed_of(seed, benchmark.name, row["id"], *([r.repeat] if r.repeat else []))
                 for r, row in zip(live, at, strict=True)
             ]
-            samples = _sample(engine, prompts, params, seeds, max_prompt_tokens)
+            samples = _sample(engine, prompts, params, seeds, max_prompt_tokens, on_progress)
             texts = [chat.parse(s.text, s.finish_reason).text for s in samples]
             scores = pool.map(benchmark.score, at, texts)
             for response, row, said, sample, text, score in zip(
@@ -136,10 +139,11 @@ def _item(
     )
 
 
-def check_row(benchmark: Benchmark, row: Row) -> None:
-    """Raises PivotRLError where the row, or what judges it, lacks something."""
+def check_row(benchmark: Benchmark, row: Row) -> tuple[Row, ...]:
+    """The row's steps. Raises PivotRLError where it, or what judges it, lacks something."""
     try:
-        first = _Response(steps=benchmark.steps(row), repeat=0).row
+        steps = benchmark.steps(row)
+        first = _Response(steps=steps, repeat=0).row
         benchmark.score(first, "")
         benchmark.prompt(first)
     except (KeyError, ValueError, TypeError) as error:
@@ -147,6 +151,7 @@ def check_row(benchmark: Benchmark, row: Row) -> None:
             f"{benchmark.name} item {row['id']}: {type(error).__name__} {error}; mend or drop the "
             "row"
         ) from None
+    return steps
 
 
 def _sample(
@@ -155,12 +160,15 @@ def _sample(
     params: SamplingParams,
     seeds: Sequence[int],
     longest: int | None = None,
+    on_progress: Progress | None = None,
 ) -> list[Sample]:
     """One sample a prompt; one over `longest` tokens is answered by a cut, empty text."""
     fits = [i for i, prompt in enumerate(prompts) if longest is None or len(prompt) <= longest]
     found: dict[int, Sample] = {}
     if fits:
-        groups = engine.sample([prompts[i] for i in fits], 1, params, [seeds[i] for i in fits])
+        groups = engine.sample(
+            [prompts[i] for i in fits], 1, params, [seeds[i] for i in fits], on_progress
+        )
         found = {i: group[0] for i, group in zip(fits, groups, strict=True)}
     failed = [s.status for s in found.values() if s.status is not RolloutStatus.OK]
     if failed:  # an error is not a score, and a mean over the rest would be another suite

@@ -53,7 +53,7 @@ START_SECONDS = 60.0
 SPARE_SECONDS = 5.0
 """After its own limit until a driver that says nothing counts as stopped."""
 NOBODY = "65534"
-_RECORD = re.compile(rb"(ok|error|timeout|memory|output) (\d{1,12})\n")
+_RECORD = re.compile(rb"(ok|error|timeout|memory|output|broken) (\d{1,12})\n")
 
 
 class Exit(StrEnum):
@@ -127,9 +127,6 @@ def run_tests(
     text that `after` hands to `give`. The program can fake its own output and nothing else: so keep
     from all three what it must not know. Raises `PivotRLError` if the sandbox does not start.
     """
-    bwrap = shutil.which("bwrap")
-    if bwrap is None:
-        raise PivotRLError("programs cannot be run: bwrap is not installed")
     job = {"code": code, "before": before, "after": after, "inputs": list(inputs)}
     bounds = {name: getattr(limits, name) for name in Limits.__dataclass_fields__}
     source = inspect.getsource(sandbox_driver)
@@ -137,9 +134,9 @@ def run_tests(
     with tempfile.TemporaryFile() as told, os.fdopen(receiver, "rb") as records:
         told.write(json.dumps(job | bounds).encode())
         told.seek(0)
-        prefix = sandboxed(bwrap, WORK, limits, _python_folders(), {**ENVIRONMENT, **ONE_THREAD})
-        command = [*prefix, sys.executable, "-P", "-s", "-c", source, str(pipe)]
         try:
+            prefix = sandboxed(WORK, limits, _python_folders(), {**ENVIRONMENT, **ONE_THREAD})
+            command = [*prefix, sys.executable, "-P", "-s", "-c", source, str(pipe)]
             with running(command, told, pipe) as process:
                 yield from _runs(process, records, len(inputs), limits)
         except NoOutcome as error:
@@ -198,6 +195,8 @@ def _record(got: bytes, limits: Limits) -> Run | None:
         if len(got) > 32:
             raise NoOutcome("its driver was overwritten")
         return None
+    if head[1] == sandbox_driver.BROKEN.encode():
+        raise PivotRLError("programs cannot be run: this machine has no more processes or files")
     size = int(head[2])
     if size > limits.output:
         raise NoOutcome("it wrote too much", Exit.OUTPUT)
@@ -237,7 +236,6 @@ def _python_folders() -> tuple[str, ...]:
 
 
 def sandboxed(
-    bwrap: str,
     where: str,
     limits: Limits,
     readable: Sequence[str] = (),
@@ -246,7 +244,11 @@ def sandboxed(
     """The command line before a command; all but three folders is read-only.
 
     `where` is the working folder, one of the three; `readable` are more of the machine's folders.
+    Raises NoOutcome where bubblewrap is not installed.
     """
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        raise NoOutcome("bwrap is not installed")
     first: list[str] = []
     sources = {folder: folder for folder in readable}
     if os.geteuid() == 0:  # the kernel does not limit root's processes

@@ -22,15 +22,20 @@ from types import ModuleType
 from typing import Any
 
 STARTED = b"started\n"
+BROKEN = "broken"
+"""The exit of a run that the driver could not start: no program's doing."""
 OUT = 3
 """The descriptor that `give` writes to."""
 _OUT_OF_MEMORY = 90
 _PR_SET_DUMPABLE = 4
+_PR_SET_CHILD_SUBREAPER = 36
 _CHILD_EXITS = {0: "ok", _OUT_OF_MEMORY: "memory", -signal.SIGXCPU: "timeout"}
 
 
 def main() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)  # so no program opens what this process has open
+    c = ctypes.CDLL(None)
+    c.prctl(_PR_SET_DUMPABLE, 0)  # so no program opens what this process has open
+    c.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # so it waits for all that a program leaves behind
     records = int(sys.argv[1])
     job = json.load(sys.stdin)
     for limit, most in (
@@ -45,7 +50,10 @@ def main() -> None:
             exec(compile(job["before"], "before", "exec"), {})  # noqa: S102
     _write(records, STARTED)
     for text in job["inputs"]:
-        exit, said = _run(job, text)
+        try:
+            exit, said = _run(job, text)
+        except OSError:
+            exit, said = BROKEN, b""
         _write(records, f"{exit} {len(said)}\n".encode() + said)
         if exit != "ok":
             break
@@ -73,7 +81,11 @@ def _run(job: dict[str, Any], text: str) -> tuple[str, bytes]:
         os.close(reader)
         with suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)  # all but this process and the first
-    _, status = os.waitpid(child, 0)
+    status = 0
+    with suppress(ChildProcessError):
+        while True:
+            pid, ended = os.waitpid(-1, 0)
+            status = ended if pid == child else status
     if exit == "ended":
         exit = _CHILD_EXITS.get(os.waitstatus_to_exitcode(status), "error")
     return exit, said if exit == "ok" else b""

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import orjson
 
+from pivotrl.benchmarks.base import Row
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest, file_hash
 from pivotrl.policies import PolicyFiles
@@ -26,8 +27,8 @@ from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
 T = TypeVar("T")
-Part = Callable[[Callable[[], Policy]], list[EvaluationItem]]
-"""Given what loads the policy: where all parts are kept, none is loaded."""
+Part = Callable[[Callable[[], Policy], Callable[[float], None]], list[EvaluationItem]]
+"""Given what loads the policy (where all parts are kept, none is), and what moves the bar."""
 
 
 def evaluate(
@@ -42,7 +43,8 @@ def evaluate(
 ) -> Manifest | None:
     """`after` is the stage that made the model; it draws the edge and is no part of the key.
 
-    With `served` a server that the configuration names answers; else it profiles alone.
+    With `served` the model runs as it is profiled: by the server or on the replicas that the
+    configuration names. Else these, which know the base policy alone or only profile, stand aside.
     """
     judges: tuple[str, ...]
     engine = engine_settings(config, model, profiling=served).name
@@ -53,7 +55,7 @@ def evaluate(
         "max_tokens": config.evaluate.max_tokens,
         "dtype": config.model.dtype,
         "engine": engine,
-        "rows_at_once": config.model.batch_rows,
+        "rows_at_once": config.model.batch_rows,  # parts are as large
     }
     if suite.by_harness:
         settings["harness"] = config.harness.model_dump(mode="json", exclude={"python"})
@@ -98,11 +100,13 @@ def _body(work: Work) -> Produced:
         max_tokens=config.evaluate.max_tokens, temperature=suite.temperature, top_p=suite.top_p
     )
     if suite.by_harness:
-        asked = config.model_copy(
-            update={"model": config.model.model_copy(update={"path": work.extra["model"]})}
-        )
-        ran = partial(harness_items, asked, suite.name, work.folder / "harness")
-        parts, unit, miniature = [(1, lambda _: ran())], "harness", False
+        model: Path = work.extra["model"]
+        engine = engine_settings(config, model, profiling=work.extra["served"])
+        folder = work.folder / "harness"
+        parts: list[tuple[int, Part]] = [
+            (1, lambda _load, _advance: harness_items(config, engine, model, suite.name, folder))
+        ]
+        unit, miniature = "harness", False
     else:
         make = _episodes if suite.kind == "domain" else _responses
         parts, unit, miniature = make(config, suite, params, current().home)
@@ -114,8 +118,9 @@ def _body(work: Work) -> Produced:
     with current().progress(title, sum(n for n, _ in parts), unit) as advance:
         for number, (n, part) in enumerate(parts):
             file = work.folder / "parts" / f"{number:05}.json"
-            items += _kept(file, partial(part, load))
-            advance(n)
+            if file.is_file():
+                advance(n)
+            items += _kept(file, partial(part, load, advance))
     found = summary(items)
     evaluation_id = work.folder.name
     write_shard(
@@ -182,13 +187,22 @@ def _episodes(
     domain = live_domain(suite.name)
     seed = seed_of(config.run.seed, "evaluate", suite.name)
 
-    def played(tasks: Sequence[JSON], load: Callable[[], Policy]) -> list[EvaluationItem]:
+    def played(
+        tasks: Sequence[JSON], load: Callable[[], Policy], advance: Callable[[float], None]
+    ) -> list[EvaluationItem]:
         policy = load()
         longest = policy.context - params.max_tokens
         return [
             episode_item(episode)
             for episode in run_episodes(
-                policy.engine, policy.chat, domain.environment, tasks, params, seed, longest
+                policy.engine,
+                policy.chat,
+                domain.environment,
+                tasks,
+                params,
+                seed,
+                longest,
+                on_finished=advance,
             )
         ]
 
@@ -215,11 +229,22 @@ def _responses(
         repeats = 1 if miniature or not suite.temperature else benchmark.repeats
     seed = seed_of(config.run.seed, "evaluate", suite.name)
 
-    def answered(some: Sequence, load: Callable[[], Policy]) -> list[EvaluationItem]:
+    def answered(
+        some: Sequence[tuple[Row, int]],
+        load: Callable[[], Policy],
+        advance: Callable[[float], None],
+    ) -> list[EvaluationItem]:
         policy = load()
         longest = policy.context - params.max_tokens
         return evaluate_benchmark(
-            policy.engine, policy.chat, benchmark, some, params, seed, longest
+            policy.engine,
+            policy.chat,
+            benchmark,
+            some,
+            params,
+            seed,
+            longest,
+            on_progress=lambda done, _tokens: advance(done),
         )
 
     asked = [(row, repeat) for row in rows for repeat in range(repeats)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pivotrl.config import Config
+from pivotrl.config import Config, EngineConfig
 from pivotrl.environments.harnesses import HARNESSES, Endpoint, HarnessSettings, run
 from pivotrl.environments.harnesses.serving import served
 from pivotrl.scores import EvaluationItem
@@ -22,10 +22,12 @@ def check_harness(config: Config, name: str) -> None:
         raise ConfigError(f"{name} cannot run (section [harness]): {'; '.join(missing)}")
 
 
-def harness_items(config: Config, name: str, folder: Path) -> list[EvaluationItem]:
-    """The items of the policy that `config` names; all that is written is under `folder`."""
+def harness_items(
+    config: Config, engine: EngineConfig, model: Path, name: str, folder: Path
+) -> list[EvaluationItem]:
+    """The items of the policy in `model`; all that is written is under `folder`."""
     shutil.rmtree(folder, ignore_errors=True)  # a harness starts over
-    with _agent(config, folder / "agent") as agent:
+    with _agent(config, engine, model, folder / "agent") as agent:
         return run(HARNESSES[name], harness_settings(config, agent, folder / "run"))
 
 
@@ -41,7 +43,7 @@ def harness_settings(config: Config, agent: Endpoint, folder: Path) -> HarnessSe
         agent=agent,
         user=user,
         judge=judging,
-        python=asked.python or Path(sys.executable),
+        python=(asked.python or Path(sys.executable)).absolute(),  # it runs in another folder
         tasks=asked.tasks,
         limit=asked.limit,
         repeats=config.evaluate.repeats or 1,
@@ -51,14 +53,13 @@ def harness_settings(config: Config, agent: Endpoint, folder: Path) -> HarnessSe
 
 
 @contextmanager
-def _agent(config: Config, folder: Path) -> Iterator[Endpoint]:
-    engine = config.engine
+def _agent(config: Config, engine: EngineConfig, model: Path, folder: Path) -> Iterator[Endpoint]:
     if engine.name == "server":
         assert engine.url and engine.model  # the configuration sees to it
         yield Endpoint(url=engine.url, model=engine.model, key_env=engine.api_key_env)
         return
     with served(
-        config.model.path,
+        model,
         folder,
         tool_parser=config.harness.tool_parser,
         options=("--dtype", config.model.dtype, *config.harness.serve_options),

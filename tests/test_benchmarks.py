@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from needs import REAL_ROWS, needs_real_rows
 
 from pivotrl.benchmarks import BENCHMARKS, Row, boxed_answers, mmlu_prox
 from pivotrl.benchmarks.interpreter import passes
@@ -18,12 +19,9 @@ from pivotrl.benchmarks.rows import load_rows
 from pivotrl.mini.skills import LEVELS, conversation, generate, reference_answer
 from pivotrl.types import PivotRLError, Role
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "benchmarks"
-needs_real_rows = pytest.mark.skipif(not REAL.is_dir(), reason="no real benchmark rows here")
-
 
 def rows_of(path: str) -> list[dict]:
-    return [json.loads(line) for line in (REAL / path).read_text().splitlines()]
+    return [json.loads(line) for line in (REAL_ROWS / path).read_text().splitlines()]
 
 
 def score(name: str, row: Row, output: str) -> float:
@@ -183,6 +181,15 @@ def test_a_hanging_comparison_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     assert boxed_answers.equal("\\frac{1}{2}", "\\dfrac{1}{2}")
 
 
+def test_a_worker_that_died_is_no_wrong_answer() -> None:
+    assert boxed_answers.equal("\\frac{1}{2}", "0.5")
+    worker = boxed_answers._WORKER._process
+    assert worker is not None
+    worker.kill()
+    worker.wait()
+    assert boxed_answers.equal("\\frac{1}{2}", "0.5")
+
+
 def test_chrf_is_graded() -> None:
     row = {"translation": "Der rote Hund sieht das Haus."}
     near = score("wmt24pp", row, "Der rote Hund sieht die Katze.")
@@ -320,7 +327,7 @@ def test_no_program_raises_or_hangs(expression: str) -> None:
 
 @needs_real_rows
 def test_mmlu_prox_strings_are_the_harness_own() -> None:
-    libs = json.loads((REAL / "mmlu_prox/lang_templates.json").read_text())
+    libs = json.loads((REAL_ROWS / "mmlu_prox/lang_templates.json").read_text())
     for code, language in mmlu_prox.LANGUAGES.items():
         question, options, _, description, _, answer = libs["LANG_LIBS"][code]
         ours = (language.question, language.options, language.description, language.answer)
@@ -336,7 +343,7 @@ def test_livecodebench_and_scicode_forms() -> None:
         own = {"question_content": "", "starter_code": "" if "YOUR CODE" in starter else starter}
         text = user_text("livecodebench", own).strip()
         assert text.removesuffix("```").strip() in row["prompt"]
-    template = (REAL / "scicode/multistep_template.txt").read_text()
+    template = (REAL_ROWS / "scicode/multistep_template.txt").read_text()
     prompt = user_text(
         "scicode",
         {

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import pickle
+import re
 import sys
 import time
 import zlib
@@ -13,9 +14,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import scipy.sparse as sparse
+from needs import REAL_ROWS, needs_real_rows, needs_sandbox, why_not
 
 from pivotrl.benchmarks import BENCHMARKS, Row, code_runs, scicode
 from pivotrl.benchmarks.code_runs import (
@@ -36,29 +39,15 @@ from pivotrl.benchmarks.scicode_values import (
     told,
     untold,
 )
-from pivotrl.sandbox import Run, check_python
+from pivotrl.sandbox import WORK, Run, check_python
 from pivotrl.types import ConfigError, PivotRLError
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "benchmarks"
-needs_real_rows = pytest.mark.skipif(not REAL.is_dir(), reason="no real benchmark rows here")
-
-
-def _why_not() -> str | None:
-    try:
-        check_python("numpy", "scipy")
-    except ConfigError as error:
-        return str(error)
-    return None
-
-
-WHY_NOT = _why_not()
-needs_sandbox = pytest.mark.skipif(
-    WHY_NOT is not None and os.environ.get("CI") != "true", reason=str(WHY_NOT)
-)
+WHY_NOT = why_not(check_python, "numpy", "scipy")
+in_sandbox = needs_sandbox(WHY_NOT)
 
 
 def rows_of(path: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (REAL / path).read_text().splitlines()]
+    return [json.loads(line) for line in (REAL_ROWS / path).read_text().splitlines()]
 
 
 def score(name: str, row: Row, output: str) -> float:
@@ -219,7 +208,7 @@ def test_values_are_compared_as_json(got: str, expected: str, same: bool) -> Non
 ADD = "a, b = map(int, input().split())\nprint(a + b)"
 
 
-@needs_sandbox
+@in_sandbox
 @pytest.mark.parametrize(
     ("code", "solved"),
     [
@@ -241,7 +230,7 @@ def test_programs_are_run_on_every_test(code: str, solved: float) -> None:
     assert score("livecodebench", published(), fenced(code)) == solved
 
 
-@needs_sandbox
+@in_sandbox
 def test_the_code_is_what_lies_between_the_last_two_fences() -> None:
     def extracted(output: str) -> str | None:
         return BENCHMARKS["livecodebench"].score(published(), output).extracted
@@ -253,7 +242,7 @@ def test_the_code_is_what_lies_between_the_last_two_fences() -> None:
     assert extracted(ADD) is None and extracted(f"```python\n{ADD}") is None
 
 
-@needs_sandbox
+@in_sandbox
 @pytest.mark.parametrize(
     ("code", "solved"),
     [
@@ -278,7 +267,7 @@ def test_functions_are_called_with_json(code: str, solved: bool) -> None:
     assert solves(code, tests) is solved
 
 
-@needs_sandbox
+@in_sandbox
 def test_the_first_wrong_answer_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = spied(monkeypatch)
     tests = UnitTests(inputs=("1",) * 50, outputs=("1", "1", "2") + ("1",) * 47)
@@ -317,7 +306,7 @@ for thing in gc.get_objects():
     try: look(thing)
     except BaseException: pass
 for name in glob.glob('/proc/[0-9]*/fd/*') + glob.glob('/proc/[0-9]*/cmdline') + glob.glob(
-        '/proc/[0-9]*/environ') + glob.glob('/work/*') + glob.glob('/tmp/*'):
+        '/proc/[0-9]*/environ') + glob.glob('WORK/*') + glob.glob('/tmp/*'):
     try: look(os.pread(os.open(name, os.O_RDONLY | os.O_NONBLOCK), 1 << 20, 0))
     except OSError: pass
 for line in open('/proc/self/maps'):
@@ -325,11 +314,11 @@ for line in open('/proc/self/maps'):
     if kind[0] == 'r' and 'v' not in line.split()[-1][:2]:
         try: look(ctypes.string_at(int(start, 16), int(end, 16) - int(start, 16)))
         except BaseException: pass
-"""
+""".replace("WORK", WORK)
 """Looks for what the driver knows: in objects, frames, files, processes and its own memory."""
 
 
-@needs_sandbox
+@in_sandbox
 def test_no_program_can_read_the_expected_output(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = spied(monkeypatch)
     inputs = tuple(f"INPUT-{n}7531" for n in range(3))
@@ -341,7 +330,7 @@ def test_no_program_can_read_the_expected_output(monkeypatch: pytest.MonkeyPatch
     assert b"ANSWER" not in run.stdout
 
 
-@needs_sandbox
+@in_sandbox
 def test_a_fake_result_is_no_solution() -> None:
     tests = UnitTests(inputs=("1", "2"), outputs=("17", "18"))
     for code in (
@@ -359,7 +348,7 @@ def test_a_fake_result_is_no_solution() -> None:
 
 
 @needs_real_rows
-@needs_sandbox
+@in_sandbox
 def test_livecodebench_rewards_are_nemo_gyms() -> None:
     read = BENCHMARKS["livecodebench"].read
     rows = {
@@ -470,7 +459,7 @@ def test_the_code_is_the_first_block_without_its_imports(output: str, code: str)
     assert "import" not in scicode.extract(output)
 
 
-@needs_sandbox
+@in_sandbox
 def test_steps_run_after_the_models_own_earlier_ones() -> None:
     assert score("scicode", item(0), HALF) == 1.0
     assert score("scicode", item(0), HALF.replace("2", "3")) == 0.0
@@ -489,7 +478,7 @@ def test_steps_run_after_the_models_own_earlier_ones() -> None:
     assert BENCHMARKS["scicode"].score(item(0), "  ").extracted is None
 
 
-@needs_sandbox
+@in_sandbox
 def test_no_program_can_read_a_target() -> None:
     row = problem()
     step = row["sub_steps"][0]
@@ -507,7 +496,7 @@ def test_no_program_can_read_a_target() -> None:
     assert score("scicode", asked, fenced("def half(x):\n    return 'ANSWER-98642'")) == 1.0
 
 
-@needs_sandbox
+@in_sandbox
 def test_scipys_old_simps_is_there() -> None:
     row = problem(required_dependencies="import numpy as np\nfrom scipy.integrate import simps")
     row["sub_steps"][0]["test_cases"] = ["assert np.isclose(half(np.arange(5.0)), target)"]
@@ -533,7 +522,7 @@ def test_steps_that_cannot_be_judged_are_refused(change: dict[str, Any], why: st
         scicode.steps(row)
 
 
-@needs_sandbox
+@in_sandbox
 def test_a_package_that_is_not_here_is_no_wrong_answer() -> None:
     with pytest.raises(PivotRLError, match="imports fail in the sandbox: import no_such_package"):
         score("scicode", item(0, required_dependencies="import no_such_package"), "")
@@ -569,7 +558,7 @@ def test_a_package_that_is_not_here_is_no_wrong_answer() -> None:
     ],
 )  # fmt: skip
 def test_what_needs_no_target_stays_with_the_program(test: str, program: str, judge: str) -> None:
-    found = halves(test, "import numpy as np", ["f", "g"])
+    found = halves(test, "import numpy as np", ("f", "g"))
     assert (found.program, found.judge) == (program, judge)
 
 
@@ -581,7 +570,7 @@ def test_what_needs_no_target_stays_with_the_program(test: str, program: str, ju
 )  # fmt: skip
 def test_a_judge_that_needs_the_program_is_refused(test: str) -> None:
     with pytest.raises(ValueError, match=r"it judges by|it changes"):
-        halves(test, "import numpy as np", ["f", "sum"])
+        halves(test, "import numpy as np", ("f", "sum"))
 
 
 def same_value_(a: Any, b: Any) -> bool:
@@ -640,7 +629,6 @@ def test_comparisons_are_scicodes() -> None:
 
 
 def test_answers_are_read_from_scicodes_file(tmp_path: Path) -> None:
-    h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "test_data.h5", "w") as file:
         file["5.1/test1/var1"] = [0.5, 1.0]
         file["5.1/test2/var1"], file["5.1/test2/var2"] = 1.0, "a"
@@ -686,7 +674,7 @@ def with_placeholders(row: dict[str, Any]) -> dict[str, Any]:
 
 
 @needs_real_rows
-@needs_sandbox
+@in_sandbox
 def test_ground_truth_passes_and_another_step_does_not() -> None:
     """The shared rows have no answers: those of the ground truth's own values stand in."""
     for row in rows_of("scicode/gym_example5_dev_with_ground_truth.jsonl"):
@@ -706,7 +694,7 @@ def test_ground_truth_passes_and_another_step_does_not() -> None:
 
 
 @needs_real_rows
-@needs_sandbox
+@in_sandbox
 def test_a_real_problem_step_by_step() -> None:
     (row,) = rows_of("scicode/problem77_test_split.jsonl")
     row = with_placeholders(row)
@@ -744,6 +732,36 @@ def test_every_real_test_can_be_judged_apart() -> None:
 @needs_real_rows
 def test_the_given_code_is_read_from_scicodes_files(tmp_path: Path) -> None:
     for number in scicode.GIVEN_STEPS:
-        text = (REAL / f"scicode/special_{number}.txt").read_text()
+        text = (REAL_ROWS / f"scicode/special_{number}.txt").read_text()
         (tmp_path / f"{number}.txt").write_text(text)
         assert scicode._given({"id": "1", "folder": str(tmp_path)}, number) == text
+
+
+@pytest.mark.parametrize("hostile", ["\n" * 100_000, "from " + " " * 100_000])
+def test_imports_are_taken_out_in_linear_time(hostile: str) -> None:
+    start = time.process_time()
+    assert "import" not in scicode.extract(f"```python\n{hostile}")
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [
+        ("import a\nx = 1", "\nx = 1"),
+        ("x = 1\n\n\nfrom a import b\ny = 2", "x = 1\n\ny = 2"),
+        ("  from a import (b)\nimportant = 1\n", "\nimportant = 1\n"),
+        ("\n\nimport a\n", "\n"),
+    ],
+)
+def test_imports_go_as_nvidias_pattern_has_it(code: str, left: str) -> None:
+    assert re.sub(r"^\s*(import .*|from .*\s+import\s+.*)", "", code, flags=re.MULTILINE) == left
+    assert scicode.extract(code) == left
+
+
+@in_sandbox
+def test_long_numbers_are_no_wrong_answer() -> None:
+    program = UnitTests(inputs=("5000",), outputs=("1" + "0" * 5000 + "\n",))
+    assert solves("print(10**int(input()))", program)
+    function = UnitTests(inputs=("5000",), outputs=("1" + "0" * 5000,), function="f")
+    assert solves("def f(n): return 10**n", function)
+    assert not solves("def f(n): return 10**n + 1", function)

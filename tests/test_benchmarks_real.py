@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import time
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import REAL_ROWS, needs_real_rows
 
 from pivotrl.benchmarks import BENCHMARKS, Row, ifbench
 from pivotrl.benchmarks.constraints import CHECKS
@@ -19,18 +19,15 @@ from pivotrl.benchmarks.rows import load_rows
 from pivotrl.mini.skills import generate
 from pivotrl.types import PivotRLError
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "benchmarks"
-needs_real_rows = pytest.mark.skipif(not REAL.is_dir(), reason="no real benchmark rows here")
-
 OURS = ("ifbench", "aime25", "math500", "mmlu_pro", "mmlu_prox", "wmt24pp")
 
 
 def lines_of(path: str) -> list[dict]:
-    return [json.loads(line) for line in (REAL / path).read_text().splitlines()]
+    return [json.loads(line) for line in (REAL_ROWS / path).read_text().splitlines()]
 
 
 def real_rows(name: str, path: str) -> list[Row]:
-    return load_rows(BENCHMARKS[name], REAL / path)
+    return load_rows(BENCHMARKS[name], REAL_ROWS / path)
 
 
 def score(name: str, row: Row, output: str) -> float:
@@ -184,6 +181,7 @@ _HOSTILE = [
     "Question 1" + "\n" * 50_000,
     "ProductID,Category,Brand,Price,Stock\n" + '1,a,"' + "&" * 50_000 + "b\n" * 14,
     "a\n" * 400 + "\n" * 50_000,
+    "a" + "\u0315\u0316" * 25_000,
 ]
 
 

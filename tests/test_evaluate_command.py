@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from line import ROOT, pivotrl, pivotrl_until, report
-from policy_endpoint import answer, serving
+from policy_endpoint import serving
 from tiny_model import make_tiny_model
 
 pytestmark = pytest.mark.slow
@@ -113,7 +113,6 @@ def test_an_endpoint_answers_where_it_is_named(
     tmp_path: Path, other: str, prefect_server: str
 ) -> None:
     with serving() as policy:
-        policy.reply = lambda body: (200, answer(body))
         shown = evaluated(
             tmp_path / "home",
             f"{policy.url}#served",

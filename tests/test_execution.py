@@ -15,6 +15,7 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import needs_sandbox, why_not
 
 from pivotrl.config import load_config
 from pivotrl.manifest import Manifest
@@ -46,18 +47,8 @@ from tasks.verify import check_domains
 ROOT = Path(__file__).parents[1]
 
 
-def _why_not() -> str | None:
-    try:
-        check_sandbox()
-    except ConfigError as error:
-        return str(error)
-    return None
-
-
-WHY_NOT = _why_not()
-needs_sandbox = pytest.mark.skipif(
-    WHY_NOT is not None and os.environ.get("CI") != "true", reason=str(WHY_NOT)
-)
+WHY_NOT = why_not(check_sandbox)
+in_sandbox = needs_sandbox(WHY_NOT)
 FILES = {"notes.txt": "one\ntwo\nthree\n", "src/run.sh": "#!/bin/sh\necho ran\n"}
 SPARE = 3.0
 """Seconds over a limit that a busy machine may take."""
@@ -103,7 +94,7 @@ def attempt(command: str, seconds: float = 5.0, **limits: Any) -> Outcome | NoOu
     return found
 
 
-@needs_sandbox
+@in_sandbox
 @pytest.mark.parametrize(
     ("wanted", "given"),
     [
@@ -128,7 +119,7 @@ def test_the_same_done_otherwise_is_accepted(wanted: str, given: str) -> None:
     assert (reverse.reward, reverse.details["reference"]) == (1.0, 1)
 
 
-@needs_sandbox
+@in_sandbox
 @pytest.mark.parametrize(
     ("wanted", "given", "why"),
     [
@@ -154,7 +145,7 @@ def test_what_differs_or_proves_nothing_stays_rejected(wanted: str, given: str, 
     assert why in found.details["execution"]
 
 
-@needs_sandbox
+@in_sandbox
 def test_nothing_runs_without_files_or_without_being_asked(tmp_path: Path) -> None:
     for of, execute in ((candidate("echo 1", files=None), True), (candidate("echo 1"), False)):
         found = verdict(of, "expr 1", execute=execute)
@@ -168,7 +159,7 @@ def test_nothing_runs_without_files_or_without_being_asked(tmp_path: Path) -> No
     assert SoftwareVerifier().verify(of, action).reward == 0.0
 
 
-@needs_sandbox
+@in_sandbox
 def test_the_copy_lies_where_the_state_says_that_the_shell_is() -> None:
     told = candidate("sed -n /t/p /app/notes.txt", said="(Current directory: /app)")
     assert verdict(told, "cat notes.txt | awk /t/").reward == 1.0
@@ -191,7 +182,7 @@ def test_the_copy_lies_where_the_state_says_that_the_shell_is() -> None:
         )
 
 
-@needs_sandbox
+@in_sandbox
 def test_the_machine_is_not_seen_and_not_changed(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     seen = attempt(
@@ -214,7 +205,7 @@ def test_the_machine_is_not_seen_and_not_changed(tmp_path: Path) -> None:
     assert isinstance(inner, Outcome) and inner.exit_code != 0
 
 
-@needs_sandbox
+@in_sandbox
 def test_links_are_told_and_never_followed(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     found = attempt(f"ln -s {tmp_path} out; ln -s {tmp_path}/secret s; ln -s /proc/self/fd fds")
@@ -226,7 +217,7 @@ def test_links_are_told_and_never_followed(tmp_path: Path) -> None:
     }
 
 
-@needs_sandbox
+@in_sandbox
 def test_there_is_no_network() -> None:
     found = attempt(
         "python3 - <<'EOF'\nimport socket\n"
@@ -240,7 +231,7 @@ def test_there_is_no_network() -> None:
     assert found.stdout.count(b"\n") == 4
 
 
-@needs_sandbox
+@in_sandbox
 @pytest.mark.parametrize(
     ("command", "why"),
     [
@@ -260,7 +251,7 @@ def test_a_hostile_command_has_no_outcome_and_soon_ends(command: str, why: str) 
     assert isinstance(found, NoOutcome) and why in str(found)
 
 
-@needs_sandbox
+@in_sandbox
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.sampled_from([*"abc;|&()<>{}$`'\"\\\n -/=!#*?[]\x00é\ud800", "cat ", "EOF"])))
 def test_any_command_is_judged(pieces: list[str]) -> None:
@@ -268,14 +259,14 @@ def test_any_command_is_judged(pieces: list[str]) -> None:
     assert found.status is VerdictStatus.OK and found.reward == 0.0
 
 
-@needs_sandbox
+@in_sandbox
 def test_what_is_left_running_ends_with_its_command() -> None:
     found = attempt("(sleep 2; echo late > late) & echo now", seconds=4.0)
     assert isinstance(found, Outcome)
     assert (found.stdout, found.after) == (b"now\n", found.before)
 
 
-@needs_sandbox
+@in_sandbox
 def test_memory_processes_and_files_are_bounded() -> None:
     hog = attempt("python3 -c 'bytearray(2 << 30)'")
     assert isinstance(hog, Outcome) and b"MemoryError" in hog.stderr
@@ -292,7 +283,7 @@ def test_memory_processes_and_files_are_bounded() -> None:
         assert isinstance(found, Outcome) and found.exit_code != 0, filled
 
 
-@needs_sandbox
+@in_sandbox
 def test_an_unprivileged_user_has_the_same_sandbox() -> None:
     child = os.fork()
     if not child:
@@ -372,7 +363,7 @@ def test_files_come_back_from_their_columns_and_belong_to_their_turn(tmp_path: P
     ]
 
 
-@needs_sandbox
+@in_sandbox
 def test_a_row_of_files_is_judged_from_the_command_line(tmp_path: Path) -> None:
     def said(command: str) -> dict[str, str]:
         return {"role": "assistant", "content": f"```bash\n{command}\n```"}

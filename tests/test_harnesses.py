@@ -7,6 +7,8 @@ import os
 import socket
 import sys
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from chat_endpoint import serving
 from line import pivotrl
 from scripted_tau2 import Message, recordings, replaying
 
+import tasks.harness
+from pivotrl.config import make_config
 from pivotrl.environments.harnesses import (
     HARNESSES,
     Endpoint,
@@ -29,6 +33,7 @@ from pivotrl.environments.harnesses import (
 from pivotrl.environments.harnesses.serving import served
 from pivotrl.scores import EvaluationItem
 from pivotrl.types import ConfigError, FinishReason, PivotRLError
+from tasks.policy import engine_settings
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "tau2-bench"
 MINI = Path(__file__).parents[1] / "pivotrl" / "mini" / "model"
@@ -89,6 +94,21 @@ def test_a_key_is_never_in_what_is_said_or_kept(
         run(harness(leak), settings(tmp_path, agent=agent), said.append)
     assert said == ["key ***"]
     assert "s3cret" not in (tmp_path / base.LOG).read_text()
+
+
+@pytest.mark.parametrize("before", [0, base.LONGEST_LINE - 16, base.LONGEST_LINE - 1])
+def test_a_key_is_not_said_in_pieces(
+    before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "k" + "0123456789" * 4
+    monkeypatch.setenv("SEARCH", key)
+    said: list[str] = []
+    leak = f"import os; print('x' * {before} + os.environ['SEARCH'] + 'y')"
+    leak += "; open('result', 'w').write('b')"
+    toy = replace(harness(leak), secrets=("SEARCH",))
+    run(toy, settings(tmp_path), said.append)
+    assert "".join(said) == "x" * before + "***y"
+    assert key[:20] not in (tmp_path / base.LOG).read_text()
 
 
 def test_all_that_is_missing_is_said_before_anything_starts(tmp_path: Path) -> None:
@@ -440,6 +460,35 @@ def test_tau2_live_run_with_the_small_model_ends_with_a_score(
     assert sum(m["role"] == "assistant" for m in said) >= 2
 
 
+@pytest.mark.parametrize("served_there", [True, False])
+def test_a_trained_model_is_never_scored_by_the_server_of_the_base(
+    served_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server has the base's weights; what was trained from it is served from its own folder."""
+    tree = {"run": {"name": "x"}, "data": {"trajectories": []}, "model": {"path": str(MINI)}}
+    there = ["engine.name=server", f"engine.url={HERE.url}", f"engine.model={HERE.model}"]
+    config = make_config(tree, there, "test")
+    agents: list[Endpoint] = []
+    folders: list[Path] = []
+
+    def own(model: Path, *_: Any, **__: Any) -> Any:
+        folders.append(model)
+        return nullcontext(Endpoint(url="own", model="policy"))
+
+    monkeypatch.setattr(tasks.harness, "served", own)
+    monkeypatch.setattr(
+        tasks.harness, "run", lambda _, given: agents.append(given.agent) or ["item"]
+    )
+    engine = engine_settings(config, tmp_path / "trained", profiling=False)
+    engine = config.engine if served_there else engine
+    found = tasks.harness.harness_items(
+        config, engine, tmp_path / "trained", "tau2_retail", tmp_path / "run"
+    )
+    assert found == ["item"]
+    assert [agent.url for agent in agents] == [HERE.url if served_there else "own"]
+    assert folders == ([] if served_there else [tmp_path / "trained"])
+
+
 SMALL = (
     *("--enforce-eager", "--kv-cache-memory-bytes", str(2**30)),
     # far beyond what it was trained on: it says nonsense, and the policy's prompt fits
@@ -551,8 +600,12 @@ def test_swe_bench_failure_of_the_machinery_is_no_score(
 def test_swe_bench_runs_the_instances_that_are_named(tmp_path: Path) -> None:
     given = settings(tmp_path, tasks=("a__a-1", "b__b.b-2"), limit=1, repeats=2)
     agent, judge = HARNESSES["swe_bench"].commands(given)
+    assert agent[agent.index("--filter") + 1] == r"^(a__a\-1)$" and "--slice" not in agent
+    (agent, _) = HARNESSES["swe_bench"].commands(settings(tmp_path, limit=3))
+    assert agent[agent.index("--slice") + 1] == "0:3" and "--filter" not in agent
+    given = settings(tmp_path, tasks=("a__a-1", "b__b.b-2"), repeats=2)
+    agent, judge = HARNESSES["swe_bench"].commands(given)
     assert agent[agent.index("--filter") + 1] == r"^(a__a\-1|b__b\.b\-2)$"
-    assert agent[agent.index("--slice") + 1] == "0:1"
     assert judge[judge.index("--predictions_path") + 1] == "agent/preds.json"
     assert "it gives one response a task" in " ".join(HARNESSES["swe_bench"].missing(given))
 
@@ -624,8 +677,8 @@ def test_browsecomp_grades_are_read_and_no_question_is_kept(tmp_path: Path) -> N
     right, wrong = read(
         "browsecomp",
         tmp_path,
-        tau2_row(id="a", completion="Exact Answer: Plastic Man", scores={"grader": graded}),
-        tau2_row(id="b", completion="I give up", scores={"grader": none}),
+        browsecomp_row("a", "Exact Answer: Plastic Man", graded, "correct: yes\n\nconfidence: 90%"),
+        browsecomp_row("b", "I give up", none, "reasoning: none.\n\ncorrect: no"),
     )
     assert (right.score, right.extracted, right.output) == (
         1.0,
@@ -633,6 +686,20 @@ def test_browsecomp_grades_are_read_and_no_question_is_kept(tmp_path: Path) -> N
         "Exact Answer: Plastic Man",
     )
     assert (wrong.score, wrong.extracted, wrong.prompt) == (0.0, None, "")
+
+
+def browsecomp_row(name: str, completion: str, grade: Any, verdict: str) -> dict[str, Any]:
+    judged = {"model": "openai-api/judge/g", "error": None, "stop_reasons": ["stop"]}
+    calls = [*tau2_row()["calls"], judged | {"said": verdict}]
+    return tau2_row(id=name, completion=completion, scores={"grader": grade}, calls=calls)
+
+
+@pytest.mark.parametrize("verdict", ["**correct:** no", "Correct: no", "", "reasoning: the ans"])
+def test_browsecomp_judge_without_a_verdict_is_no_score(verdict: str, tmp_path: Path) -> None:
+    """inspect-evals takes what it cannot read for a no."""
+    grade = {"value": {"score": "I", "confidence": 100}, "answer": "Oslo"}
+    with pytest.raises(PivotRLError, match="gave no verdict on 1 of 1 answers, first 'a'"):
+        read("browsecomp", tmp_path, browsecomp_row("a", "Exact Answer: Oslo", grade, verdict))
 
 
 def test_browsecomp_is_judged_by_the_judge(tmp_path: Path) -> None:

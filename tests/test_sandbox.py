@@ -13,24 +13,14 @@ import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from needs import needs_sandbox, why_not
 
 from pivotrl import sandbox
 from pivotrl.sandbox import Exit, Limits, Run, check_python, run_python, run_tests
 from pivotrl.types import ConfigError, PivotRLError
 
-
-def _why_not() -> str | None:
-    try:
-        check_python()
-    except ConfigError as error:
-        return str(error)
-    return None
-
-
-WHY_NOT = _why_not()
-needs_sandbox = pytest.mark.skipif(
-    WHY_NOT is not None and os.environ.get("CI") != "true", reason=str(WHY_NOT)
-)
+WHY_NOT = why_not(check_python)
+in_sandbox = needs_sandbox(WHY_NOT)
 SPARE = 20.0
 """Seconds over a limit that a busy machine may take."""
 
@@ -46,7 +36,7 @@ def attempt(code: str, stdin: str = "", seconds: float = 10.0, **limits: Any) ->
     return run
 
 
-@needs_sandbox
+@in_sandbox
 @pytest.mark.parametrize(
     ("code", "printed"),
     [
@@ -70,7 +60,7 @@ def test_programs_run_as_programs_do(code: str, printed: str) -> None:
     assert (run.exit, run.stdout.decode()) == (Exit.OK, printed)
 
 
-@needs_sandbox
+@in_sandbox
 @pytest.mark.parametrize(
     ("code", "exit"),
     [
@@ -102,7 +92,7 @@ def test_a_hostile_program_ends_in_time(code: str, exit: Exit | None) -> None:
     assert run.exit is Exit.OK or not run.stdout
 
 
-@needs_sandbox
+@in_sandbox
 def test_memory_and_processes_are_bounded_together() -> None:
     grown = "import os, time\nfor _ in range(6):\n    if os.fork(): continue\n"
     grown += "    x = bytes(1) * (64 << 20)\n    time.sleep(60)\ntime.sleep(60)"
@@ -113,7 +103,7 @@ def test_memory_and_processes_are_bounded_together() -> None:
     assert run.exit is Exit.OK and 5 < int(run.stdout) < 20
 
 
-@needs_sandbox
+@in_sandbox
 def test_the_machine_is_not_seen_and_not_changed(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("secret")
     places = [str(tmp_path / "secret"), "/etc/passwd", "/etc/hostname", __file__]
@@ -134,7 +124,7 @@ def test_the_machine_is_not_seen_and_not_changed(tmp_path: Path) -> None:
     assert fds == b"['0', '1', '2', '3', '4']\n"  # 3 leads nowhere, 4 is the listing's own
 
 
-@needs_sandbox
+@in_sandbox
 def test_there_is_no_network() -> None:
     run = attempt(
         "import socket\nprint([name for _, name in socket.if_nameindex()])\n"
@@ -146,7 +136,7 @@ def test_there_is_no_network() -> None:
     assert run.stdout.count(b"\n") == 4
 
 
-@needs_sandbox
+@in_sandbox
 def test_each_input_has_a_process_and_the_first_failure_is_the_last() -> None:
     code = "import os\nx = int(input())\nprint(10 // x, len(globals()), os.path.exists('left'))\n"
     runs = list(run_tests(code + "open('/tmp/x', 'w')\ny = 1", ["5", "2", "0", "1"]))
@@ -160,7 +150,7 @@ def test_each_input_has_a_process_and_the_first_failure_is_the_last() -> None:
     assert time.monotonic() - start < SPARE
 
 
-@needs_sandbox
+@in_sandbox
 def test_after_has_a_channel_that_prints_do_not_reach() -> None:
     (run,) = run_tests("print('noise')\nx = 3", [""], before="y = 4", after="give(str(x + y))")
     assert run.stdout == b"7"
@@ -168,7 +158,7 @@ def test_after_has_a_channel_that_prints_do_not_reach() -> None:
     assert run.stdout == b""
 
 
-@needs_sandbox
+@in_sandbox
 def test_nothing_reaches_the_driver() -> None:
     forge = (
         "import os\nfor p in (os.getppid(), 1, 2):\n    for fd in range(16):\n"
@@ -185,14 +175,14 @@ def test_nothing_reaches_the_driver() -> None:
     assert runs == [Run(exit=Exit.OK, stdout=b"closed\n")] * 2
 
 
-@needs_sandbox
+@in_sandbox
 @settings(max_examples=15, deadline=None)
 @given(st.text(max_size=60), st.text(max_size=20))
 def test_any_text_is_a_program_that_ends(code: str, stdin: str) -> None:
     assert run_python(code, stdin, Limits(seconds=5.0)).exit in Exit
 
 
-@needs_sandbox
+@in_sandbox
 def test_a_user_who_is_not_root_has_the_same_sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert run_python("import numpy, os\nprint(os.getuid())", limits=Limits(memory=2**32)) == Run(
@@ -217,7 +207,7 @@ def test_without_a_sandbox_the_remedy_is_told(
     check_python.cache_clear()
 
 
-@needs_sandbox
+@in_sandbox
 def test_a_package_that_is_not_here_is_no_wrong_answer() -> None:
     with pytest.raises(ConfigError, match="imports no_such_package"):
         check_python("no_such_package")
@@ -229,3 +219,17 @@ def test_records_of_no_driver_are_refused() -> None:
     for said in (b"x" * 40, b"ok 99999999\n" + b"x" * 40, b"ok -1\n" + b"x" * 40):
         with pytest.raises(sandbox.NoOutcome):
             sandbox._record(said, Limits())
+
+
+@in_sandbox
+def test_what_one_run_leaves_behind_takes_nothing_from_the_next() -> None:
+    """Its dying processes would count against the limit of the next one."""
+    code = "import os, time\nfor _ in range(28):\n    if not os.fork(): time.sleep(60)\nprint('ok')"
+    runs = list(run_tests(code, [""] * 60, Limits(memory=2**29)))
+    assert [run.exit for run in runs] == [Exit.OK] * 60
+
+
+@in_sandbox
+def test_a_driver_that_cannot_start_a_run_is_no_wrong_answer() -> None:
+    with pytest.raises(PivotRLError, match="no more processes or files"):
+        run_python("print(1)", limits=Limits(processes=0))

@@ -31,7 +31,6 @@ class Source:
     configs: tuple[str, ...] = ()
     """Of the data set; a row is told its own as `config`."""
     revision: str | None = None
-    license: str = ""
 
 
 def same_row(row: Row) -> Row:

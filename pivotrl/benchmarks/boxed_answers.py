@@ -75,11 +75,15 @@ class _Worker:
 
     def ask(self, expected: str, answer: str) -> bool:
         with self._lock:
-            try:
-                return self._ask(orjson.dumps([expected, answer]) + b"\n")
-            except (OSError, ValueError, TimeoutError):
-                self.stop()
-                return False
+            for _ in range(2):  # a worker may have died before; one that dies again dies of this
+                try:
+                    return self._ask(orjson.dumps([expected, answer]) + b"\n")
+                except TimeoutError:
+                    self.stop()
+                    return False
+                except (OSError, ValueError):
+                    self.stop()
+            return False
 
     def _ask(self, question: bytes) -> bool:
         process = self._process or self._start()

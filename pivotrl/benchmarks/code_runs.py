@@ -1,8 +1,9 @@
 """LiveCodeBench's tests: how they are packed, run and compared.
 
 The private tests of the published rows are pickled: they are read opcode by opcode, as one string
-and nothing else, and nothing is unpickled. The comparison is LiveCodeBench's own. A test's expected
-output never enters the sandbox. This module must never know a prompt or a model.
+and nothing else, and nothing is unpickled. Printed lines are compared by LiveCodeBench's own
+rule, values as JSON, which is laxer on tuples and keys. A test's expected output never enters the
+sandbox. This module must never know a prompt or a model.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from builtins import *; from typing import *
 import string, re, datetime, collections, heapq, bisect, copy, math, random, statistics
 import itertools, functools, operator, io, sys, json
 sys.setrecursionlimit(50000)
+sys.set_int_max_str_digits(50000)
 """
 """What LiveCodeBench imports for every program, in its order."""
 _CALL = """
@@ -167,6 +169,11 @@ def _same_numbers(got: list[str], expected: list[str]) -> bool:
 def same_value(got: str, expected: str) -> bool:
     """Equal JSON values, numbers by value."""
     try:
-        return bool(json.loads(got) == json.loads(expected))
+        return bool(_value(got) == _value(expected))
     except (ValueError, RecursionError):
         return False
+
+
+def _value(text: str) -> JSON:
+    """Numbers that are too long for Python's own reader are exact as decimals."""
+    return json.loads(text, parse_int=lambda n: int(n) if len(n) < 4300 else Decimal(n))

@@ -85,6 +85,6 @@ BENCHMARK = Benchmark(
     name="ifbench",
     prompt=prompt,
     score=score,
-    source=Source(path="allenai/IFBench_test", split="train", license="ODC-BY-1.0"),
+    source=Source(path="allenai/IFBench_test", split="train"),
     repeats=5,
 )

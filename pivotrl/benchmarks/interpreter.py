@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ast
 import operator
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -108,9 +107,7 @@ def parse(source: str) -> dict[str, ast.FunctionDef]:
     """The top-level functions by name; raises `Unsupported` or `SyntaxError`."""
     if len(source) > MAX_SOURCE:
         raise Unsupported("too long")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tree = ast.parse(source)
+    tree = ast.parse(source)
     _check_depth(tree)
     functions: dict[str, ast.FunctionDef] = {}
     for node in tree.body:

@@ -18,6 +18,6 @@ BENCHMARK = Benchmark(
     name="math500",
     prompt=prompt,
     score=score,
-    source=Source(path="HuggingFaceH4/MATH-500", split="test", license="MIT"),
+    source=Source(path="HuggingFaceH4/MATH-500", split="test"),
     repeats=1,
 )

@@ -41,6 +41,6 @@ BENCHMARK = Benchmark(
     name="mmlu_pro",
     prompt=prompt,
     score=score,
-    source=Source(path="TIGER-Lab/MMLU-Pro", split="test", license="MIT"),
+    source=Source(path="TIGER-Lab/MMLU-Pro", split="test"),
     repeats=1,
 )

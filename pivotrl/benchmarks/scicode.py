@@ -41,7 +41,10 @@ if not hasattr(scipy.integrate, "simps"):
     )
 """
 """SciCode was written for SciPy below 1.14, which has it."""
-_IMPORT_LINE = re.compile(r"^\s*(import .*|from .*\s+import\s+.*)", re.MULTILINE)
+_IMPORT_LINE = re.compile(
+    r"^[^\S\n]*+(?:import .*|from .*(?:(?<=from )|(?<=\S))\s++import\s+.*)", re.MULTILINE
+)
+"""NVIDIA's pattern without the blank lines before, which make it quadratic."""
 
 TEMPLATE = """PROBLEM DESCRIPTION:
 You will be provided with problem steps along with background knowledge necessary for solving the \
@@ -153,7 +156,19 @@ def extract(output: str) -> str:
         if fence in output:
             output = output.split(fence, 2)[1].split("```")[0]
             break
-    return _IMPORT_LINE.sub("", output)
+    return _without_imports(output)
+
+
+def _without_imports(code: str) -> str:
+    """Without import lines, and the blank ones before each."""
+    kept, at = [], 0
+    for line in _IMPORT_LINE.finditer(code):
+        head = code[at : line.start()]
+        said = head.rstrip()
+        end = head.find("\n", len(said))
+        kept.append(head[: 0 if at == 0 and not said else end + 1 if end >= 0 else len(head)])
+        at = line.end()
+    return "".join([*kept, code[at:]])
 
 
 def _described(step: Mapping[str, JSON]) -> str:
@@ -184,10 +199,12 @@ def _given(row: Row, number: str) -> str:
 
 
 def _halves(row: Row) -> list[Halves]:
-    functions = re.findall(
-        r"^(?:def|class)\s+(\w+)",
-        "\n".join(step["function_header"] for step in row["sub_steps"]),
-        re.MULTILINE,
+    functions = tuple(
+        re.findall(
+            r"^(?:def|class)\s+(\w+)",
+            "\n".join(step["function_header"] for step in row["sub_steps"]),
+            re.MULTILINE,
+        )
     )
     found = []
     for number, test in enumerate(_step(row)["test_cases"], start=1):
@@ -216,7 +233,7 @@ def _check_answers(row: Row) -> None:
                 f"{len(step['test_cases'])} `test_cases`; give one each"
             )
     elif "folder" in row and file.is_file():
-        check_targets(file)
+        check_targets(file, row["id"], len(step["test_cases"]))
     else:
         raise PivotRLError(
             f"scicode item {row['id']}: no `targets` in its sub-steps, and no {FILE} beside the "
@@ -280,7 +297,7 @@ BENCHMARK = Benchmark(
     name="scicode",
     prompt=prompt,
     score=score,
-    source=Source(path="SciCode1/SciCode", split="test", license="Apache-2.0"),
+    source=Source(path="SciCode1/SciCode", split="test"),
     repeats=8,
     steps=steps,
 )

@@ -13,6 +13,7 @@ import builtins
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 TARGET = "target"
 VALUES = "_values"
@@ -33,7 +34,8 @@ class Halves:
     judge: str
 
 
-def halves(test: str, dependencies: str, functions: Iterable[str] = ()) -> Halves:
+@lru_cache(maxsize=4096)
+def halves(test: str, dependencies: str, functions: tuple[str, ...] = ()) -> Halves:
     """The halves of one test case, given the import lines before the program and its functions.
 
     Raises ValueError if the two cannot be told apart: what is to be judged needs something of the

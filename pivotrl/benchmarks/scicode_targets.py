@@ -16,11 +16,22 @@ from pivotrl.types import JSON, ConfigError, PivotRLError
 FILE = "test_data.h5"
 
 
-def check_targets(file: Path) -> None:
-    """Raises ConfigError, with the remedy, if the file cannot be read here."""
+def check_targets(file: Path, step: str, count: int) -> None:
+    """Raises ConfigError, with the remedy, if the file cannot be read here or lacks an answer."""
     if find_spec("h5py") is None:
         raise ConfigError(
             f"{file}: h5py is not installed; pip install h5py, or give `targets` in the rows"
+        )
+    import h5py
+
+    try:
+        with h5py.File(file, "r") as answers:
+            missing = [n for n in range(1, count + 1) if f"{step}/test{n}" not in answers]
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error}); fetch SciCode's again") from None
+    if missing:
+        raise ConfigError(
+            f"{file}: no answers to step {step} (test {missing[0]}); fetch SciCode's {FILE} again"
         )
 
 
@@ -30,7 +41,7 @@ def read_targets(file: Path, step: str, count: int) -> list[JSON]:
     Raises `PivotRLError` that names file and group for one that is not there, and ConfigError
     without h5py.
     """
-    check_targets(file)
+    check_targets(file, step, count)
     import h5py
 
     try:

@@ -28,7 +28,7 @@ def write_demonstrations(
 ) -> None:
     """Write `n` rows, one solved task each; the same arguments give the same bytes.
 
-    Raises `OSError` where the file cannot be written; half a file is never left behind.
+    Raises `OSError` where the file cannot be written; half a file never has its name.
     """
     rows = [_row(domain, task, seed) for task in domain.make_tasks(split, n, seed, horizon)]
     unfinished = path.with_name(path.name + ".unfinished")

@@ -6,10 +6,10 @@ This module must never know a world.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from pivotrl.types import Action, Message, Role, ToolCall, ToolSpec
+from pivotrl.types import JSON, Action, Message, Role, ToolCall, ToolSpec
 
 T = TypeVar("T")
 
@@ -65,8 +65,15 @@ def varied(ways: Sequence[Sequence[T]], rng: random.Random | None) -> list[T]:
     return [first[chosen], *rest, *(action for way in others for action in way)]
 
 
-def call_action(name: str, **arguments: str) -> Action:
-    return Action(tool_calls=(ToolCall(name=name, arguments=arguments),))
+def decider(
+    chances: Mapping[str, float], rng: random.Random, skill: float
+) -> Callable[[str], bool]:
+    """Whether a noisy agent gets a decision right; `skill` 1 makes each of `chances` certain."""
+    return lambda decision: rng.random() < chances[decision] + (1 - chances[decision]) * skill
+
+
+def call_action(tool: str, /, **arguments: JSON) -> Action:
+    return Action(tool_calls=(ToolCall(name=tool, arguments=arguments),))
 
 
 def text_tool(name: str, description: str, *arguments: str) -> ToolSpec:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import os
 import posixpath
-import shutil
 import tarfile
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -128,11 +127,10 @@ def run_in_sandbox(
     The copy lies in `folder` where that can be made (absolute, or below ~), else in `WORK`. A file
     that starts with #! can be executed. Raises NoOutcome, within `limits.seconds` and a little.
     """
-    bwrap, line = shutil.which("bwrap"), command.encode("utf-8", "replace")
-    if bwrap is None:
-        raise NoOutcome("bwrap is not installed")
+    line = command.encode("utf-8", "replace")
     if b"\0" in line or len(line) > MAX_COMMAND:
         raise NoOutcome("the command is no argument that a shell takes")
+    prefix, clock = sandboxed(_place(folder), limits), Clock()
     receiver, pipe = os.pipe()
     run = _RUN.format(
         seconds=max(1, round(limits.seconds)),
@@ -142,7 +140,6 @@ def run_in_sandbox(
         folders=f"/tmp {HOME} .",
         pipe=pipe,
     )
-    prefix, clock = sandboxed(bwrap, _place(folder), limits), Clock()
     with tempfile.TemporaryFile() as copy, os.fdopen(receiver, "rb") as listing:
         copy.write(_archive(files))
         copy.seek(0)

@@ -14,4 +14,4 @@ CHECKS: Mapping[str, Check] = {
     **custom.CHECKS,
 }
 
-__all__ = ["CHECKS", "Check"]
+__all__ = ["CHECKS"]

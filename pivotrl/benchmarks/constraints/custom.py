@@ -32,7 +32,9 @@ _SPECIAL = re.compile(r"[^\w\s]")
 
 def _ascii(text: str) -> str:
     """Without diacritics, and without what is not ASCII then."""
-    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    # One by one: a whole text has its marks sorted, in quadratic time.
+    parts = "".join(unicodedata.normalize("NFKD", c) for c in text)
+    return parts.encode("ascii", "ignore").decode()
 
 
 def character_reverse(text: str) -> bool:

@@ -81,6 +81,8 @@ class Harness:
     """Run one after the other, in the settings' folder."""
     variables: Callable[[HarnessSettings], Mapping[str, str]]
     """What the commands find in their environment beside ours; keys travel here alone."""
+    secrets: tuple[str, ...] = ()
+    """Variables of our own environment whose values are never said or kept."""
     read: Callable[[Path], list[EvaluationItem]]
     """The items in a folder where the commands ran. Raises PivotRLError for what is not in the
     harness's format, and where its machinery failed on a task: an error is no score."""
@@ -107,8 +109,8 @@ def run(
         code, last = _one(harness, settings, folder, command, deadline, say)
         if time.monotonic() >= deadline:
             raise PivotRLError(
-                f"{harness.name}: not done after {settings.seconds:g} s; give it more seconds or "
-                f"fewer tasks (its words: {folder / LOG})"
+                f"{harness.name}: not done after {settings.seconds:g} s; give it fewer tasks "
+                f"(its words: {folder / LOG})"
             )
         if code:
             raise PivotRLError(
@@ -136,6 +138,7 @@ def _one(
     """A command's exit code and its last line."""
     endpoints = (settings.agent, settings.user, settings.judge)
     keys = [given.key for given in endpoints if given and given.key_env and given.key]
+    keys += [os.environ[name] for name in harness.secrets if os.environ.get(name)]
     last = ""
     with (
         (folder / LOG).open("ab", buffering=0) as log,
@@ -153,8 +156,15 @@ def _one(
 def _lines(process: subprocess.Popen[bytes], keys: list[str]) -> Iterator[str]:
     """What a process writes, without the keys that it was given."""
     assert process.stdout is not None
-    while line := process.stdout.readline(LONGEST_LINE):
-        text = line.decode(errors="replace").rstrip()
-        for key in keys:
-            text = text.replace(key, "***")
-        yield text
+    secrets = [key.encode() for key in keys]
+    held = max(map(len, secrets), default=1) - 1
+    rest = b""
+    while piece := process.stdout.readline(LONGEST_LINE):
+        line = rest + piece
+        for secret in secrets:
+            line = line.replace(secret, b"***")
+        whole = len(piece) < LONGEST_LINE or piece.endswith(b"\n") or not held
+        line, rest = (line, b"") if whole else (line[:-held], line[-held:])  # a key may go on
+        yield line.decode(errors="replace").rstrip()
+    if rest:
+        yield rest.decode(errors="replace").rstrip()

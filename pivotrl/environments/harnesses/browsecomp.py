@@ -9,6 +9,7 @@ an engine, a configuration or a store.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from pivotrl.environments.harnesses import checks, inspect_logs
 from pivotrl.environments.harnesses.base import Harness, HarnessSettings
 from pivotrl.environments.harnesses.files import format_of
 from pivotrl.scores import EvaluationItem
-from pivotrl.types import JSON, FinishReason
+from pivotrl.types import JSON, FinishReason, PivotRLError
 
 SEARCH_KEY = "TAVILY_API_KEY"
 SEARCH_URL = "https://api.tavily.com"
 
+_VERDICT = re.compile(r"correct: (yes|no)")
 _SCORES = {"C": 1.0, "I": 0.0}
 
 
@@ -50,8 +52,23 @@ def _variables(settings: HarnessSettings) -> dict[str, str]:
 
 def _read(folder: Path) -> list[EvaluationItem]:
     rows = inspect_logs.rows(folder)
-    with format_of(folder / inspect_logs.ROWS, "rows of inspect_evals 0.26's browse_comp"):
-        return [_item(row) for row in rows]
+    path = folder / inspect_logs.ROWS
+    with format_of(path, "rows of inspect_evals 0.26's browse_comp"):
+        unjudged = [row["id"] for row in rows if not _is_judged(row)]
+        items = [_item(row) for row in rows]
+    if unjudged:
+        raise PivotRLError(
+            f"{path}: the judge gave no verdict on {len(unjudged)} of {len(rows)} answers, first "
+            f"{unjudged[0]!r}; take a judge that ends with `correct: yes` or `correct: no`"
+        )
+    return items
+
+
+def _is_judged(row: Mapping[str, JSON]) -> bool:
+    """Whether the judge said so in the words that inspect-evals reads; it takes others for no."""
+    return any(
+        _VERDICT.search(call["said"]) for call in row["calls"] if inspect_logs.is_of("judge", call)
+    )
 
 
 def _item(row: Mapping[str, JSON]) -> EvaluationItem:
@@ -70,6 +87,7 @@ def _item(row: Mapping[str, JSON]) -> EvaluationItem:
 
 BROWSECOMP = Harness(
     name="browsecomp",
+    secrets=(SEARCH_KEY,),
     domain="browsing",
     missing=_missing,
     commands=_commands,

@@ -31,6 +31,7 @@ def row(sample: dict[str, Any], prefix: str) -> dict[str, Any]:
                 "model": event["model"],
                 "error": event.get("error"),
                 "stop_reasons": [choice["stop_reason"] for choice in event["output"]["choices"]],
+                "said": event["output"].get("completion", ""),
             }
             for event in sample["events"]
             if event["event"] == "model"

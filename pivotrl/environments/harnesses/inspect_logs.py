@@ -92,20 +92,21 @@ def cut(row: Mapping[str, JSON]) -> bool:
     return any(
         _too_long(call) or not _CUT.isdisjoint(call["stop_reasons"])
         for call in row["calls"]
-        if _is_agents(call)
+        if is_of("agent", call)
     )
 
 
 def _lost(row: Mapping[str, JSON]) -> bool:
     """Whether a call failed; that the agent's prompt outgrew its context is its own doing."""
     return any(
-        call["error"] is not None and not (_is_agents(call) and _too_long(call))
+        call["error"] is not None and not (is_of("agent", call) and _too_long(call))
         for call in row["calls"]
     )
 
 
-def _is_agents(call: Mapping[str, JSON]) -> bool:
-    return bool(call["model"].startswith(_NAME.format(role="agent", model="")))
+def is_of(role: str, call: Mapping[str, JSON]) -> bool:
+    """Whether the model of this role was called."""
+    return bool(call["model"].startswith(_NAME.format(role=role, model="")))
 
 
 def _too_long(call: Mapping[str, JSON]) -> bool:

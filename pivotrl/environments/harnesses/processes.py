@@ -14,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+_LOCAL = ",".join(filter(None, (os.environ.get("NO_PROXY"), "127.0.0.1")))
+"""What is served here is asked directly."""
 END_SECONDS = 20.0
 """What a group is given to end its containers and servers, before it is killed."""
 
@@ -27,13 +29,14 @@ def group(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Runs `command` in `folder`; what it writes goes to `output`, and it can ask nothing.
 
-    `variables` come on top of our own environment. At the end of the block, however it comes, the
-    whole group is gone. Raises OSError where the command cannot be started.
+    `variables` come on top of our own environment. At the end of the block the whole group is
+    gone; a signal must be an exception for the block to end by it. Raises OSError where the
+    command cannot be started.
     """
     process = subprocess.Popen(
         command,
         cwd=folder,
-        env={**os.environ, **variables},
+        env={**os.environ, **dict.fromkeys(("NO_PROXY", "no_proxy"), _LOCAL), **variables},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,

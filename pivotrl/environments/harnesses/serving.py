@@ -73,7 +73,10 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path, deadline: floa
                 f"vLLM ended by itself (exit code {process.returncode}); {log} says why"
             )
         try:
-            if httpx.get(f"http://{HOST}:{port}/health", timeout=5).status_code == 200:
+            if (
+                httpx.get(f"http://{HOST}:{port}/health", timeout=5, trust_env=False).status_code
+                == 200
+            ):
                 return
         except httpx.TransportError:
             pass

@@ -46,13 +46,13 @@ def _missing(settings: HarnessSettings) -> list[str]:
 
 def _commands(settings: HarnessSettings) -> list[list[str]]:
     python = str(settings.python)
-    wanted = "|".join(re.escape(name) for name in settings.tasks)
+    wanted = "|".join(re.escape(name) for name in settings.tasks[: settings.limit])
     write = [
         *(python, "-m", "minisweagent.run.utilities.mini_extra", "swebench"),
         *("--subset", DATASET, "--split", "test", "--output", str(_AGENT)),
         *("--model", f"openai/{settings.agent.model}", "--workers", str(settings.concurrency)),
         *(["--filter", f"^({wanted})$"] if wanted else []),
-        *(["--slice", f"0:{settings.limit}"] if settings.limit else []),
+        *(["--slice", f"0:{settings.limit}"] if settings.limit and not wanted else []),
         *settings.options,
     ]
     judge = [

@@ -43,6 +43,7 @@ def _missing(settings: HarnessSettings) -> list[str]:
 
 
 def _commands(settings: HarnessSettings) -> list[list[str]]:
+    chosen = settings.tasks[: settings.limit]
     return [
         [
             *(str(settings.python), "-m", "harbor.cli.main", "run"),
@@ -51,8 +52,8 @@ def _commands(settings: HarnessSettings) -> list[list[str]]:
             *("--api-key-name", "OPENAI_API_KEY"),
             *("--n-attempts", str(settings.repeats), "--n-concurrent", str(settings.concurrency)),
             *("--max-retries", str(RETRIES)),
-            *(word for name in settings.tasks for word in ("--include-task-name", name)),
-            *(["--n-tasks", str(settings.limit)] if settings.limit else []),
+            *(word for name in chosen for word in ("--include-task-name", name)),
+            *(["--n-tasks", str(settings.limit)] if settings.limit and not chosen else []),
             *("--jobs-dir", str(_JOBS), "--job-name", JOB, "--quiet", "--yes"),
             *settings.options,
         ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from functools import lru_cache
 from typing import Any
 
@@ -103,7 +104,7 @@ def _report(
         watched = _Watched(functions)
         failed = f"{test['issue']} failed: {test['function']}({', '.join(map(repr, given))})"
         try:
-            got: Any = interpreter.call(watched, test["function"], given)
+            got: Any = interpreter.call(watched, test["function"], deepcopy(given))  # it may append
         except Exception as error:  # whatever a hostile source provokes, it is a failure
             path = homes[watched.last]
             text = f"{failed}: {type(error).__name__} in {path}"

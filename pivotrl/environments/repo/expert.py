@@ -9,8 +9,8 @@ import random
 import re
 
 from pivotrl.environments.repo.tasks import with_line
-from pivotrl.environments.turns import varied
-from pivotrl.types import JSON, Action, EnvironmentState, ToolCall
+from pivotrl.environments.turns import call_action, varied
+from pivotrl.types import JSON, Action, EnvironmentState
 
 
 def expert_actions(state: EnvironmentState, rng: random.Random | None = None) -> list[Action]:
@@ -25,12 +25,12 @@ def _right_ways(state: EnvironmentState) -> list[list[Action]]:
     """Groups of equivalent actions; each group meets another need."""
     world = state.world
     if not world["failing"]:
-        return [[act("submit") if world["ran"] else act("run_tests")]]
+        return [[call_action("submit") if world["ran"] else call_action("run_tests")]]
     reading = [way for bug in failing_bugs(state) for way in must_read(state, bug)]
     distinct = [way for index, way in enumerate(reading) if way not in reading[:index]]
     bug = current_bug(state)
     if bug is None:
-        return [[act("run_tests")], *distinct]
+        return [[call_action("run_tests")], *distinct]
     path = path_to_edit(state, bug)
     if path not in world["opened"]:
         return [open_or_find(state, path, bug), *distinct]
@@ -55,7 +55,7 @@ def must_read(state: EnvironmentState, bug: JSON) -> list[list[Action]]:
     """Ways to read what the issue names, as far as it is not read yet."""
     ways = []
     if bug["document"] not in (None, *state.world["opened"]):
-        ways.append([act("open", path=bug["document"])])
+        ways.append([call_action("open", path=bug["document"])])
     if bug["definition"] not in (None, *state.world["defined"]):
         ways.append(find(bug["definition"]))
     return ways
@@ -71,7 +71,7 @@ def path_to_edit(state: EnvironmentState, bug: JSON) -> str:
 def open_or_find(state: EnvironmentState, path: str, bug: JSON) -> list[Action]:
     """Opens a file, or finds out which it is where neither a search nor an error has told."""
     if path in state.world["known"]:
-        return [act("open", path=path)]
+        return [call_action("open", path=path)]
     defined = re.findall(r"^def (\w+)", state.task["goal"][path], re.MULTILINE)
     return find(bug["function"] if bug["function"] in defined else defined[0])
 
@@ -84,7 +84,7 @@ def repairs(state: EnvironmentState, path: str, bug: JSON) -> list[Action]:
     rest_is_right = line < len(lines) and with_line(goal, line, lines[line].lstrip()) == text
     if path == bug["path"] and rest_is_right:
         edits = [edit for code in bug["right"] for edit in line_edits(state, bug, code)]
-    return edits or [act("edit", path=path, old_str=text, new_str=goal)]
+    return edits or [call_action("edit", path=path, old_str=text, new_str=goal)]
 
 
 def line_edits(state: EnvironmentState, bug: JSON, code: str) -> list[Action]:
@@ -93,7 +93,7 @@ def line_edits(state: EnvironmentState, bug: JSON, code: str) -> list[Action]:
     old = "".join(text.split("\n")[bug["line"] :][:1]).strip()
     pairs = [(old, code), (_matter(old), _matter(code))]
     return [
-        act("edit", path=bug["path"], old_str=before, new_str=after)
+        call_action("edit", path=bug["path"], old_str=before, new_str=after)
         for before, after in pairs
         if text.count(before) == 1
     ]
@@ -105,8 +105,4 @@ def _matter(statement: str) -> str:
 
 def find(name: str) -> list[Action]:
     """The searches for a function."""
-    return [act("search", name=name), act("search", name=f"def {name}")]
-
-
-def act(tool: str, **arguments: str) -> Action:
-    return Action(tool_calls=(ToolCall(name=tool, arguments=arguments),))
+    return [call_action("search", name=name), call_action("search", name=f"def {name}")]

@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable
 
 from pivotrl.environments.repo.expert import (
-    act,
     current_bug,
     find,
     line_edits,
@@ -20,6 +19,7 @@ from pivotrl.environments.repo.expert import (
     path_to_edit,
     repairs,
 )
+from pivotrl.environments.turns import call_action, decider
 from pivotrl.types import JSON, Action, EnvironmentState
 
 RIGHT: dict[str, float] = {
@@ -45,22 +45,19 @@ Right = Callable[[str], bool]
 def noisy_action(state: EnvironmentState, rng: random.Random, skill: float = 0.0) -> Action:
     """The noisy policy's turn; `skill` in [0, 1] moves each decision from `RIGHT` to certainty."""
 
-    def right(decision: str) -> bool:
-        chance = RIGHT[decision]
-        return rng.random() < chance + (1 - chance) * skill
-
+    right = decider(RIGHT, rng, skill)
     world = state.world
     if not world["ran"]:
         if world["edited"] and not right("run again"):
-            return act("submit")
-        return act("run_tests")
+            return call_action("submit")
+        return call_action("run_tests")
     bug = current_bug(state)
     if bug is None:
-        return act("submit")
+        return call_action("submit")
     if world["edited"] and state.messages[-1].name == "run_tests":
         again = bug["path"] in world["edited"]
         if not right("try again" if again else "next bug"):
-            return act("submit")
+            return call_action("submit")
     path = path_to_edit(state, bug)
     if path not in world["opened"]:
         if bug["traced"] and not right("follow error"):
@@ -79,11 +76,11 @@ def _follow_test(state: EnvironmentState, rng: random.Random, bug: JSON) -> Acti
     if bug["function"] not in world["defined"]:
         return find(bug["function"])[0]
     if path not in world["opened"]:
-        return act("open", path=path)
+        return call_action("open", path=path)
     *_, last = world["files"][path].split("\n")
     code, _, number = last.strip().rpartition(" ")
     other = rng.choice([n for n in range(2, 10) if str(n) != number])
-    return act("edit", path=path, old_str=last.strip(), new_str=f"{code} {other}")
+    return call_action("edit", path=path, old_str=last.strip(), new_str=f"{code} {other}")
 
 
 def _edit(state: EnvironmentState, rng: random.Random, path: str, bug: JSON, known: bool) -> Action:
@@ -93,4 +90,4 @@ def _edit(state: EnvironmentState, rng: random.Random, path: str, bug: JSON, kno
         return rng.choice(repairs(state, path, bug)[:2])
     wrong = [code for code in bug["wrong"] if code not in text]
     edits = [edit for code in wrong for edit in line_edits(state, bug, code)]
-    return rng.choice(edits or [act("submit")])
+    return rng.choice(edits or [call_action("submit")])

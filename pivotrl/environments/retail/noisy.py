@@ -12,7 +12,6 @@ from typing import Any
 
 from pivotrl.environments.retail.expert import (
     LOOK_UP_ORDER,
-    call_action,
     is_ready,
     look_up,
     say,
@@ -20,7 +19,7 @@ from pivotrl.environments.retail.expert import (
 from pivotrl.environments.retail.language import FORGETFUL_WORDINGS, PLAIN_WORDINGS, REASONS
 from pivotrl.environments.retail.tasks import call_for, question_facts
 from pivotrl.environments.retail.world import current, missing
-from pivotrl.environments.turns import OTHER_WAY
+from pivotrl.environments.turns import OTHER_WAY, call_action, decider
 from pivotrl.types import Action, EnvironmentState, ToolCall
 
 RIGHT: dict[str, float] = {
@@ -47,10 +46,7 @@ RIGHT: dict[str, float] = {
 def noisy_action(state: EnvironmentState, rng: random.Random, skill: float = 0.0) -> Action:
     """The noisy policy's turn; `skill` in [0, 1] moves each decision from `RIGHT` to certainty."""
 
-    def right(decision: str) -> bool:
-        chance = RIGHT[decision]
-        return rng.random() < chance + (1 - chance) * skill
-
+    right = decider(RIGHT, rng, skill)
     needs = missing(state)
     ready = [n for n in LOOK_UP_ORDER if n in needs and n != "reason" and is_ready(state, n, needs)]
     if ready:

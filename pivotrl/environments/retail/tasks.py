@@ -23,7 +23,7 @@ from pivotrl.environments.retail.language import (
     REFUNDS,
     USERS,
 )
-from pivotrl.types import JSON, ToolCall, digest
+from pivotrl.types import JSON, ConfigError, ToolCall, digest
 
 KINDS = {
     "cancel": 4,
@@ -147,7 +147,12 @@ def question_facts(order: JSON, field: str) -> dict[str, str]:
 
 
 def draw_task(rng: random.Random, horizon: int | None = None) -> JSON:
-    """A task with `horizon` requests (each about three agent turns); without, one or two."""
+    """A task with `horizon` requests (each about three agent turns); without, one or two.
+
+    Raises ConfigError for a horizon that the orders do not suffice for.
+    """
+    if horizon is not None and not 1 <= horizon < len(ORDERS):
+        raise ConfigError(f"horizon = {horizon}: retail tasks have 1 to {len(ORDERS) - 1} requests")
     count = horizon or (2 if rng.random() < SECOND_REQUEST else 1)
     user, stranger = rng.sample(USERS, 2)
     kinds = rng.choices(list(KINDS), weights=list(KINDS.values()), k=count)

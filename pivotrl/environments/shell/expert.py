@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pivotrl.environments.shell.language import LOCKED
 from pivotrl.environments.shell.tasks import SOUGHT
 from pivotrl.environments.shell.world import is_made
-from pivotrl.environments.turns import varied
-from pivotrl.types import JSON, Action, EnvironmentState, ToolCall
+from pivotrl.environments.turns import call_action, varied
+from pivotrl.types import JSON, Action, EnvironmentState
 
 READ_RULES = ("cat README", "head README", "tail README")
 
@@ -40,11 +40,11 @@ def current(state: EnvironmentState) -> JSON:
 
 
 def bash(command: str) -> Action:
-    return Action(tool_calls=(ToolCall(name="bash", arguments={"command": command}),))
+    return call_action("bash", command=command)
 
 
 def submit(answer: str) -> Action:
-    return Action(tool_calls=(ToolCall(name="submit", arguments={"answer": answer}),))
+    return call_action("submit", answer=answer)
 
 
 def look_ups(state: EnvironmentState) -> list[list[str]]:

@@ -315,12 +315,15 @@ def tr(call: Call) -> Result:
     return _said(call, text)
 
 
+_CLASS = re.compile(r"\[:([a-z]+):\]")
+
+
 def _characters(text: str) -> str:
     """The characters that a set of tr stands for."""
-    out, index = "", 0
+    index = 0
     signs: list[str] = []
     while index < len(text):
-        name = re.compile(r"\[:([a-z]+):\]").match(text, index)
+        name = _CLASS.match(text, index)
         if name and name[1] in patterns.CLASSES:
             signs += sorted(patterns.CLASSES[name[1]])
             index = name.end()
@@ -338,7 +341,7 @@ def _characters(text: str) -> str:
         else:
             signs.append(text[index])
             index += 1
-    return out.join(signs)
+    return "".join(signs)
 
 
 def _count(call: Call, text: str) -> int:

@@ -39,6 +39,8 @@ MAX_LINE, MAX_COMMANDS, MAX_WORDS = 1_000, 10, 300
 _SPECIAL = ("2>>", "2>&1", "2>", "&&", "||", ">>", ">", "<<", "<", "|", ";", "\n")
 _REDIRECTIONS = (">", ">>", "<", "2>", "2>>", "2>&1")
 _NULL = "dev/null"
+_UNREAD = re.compile(r"\[\^|\[\[[:.=]")
+"""Brackets that fnmatch reads otherwise than a shell."""
 _EXPANSION = re.compile(r"\$[\w({?#!@*$-]")
 
 
@@ -97,9 +99,10 @@ def _simple(command: Simple, stdin: str, files: Tree) -> Result:
     from_file = False
     for operator, path in command.redirections:
         if operator == "<":
-            if not is_file(files, path):
+            null = normal(path) == _NULL
+            if not null and not is_file(files, path):
                 raise Failure(f"sh: cannot open {path}: {why(files, path)}", 2)
-            stdin, from_file = files[normal(path)], True
+            stdin, from_file = "" if null else files[normal(path)], True
         elif path and normal(path) != _NULL:
             reason = "Is a directory" if is_folder(files, path) else cannot_make(files, path)
             if reason is not None:
@@ -239,4 +242,6 @@ def _word(line: str, index: int) -> tuple[Word, int]:
         raise Failure("sh: not supported: &", 2)
     if line[index : index + 1] in ("<", ">") and line[start:index].isdigit():
         raise Failure(f"sh: not supported: {line[start : index + 1]}", 2)
+    if is_pattern and (unread := _UNREAD.search(pattern)):
+        raise Failure(f"sh: not supported: {unread[0]} in a name", 2)
     return Word(text=text, pattern=pattern, is_pattern=is_pattern), index

@@ -34,7 +34,7 @@ from pivotrl.environments.shell.language import (
 )
 from pivotrl.environments.shell.tasks import SOUGHT
 from pivotrl.environments.shell.world import SILENT
-from pivotrl.environments.turns import OTHER_WAY
+from pivotrl.environments.turns import OTHER_WAY, decider
 from pivotrl.types import JSON, Action, EnvironmentState
 
 RIGHT: dict[str, float] = {
@@ -57,10 +57,7 @@ RIGHT: dict[str, float] = {
 def noisy_action(state: EnvironmentState, rng: random.Random, skill: float = 0.0) -> Action:
     """The noisy policy's turn; `skill` in [0, 1] moves each decision from `RIGHT` to certainty."""
 
-    def right(decision: str) -> bool:
-        chance = RIGHT[decision]
-        return rng.random() < chance + (1 - chance) * skill
-
+    right = decider(RIGHT, rng, skill)
     job, rules = current(state), state.task["rules"]
     ready = [] if knows_rules(state) else [list(READ_RULES[:1])]
     if job["kind"] in SOUGHT and not found(state):

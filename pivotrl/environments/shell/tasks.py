@@ -56,7 +56,7 @@ USES: Mapping[str, tuple[str, ...]] = {
 """Folders of which each job takes a file for itself."""
 SOUGHT = ("value", "archive", "rename")
 """Kinds whose file must be found first."""
-MIN_HORIZON, MAX_HORIZON = 3, 24
+MIN_HORIZON, MAX_HORIZON = 4, 24
 LOCKED_SHARE = 0.3
 """How often a job that can be about the locked service is."""
 
@@ -66,8 +66,9 @@ def draw_task(rng: random.Random, horizon: int | None = None) -> JSON:
 
     One turn reads README; each job takes one to four. Raises ConfigError for another horizon.
     """
-    if horizon is not None and not MIN_HORIZON < horizon <= MAX_HORIZON:
-        raise ConfigError(f"horizon = {horizon}: shell tasks take 4 to {MAX_HORIZON} turns")
+    if horizon is not None and not MIN_HORIZON <= horizon <= MAX_HORIZON:
+        most = f"{MIN_HORIZON} to {MAX_HORIZON}"
+        raise ConfigError(f"horizon = {horizon}: shell tasks take {most} turns")
     left = (horizon or rng.randint(5, 8)) - 1
     files, facts = _draw_files(rng)
     free = {

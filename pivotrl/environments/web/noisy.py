@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 
-from pivotrl.environments.web.expert import call_action
+from pivotrl.environments.turns import call_action, decider
 from pivotrl.environments.web.language import ANSWERS, TYPES
 from pivotrl.environments.web.tasks import PICKS, queries, route
 from pivotrl.types import JSON, Action, EnvironmentState
@@ -37,10 +37,7 @@ def noisy_action(state: EnvironmentState, rng: random.Random, skill: float = 0.0
     It takes every page that it opened for the one that was next on its way.
     """
 
-    def right(decision: str) -> bool:
-        chance = RIGHT[decision]
-        return rng.random() < chance + (1 - chance) * skill
-
+    right = decider(RIGHT, rng, skill)
     pages, opened = state.task["pages"], state.world["opened"]
     way = route(state.task)
     if len(opened) >= len(way):
