@@ -172,8 +172,9 @@ def execute(
         raise KeyboardInterrupt
 
     try:
-        for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal too
-            signal.signal(number, stop)
+        signal.signal(signal.SIGTERM, stop)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(signal.SIGHUP, stop)
         with running(session), ExitStack() as recorded:
             processes.mark_crashed(folder, dead)
             told = story.with_options(

@@ -16,7 +16,9 @@ pytestmark = pytest.mark.slow
 __all__ = ["data"]
 
 
-@pytest.mark.parametrize(("end", "expect"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("end", "expect"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_ends_a_run_cleanly_and_it_says_how_to_go_on(
     data: Path, tmp_path: Path, end: signal.Signals, expect: int
 ) -> None:
