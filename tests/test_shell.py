@@ -1,58 +1,30 @@
-"""The live shell domain: its interpreter is as the real tools; solvable, deterministic, robust."""
+"""The live shell domain: its interpreter is as the real tools; what its jobs ask for."""
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import re
 import shutil
 import subprocess
 import time
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from live_domains import after, mixed_turns
 
-from pivotrl.candidates import extract
-from pivotrl.environments.demonstrations import write_demonstrations
-from pivotrl.environments.domain import split_of
 from pivotrl.environments.shell import DOMAIN
 from pivotrl.environments.shell.expert import bash, expert_actions, submit
 from pivotrl.environments.shell.files import MAX_DATA, MAX_FILES, MAX_TREE
 from pivotrl.environments.shell.interpreter import PROGRAMS, run
-from pivotrl.environments.shell.language import (
-    ENDINGS,
-    LEVELS,
-    LOCKED,
-    ORDERS,
-    POLICY,
-    SINGLE_TOKENS,
-    STORES,
-    TOOLS,
-)
-from pivotrl.environments.shell.noisy import noisy_action
-from pivotrl.environments.shell.tasks import KINDS, MAX_HORIZON
-from pivotrl.environments.shell.world import Shell, max_turns
-from pivotrl.trajectories import read
-from pivotrl.types import (
-    JSON,
-    Action,
-    ConfigError,
-    EnvironmentState,
-    Role,
-    ToolCall,
-    Trajectory,
-    action_of,
-    canonical,
-    message_to_json,
-)
-from pivotrl.verifiers import verifier_for
+from pivotrl.environments.shell.language import ENDINGS, LEVELS, LOCKED, ORDERS, STORES
+from pivotrl.environments.shell.tasks import KINDS
+from pivotrl.types import JSON, Action, ToolCall
 
-ENVIRONMENT = Shell()
+ENVIRONMENT = DOMAIN.environment
+act = partial(after, DOMAIN)
 
 TREE = {
     "README": "locked=db\nbad=WARN\norder=down\n",
@@ -139,6 +111,7 @@ echo port=P31 >> conf/web
 echo '*' "*" \* conf/w?b [l-m]o* none*
 echo a; echo b && echo c || echo d
 cat nothing 2>/dev/null || echo missing
+cat < /dev/null
 cat nothing README 2> errors > all
 cat nothing 2>&1 | wc -l
 sort -u conf/web conf/db > merged
@@ -150,7 +123,13 @@ find . -not -name '*e*' -type f | sort
 cat README # and more
 mv logs/web vault && ls vault
 """.strip("\n").split("\n")
-GNU = [shutil.which(name) for name in ("bash", "grep", "sort", "find", "tr")]
+
+
+def has_gnu_tools() -> bool:
+    if not all(map(shutil.which, ("bash", "grep", "sort", "find", "tr"))):
+        return False
+    said = subprocess.run(["grep", "--version"], capture_output=True, text=True, check=False).stdout
+    return "(GNU grep)" in said  # a BSD grep says that it is GNU compatible
 
 
 def files_under(top: Path) -> dict[str, str]:
@@ -162,7 +141,7 @@ def files_under(top: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.skipif(not all(GNU), reason="no GNU tools")
+@pytest.mark.skipif(not has_gnu_tools(), reason="no GNU tools")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_shell_is_as_the_real_tools(command: str, tmp_path: Path) -> None:
     for path, text in TREE.items():
@@ -197,6 +176,8 @@ def test_the_shell_is_as_the_real_tools(command: str, tmp_path: Path) -> None:
         ("echo $HOME", 2, "sh: not supported: $H\n"),
         ("echo `ls`", 2, "sh: not supported: `l\n"),
         ("cat <<END", 2, "sh: not supported: <<\n"),
+        ("ls [^c]*", 2, "sh: not supported: [^ in a name\n"),
+        ("echo [[:upper:]]*", 2, "sh: not supported: [[: in a name\n"),
         ("sleep 9 &", 2, "sh: not supported: &\n"),
         ("ls | | wc", 2, "sh: syntax error near |\n"),
         ("echo 'a", 2, "sh: unterminated quote\n"),
@@ -251,98 +232,18 @@ def test_no_command_line_raises(command: str) -> None:
     assert all(f"{p.rstrip('/').rpartition('/')[0]}/" in ("/", *result.files) for p in result.files)
 
 
-def act(state: EnvironmentState, *actions: Action) -> EnvironmentState:
-    for action in actions:
-        state = ENVIRONMENT.step(state, action)
-    return state
-
-
-def different(actions: list[Action]) -> list[Action]:
-    """Each once: asking the oracle takes an episode."""
-    return list({repr(action): action for action in actions}.values())
-
-
-def noisy_success(n: int, skill: float = 0.0) -> float:
-    rng = random.Random(5)
-    return sum(ENVIRONMENT.score(DOMAIN.noisy_episode(rng, skill)) for _ in range(n)) / n
-
-
 @pytest.mark.parametrize("horizon", [None, 4, 8, 12, 18, 24])
-def test_expert_solves_every_task_in_as_many_turns(horizon: int | None) -> None:
-    kinds = set()
-    for task in DOMAIN.make_tasks("test", 200 if horizon is None else 40, 0, horizon):
-        state, right = DOMAIN.demonstration(task, random.Random(task["id"]))
-        assert ENVIRONMENT.score(state) == 1.0
-        low, high = (0.6 * horizon, 1.4 * horizon) if horizon else (4, 8)
-        assert low <= len(right) <= high
+def test_a_task_takes_a_turn_for_the_rules_and_those_of_its_jobs(horizon: int | None) -> None:
+    for task in DOMAIN.make_tasks("test", 20, 0, horizon):
+        _, right = DOMAIN.demonstration(task, random.Random(task["id"]))
         assert len(right) == 1 + sum(job["turns"] for job in task["jobs"])
-        words = sum(len(json.dumps(message_to_json(m)).split()) for m in state.messages)
-        assert horizon is not None or words < 500
-        kinds.add(task["kind"])
-    assert kinds == set(KINDS) or horizon
 
 
-def test_other_horizons_are_refused() -> None:
-    for horizon in (0, 3, MAX_HORIZON + 1):
-        with pytest.raises(ConfigError, match=f"horizon = {horizon}: shell tasks take 4 to 24"):
-            DOMAIN.draw(random.Random(0), horizon)
-
-
-def test_noisy_policy_half_knows_the_domain() -> None:
-    assert 0.15 <= noisy_success(400) <= 0.35
-    assert noisy_success(100, skill=1.0) == 1.0
-
-
-def test_most_turns_give_no_signal_and_some_of_each_kind_do() -> None:
-    rng = random.Random(0)
-    equal = total = 0
-    mixed = set()
-    for task in DOMAIN.make_tasks("train", 30, 3):
-        state = ENVIRONMENT.reset(task)
-        while not state.done:
-            actions = different([noisy_action(state, rng) for _ in range(12)])
-            rights = {DOMAIN.oracle(state, action) for action in actions}
-            equal, total = equal + (len(rights) == 1), total + 1
-            mixed |= {task["jobs"][state.world["job"]]["kind"]} if len(rights) == 2 else set()
-            state = act(state, expert_actions(state)[0])
-    assert 0.4 <= equal / total <= 0.8
-    assert mixed == set(KINDS)
-
-
-def test_tasks_are_deterministic_distinct_and_disjoint() -> None:
-    splits = {s: DOMAIN.make_tasks(s, 100, 7) for s in ("train", "validation", "test")}
-    assert splits["test"] == DOMAIN.make_tasks("test", 100, 7) != DOMAIN.make_tasks("test", 100, 8)
-    ids = [task["id"] for tasks in splits.values() for task in tasks]
-    assert len(set(ids)) == 300
-    assert all(split_of(task) == split for split, tasks in splits.items() for task in tasks)
-    rng = random.Random(1)
-    assert len({DOMAIN.draw(rng)["id"] for _ in range(1000)}) == 1000
-
-
-def test_step_is_pure() -> None:
-    task = DOMAIN.make_tasks("test", 1, 2)[0]
-    before = canonical(task)
-    state = ENVIRONMENT.reset(task)
-    while not state.done:
-        frozen = canonical([state.world, [message_to_json(m) for m in state.messages]])
-        following = act(state, expert_actions(state)[0])
-        assert following == act(state, expert_actions(state)[0])
-        assert frozen == canonical([state.world, [message_to_json(m) for m in state.messages]])
-        state = following
-    assert canonical(task) == before
-    assert act(state, bash("ls")) == state
-
-
-def test_every_right_action_is_right_by_the_oracle() -> None:
-    checked = 0
-    for task in DOMAIN.make_tasks("validation", 30, 0):
-        state = ENVIRONMENT.reset(task)
-        while not state.done:
-            for action in expert_actions(state):
-                assert DOMAIN.oracle(state, action), action
-                checked += 1
-            state = act(state, expert_actions(state, random.Random(checked))[0])
-    assert checked > 300
+def test_turns_of_every_kind_of_job_give_a_signal() -> None:
+    jobs = (
+        state.task["jobs"][state.world["job"]] for state, mixed in mixed_turns("shell") if mixed
+    )
+    assert {job["kind"] for job in jobs} == set(KINDS)
 
 
 @pytest.mark.parametrize(
@@ -417,119 +318,3 @@ def is_submit(action: Action) -> bool:
 
 def submit_of(answer: JSON) -> ToolCall:
     return ToolCall(name="submit", arguments={"answer": answer})
-
-
-def test_silence_ends_the_episode_unsolved() -> None:
-    state = ENVIRONMENT.reset(DOMAIN.make_tasks("test", 1, 0)[0])
-    limit = max_turns(state.task)
-    assert not act(state, *[Action()] * (limit - 1)).done
-    ended = act(state, *[Action()] * limit)
-    assert ended.done and ENVIRONMENT.score(ended) == 0.0
-    assert not DOMAIN.oracle(ended, Action())
-
-
-HOSTILE_VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=6,
-)
-HOSTILE_CALLS = st.builds(
-    ToolCall,
-    name=st.sampled_from([t.name for t in TOOLS]) | st.text(max_size=5),
-    arguments=HOSTILE_VALUES
-    | st.dictionaries(
-        st.sampled_from(["command", "answer"]),
-        HOSTILE_VALUES
-        | st.sampled_from(["cat README", "rm -rf *", "done", LOCKED, "x" * 9999, "find / | cat"]),
-    ),
-)
-HOSTILE_ACTIONS = st.builds(
-    Action,
-    text=st.text() | st.sampled_from(["cat README", "done", "9" * 5000]),
-    tool_calls=st.lists(HOSTILE_CALLS, max_size=2).map(tuple),
-    malformed=st.sampled_from([(), ("no closing tag",)]),
-)
-
-
-@settings(max_examples=100, deadline=None)
-@given(actions=st.lists(HOSTILE_ACTIONS, max_size=6), turns=st.integers(0, 3))
-def test_hostile_actions_never_raise_and_never_solve(actions: list[Action], turns: int) -> None:
-    state = ENVIRONMENT.reset(DOMAIN.make_tasks("train", 1, turns)[0])
-    for _ in range(turns):
-        state = act(state, expert_actions(state)[0])
-    for action in actions:
-        known = len(state.messages)
-        state = act(state, action)
-        assert ENVIRONMENT.score(state) == 0.0
-        assert all(len(m.content) < 900 for m in state.messages[known:] if m.role is Role.TOOL)
-        assert state.done or expert_actions(state)
-
-
-@pytest.fixture(scope="module")
-def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("shell") / "demonstrations.jsonl"
-    write_demonstrations(DOMAIN, path, 80, 0)
-    return path
-
-
-def test_demonstrations_are_read_back_whole(demonstrations: Path, tmp_path: Path) -> None:
-    found = list(read([demonstrations]))
-    assert all(isinstance(trajectory, Trajectory) for trajectory in found)
-    assert {t.reward for t in found if isinstance(t, Trajectory)} == {1.0}
-    rows = [orjson.loads(line) for line in demonstrations.read_bytes().splitlines()]
-    assert len(found) == len(rows) == 80
-    assert {row["domain"] for row in rows} == {"terminal"}
-    for row in rows:
-        for index, actions in row["accepted_actions"].items():
-            assert row["messages"][int(index)]["role"] == "assistant"
-            assert row["messages"][int(index)] not in actions
-    write_demonstrations(DOMAIN, tmp_path / "again.jsonl", 80, 0)
-    assert (tmp_path / "again.jsonl").read_bytes() == demonstrations.read_bytes()
-
-
-def test_rewards_from_the_row_agree_with_the_oracle(demonstrations: Path) -> None:
-    verifier, rng = verifier_for("terminal"), random.Random(0)
-    tasks = {task["id"]: task for task in DOMAIN.make_tasks("train", 80, 0)}
-    agreed = total = turns = candidates = 0
-    for trajectory in islice(read([demonstrations]), 20):
-        assert isinstance(trajectory, Trajectory)
-        turns += sum(message.role is Role.ASSISTANT for message in trajectory.messages)
-        state = ENVIRONMENT.reset(tasks[trajectory.task or ""])
-        for candidate in extract(trajectory):
-            candidates += 1
-            assert [m.content for m in state.messages] == [m.content for m in candidate.messages]
-            demonstration = action_of(candidate.demonstration)
-            right = [demonstration, *map(action_of, candidate.accepted_actions)]
-            assert all(DOMAIN.oracle(state, action) for action in right)
-            assert verifier.verify(candidate, demonstration).reward == 1.0
-            wrong = [mutated for action in right for mutated in mutations(action)]
-            noisy = [noisy_action(state, rng) for _ in range(8)]
-            for action in different([*right, *wrong, *noisy]):
-                reward = verifier.verify(candidate, action).reward
-                agreed, total = agreed + (reward == float(DOMAIN.oracle(state, action))), total + 1
-            state = act(state, demonstration)
-    assert candidates == turns
-    assert agreed / total >= 0.97
-
-
-def mutations(action: Action) -> list[Action]:
-    """Actions that are wrong wherever `action` is right."""
-    (call,) = action.tool_calls
-    wrong = [
-        Action(),
-        Action(text="done"),
-        Action(tool_calls=(call, call)),
-        bash("pwd"),
-        bash("ls"),
-    ]
-    if call.name == "submit":
-        return [*wrong, submit(f"{call.arguments['answer']}9"), submit("")]
-    command = call.arguments["command"]
-    ids = re.findall(r"[HPEK]\d+|\w+/\w+", command)
-    return [*wrong, submit(command), *(bash(command.replace(word, f"{word}9")) for word in ids)]
-
-
-def test_language_is_small() -> None:
-    assert len(POLICY.split()) <= 80
-    assert len(SINGLE_TOKENS) == len(set(SINGLE_TOKENS)) <= 300
-    assert not any(a in b for a in SINGLE_TOKENS for b in SINGLE_TOKENS if a != b)
