@@ -26,14 +26,18 @@ HALF = (torch.bfloat16, torch.float16)
 _aten = torch.ops.aten
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
     """Short nodes side by side; a shorter one is filled up with its own last token."""
 
     places: Tensor
     """[rows, length]"""
+    filling: Tensor | None
+    """[rows, 1, length, 1]: 0 where a row is filled up, 1 elsewhere; None where none is."""
     real: Tensor
-    """[rows, length] boolean: no filling."""
+    """[tokens]: which of the rows' places, counted through, are no filling."""
+    tokens: Tensor
+    """[tokens]: where these stand in the sequence, each once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,13 @@ def parts(nodes: Sequence[Node], device: torch.device) -> list[Part]:
 def _rows(spans: Sequence[Span], device: torch.device) -> Rows:
     starts, stops = torch.tensor(spans, device=device).unbind(1)
     places = starts[:, None] + torch.arange(int((stops - starts).max()), device=device)
-    return Rows(places.minimum(stops[:, None] - 1), places < stops[:, None])
+    is_real = places < stops[:, None]
+    return Rows(
+        places=places.minimum(stops[:, None] - 1),
+        filling=None if is_real.all() else is_real[:, None, :, None],
+        real=is_real.flatten().nonzero()[:, 0],
+        tokens=places[is_real],
+    )
 
 
 def tree_attention(
@@ -134,8 +144,8 @@ class _Tree(torch.autograd.Function):
         dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
         for part, state in zip(ctx.tree, ctx.calls, strict=True):
             incoming = _take(grad, part.queries)
-            if isinstance(part.queries, Rows):  # the filling learns nothing and teaches nothing
-                incoming = incoming * part.queries.real[:, None, :, None]
+            if isinstance(part.queries, Rows) and part.queries.filling is not None:
+                incoming = incoming * part.queries.filling  # it learns and teaches nothing
             gq, gk, gv = _kernel_backward(
                 incoming,
                 (_take(q, part.queries), _keys(k, part), _keys(v, part)),
@@ -178,14 +188,20 @@ def _put(x: Tensor, where: Span | Rows, values: Tensor) -> None:
     if isinstance(where, tuple):
         x[:, :, slice(*where)] = values
     else:
-        x[0][:, where.places[where.real]] = values.transpose(0, 1)[:, where.real]
+        x[0].index_copy_(1, where.tokens, _real(values, where))
 
 
 def _add(x: Tensor, where: Span | Rows, values: Tensor) -> None:
     if isinstance(where, tuple):
         x[:, :, slice(*where)] += values
     else:
-        x[0][:, where.places[where.real]] += values.transpose(0, 1)[:, where.real]
+        x[0].index_add_(1, where.tokens, _real(values, where))
+
+
+def _real(values: Tensor, where: Rows) -> Tensor:
+    """[rows, heads, length, ...] -> [heads, tokens, ...]"""
+    flat = values.transpose(0, 1).flatten(1, 2)
+    return flat if where.filling is None else flat.index_select(1, where.real)
 
 
 def _kernel(

@@ -25,8 +25,8 @@ from pivotrl.training.records import Backend, Dtype
 from pivotrl.training.tree import Layout, Row, bins
 from pivotrl.types import PivotRLError
 
-LOGITS_AT_ONCE = 2**24
-"""Elements of the largest logits tensor: 64 MiB in float32."""
+LOGITS_AT_ONCE = 2**26
+"""Elements of the largest logits tensor: 256 MiB in float32."""
 TOLERANCE = 1e-4
 """Nats that a backend may differ from `rows` in float32."""
 COARSE_TOLERANCE = 0.1
