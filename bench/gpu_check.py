@@ -1,4 +1,4 @@
-"""The trainer on one GPU: parity of its backends, and speed and memory of trees against rows.
+"""Trainer and sampler on one GPU: parity, a round that learns, speed and memory against rows.
 
     make gpu-check                                     # writes docs/results/gpu_check.json
     python bench/gpu_check.py --tiny --out check.json  # the same code in seconds, on any machine
@@ -7,6 +7,7 @@ Needs torch and transformers alone, from a bare checkout. Weights are random. Sp
 and a backward pass over one prompt and its completions, in bfloat16 autocast over float32 weights,
 medians of alternating runs; both sides checkpoint where the model is large. MFU counts three
 forward passes' operations (pivotrl/training/flops.py) against the card's dense bfloat16 peak.
+The in-process engine samples the turns of one trajectory beside transformers' `generate`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import random
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,10 +28,13 @@ import torch
 import transformers
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from pivotrl.engines.hf import HFEngine
+from pivotrl.training import TrainPivot, TrainSettings, read_records, train_round
 from pivotrl.training.flops import peak_of, row_flops, shape_of, tree_flops
 from pivotrl.training.logprobs import choose, log_probs
 from pivotrl.training.records import Backend, Dtype
 from pivotrl.training.tree import Layout, Row, bins
+from pivotrl.types import Sample, SamplingParams, Verdict, VerdictStatus
 
 HEADS = {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151_936}
 MODELS: dict[str, dict[str, Any]] = {
@@ -118,6 +123,110 @@ def parity(device: str) -> dict[str, Any]:
     return {"differences": out, "chosen": choose(model, [row.prompt for row in layout.rows])}
 
 
+def make_engine(model: Any, device: str) -> HFEngine:
+    return HFEngine(model, stop_ids=frozenset(), pad_id=0, decode=str, device=device)
+
+
+def learning(device: str) -> dict[str, Any]:
+    """The same round of GRPO on the CPU and on `device`: a low token id earns a reward."""
+
+    def reward(candidate_id: str, sample: Sample) -> Verdict:
+        is_low = sum(token < TINY["vocab_size"] // 4 for token in sample.token_ids) >= 3
+        return Verdict(status=VerdictStatus.OK, reward=float(is_low), category=f"low {is_low}")
+
+    pivots = [
+        TrainPivot(
+            candidate_id=f"{row.sample} {number}",
+            trajectory_id="t",
+            prompt_ids=row.prompt,
+            domain="d",
+        )
+        for number, row in enumerate(group((256, 1, 1), TINY["vocab_size"], prompts=4))
+    ]
+    settings = TrainSettings(
+        steps=30,
+        pivots_per_step=4,
+        group_size=16,
+        learning_rate=1e-3,
+        max_tokens=6,
+        micro_batch_tokens=10**4,
+        validation_samples=16,
+        stale_share=0.0,
+    )
+    out = {}
+    for where in dict.fromkeys(("cpu", device)):
+        model = make_model(TINY, where)
+        with tempfile.TemporaryDirectory() as folder:
+            result = train_round(
+                model=model,
+                reference=None,
+                engine=make_engine(model, where),
+                pivots=pivots,
+                validation=pivots,
+                reward=reward,
+                settings=settings,
+                workdir=Path(folder),
+                on_step=lambda record: None,
+            )
+            _, first, *_ = (record.metrics for record in read_records(result.records))
+        out[where] = {
+            "validation": result.validation,
+            "first_step": {key: first[key] for key in ("reward", "loss", "grad_norm")},
+        }
+    return out
+
+
+def sampling(
+    config: dict[str, Any], shape: tuple[int, int, int], device: str, repeats: int
+) -> dict[str, Any]:
+    """Samples a second of the turns of one trajectory, one `generate` a turn beside the engine."""
+    model = make_model(config, device)
+    if device != "cpu":
+        model = model.bfloat16()
+    engine = make_engine(model, device)
+    turns = [row.prompt for row in group((shape[0], 1, 1), config["vocab_size"], prompts=4)]
+    params = SamplingParams(max_tokens=shape[1])
+
+    def ours() -> None:
+        engine.sample(turns, shape[2], params, range(len(turns)))
+
+    def generate() -> None:
+        for turn in turns:
+            ids = torch.tensor([turn], device=device)
+            model.generate(
+                ids,
+                attention_mask=torch.ones_like(ids),
+                do_sample=True,
+                top_k=0,
+                num_return_sequences=shape[2],
+                min_new_tokens=shape[1],
+                max_new_tokens=shape[1],
+                pad_token_id=0,
+                eos_token_id=None,
+            )
+
+    seconds, memory = alternated({"engine": ours, "generate": generate}, device, repeats)
+    return {
+        "shape": shape,
+        "turns": len(turns),
+        "ratio": seconds["generate"] / seconds["engine"],
+        "tokens_per_second": {n: len(turns) * shape[1] * shape[2] / s for n, s in seconds.items()},
+        "megabytes": memory,
+    }
+
+
+def alternated(
+    works: dict[str, Callable[[], None]], device: str, repeats: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Median seconds and most megabytes of each, after a run that does not count."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    for _ in range(repeats + 1):
+        for name, work in works.items():
+            found[name].append(timed(work, device))
+    seconds = {name: statistics.median(s for s, _ in runs[1:]) for name, runs in found.items()}
+    return seconds, {name: max(m for _, m in runs[1:]) for name, runs in found.items()}
+
+
 def timed(work: Callable[[], None], device: str) -> tuple[float, float]:
     """Seconds, and peak megabytes above what was held before."""
     on_gpu = device != "cpu"
@@ -159,12 +268,7 @@ def speed(
         for row in apart:
             log_probs(model, row, "rows", dtype="bfloat16")[0].sum().backward()
 
-    found: dict[str, list[tuple[float, float]]] = {"tree": [], "rows": []}
-    for _ in range(repeats + 1):
-        found["tree"].append(timed(whole, device))
-        found["rows"].append(timed(by_rows, device))
-    seconds = {name: statistics.median(s for s, _ in runs[1:]) for name, runs in found.items()}
-    memory = {name: max(m for _, m in runs[1:]) for name, runs in found.items()}
+    seconds, memory = alternated({"tree": whole, "rows": by_rows}, device, repeats)
     counted = shape_of(model)
     operations = {"tree": tree_flops(counted, tree), "rows": row_flops(counted, tree)}
     return {
@@ -199,11 +303,16 @@ def main() -> None:
         "device": card,
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
         "parity": parity(device),
+        "learning": learning(device),
+        "sampling": {},
         "speed": {},
     }
     for name, config in models.items():
         result["speed"][name] = speed(config, shape, device, options.repeats, peak)
         print(name, json.dumps(result["speed"][name]), flush=True)
+        shorter = (shape[0], shape[1] // 4, shape[2])
+        result["sampling"][name] = sampling(config, shorter, device, 1)
+        print(name, json.dumps(result["sampling"][name]), flush=True)
         options.out.write_text(json.dumps(result, indent=1) + "\n")  # what is done is kept
 
 
