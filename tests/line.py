@@ -85,6 +85,7 @@ def pivotrl_until(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # else as nohup has it
         )
         deadline = time.monotonic() + 600
         while not reached() and process.poll() is None:
