@@ -90,6 +90,10 @@ class NoOutcome(Exception):
         self.exit = exit
 
 
+class NotStarted(NoOutcome):
+    """The machinery failed: nothing of the program ran, so it says nothing about it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A program's run on one input."""
@@ -244,11 +248,11 @@ def sandboxed(
     """The command line before a command; all but three folders is read-only.
 
     `where` is the working folder, one of the three; `readable` are more of the machine's folders.
-    Raises NoOutcome where bubblewrap is not installed.
+    Raises NotStarted where bubblewrap is not installed.
     """
     bwrap = shutil.which("bwrap")
     if bwrap is None:
-        raise NoOutcome("bwrap is not installed")
+        raise NotStarted("bwrap is not installed")
     first: list[str] = []
     sources = {folder: folder for folder in readable}
     if os.geteuid() == 0:  # the kernel does not limit root's processes
@@ -281,7 +285,7 @@ def running(
     command: Sequence[str | bytes], stdin: IO[bytes], pipe: int
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The process of a sandboxed command, with `pipe` open in it (and closed here); at the end
-    nothing of it runs. Raises NoOutcome if it cannot be started."""
+    nothing of it runs. Raises NotStarted if it cannot be started."""
     try:
         process = subprocess.Popen(
             command,
@@ -293,7 +297,7 @@ def running(
             env={},
         )
     except (OSError, ValueError) as error:  # ValueError: a NUL in a folder's name
-        raise NoOutcome(f"the sandbox cannot be started: {error}") from None
+        raise NotStarted(f"the sandbox cannot be started: {error}") from None
     finally:
         os.close(pipe)
     with process:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -316,6 +317,31 @@ def test_without_a_sandbox_a_run_that_needs_one_does_not_start(
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(ConfigError, match=r"no sandbox here.*allow user namespaces"):
         verifier_for("software", execute=True)
+
+
+@in_sandbox
+def test_a_sandbox_that_does_not_start_is_no_reward_and_is_not_remembered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    of, real = candidate("cat notes.txt"), shutil.which("bwrap")
+    broken = tmp_path / "bwrap"
+    for script in ("echo no namespaces >&2; exit 1", "sleep 60"):
+        broken.write_text(f"#!/bin/sh\n{script}\n")
+        broken.chmod(0o755)
+        with monkeypatch.context() as patched:
+            patched.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+            found = verdict(of, "head -n 99 notes.txt | tee -a new")
+            assert (found.status, found.reward) == (VerdictStatus.ERROR, None)
+            assert "the sandbox did not start" in found.details["reason"]
+    # The action's run starts, the reference's does not; the next time both do.
+    broken.write_text(
+        f"#!/bin/sh\nn=$(ls {tmp_path} | wc -l); touch {tmp_path}/$n\n"
+        f'[ $n -gt 1 ] && exit 1; exec {real} "$@"\n'
+    )
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        assert verdict(of, "head -n 99 notes.txt | cat").status == VerdictStatus.ERROR
+    assert verdict(of, "head -n 99 notes.txt | cat").reward == 1.0
 
 
 def row(**changes: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from pivotrl.sandbox import (
     Clock,
     Limits,
     NoOutcome,
+    NotStarted,
     pieces,
     running,
     sandboxed,
@@ -59,10 +60,12 @@ def equal_outcome(
     """The index of the first reference whose outcome `given` has, else why there is none.
 
     Two failures, two commands that print and change nothing, a reference that does not do the same
-    twice, and a run without an outcome are no proof.
+    twice, and a run without an outcome are no proof. Raises NotStarted.
     """
     try:
         outcome = run_in_sandbox(given, files, folder)
+    except NotStarted:
+        raise
     except NoOutcome as reason:
         return str(reason)
     differences: list[str] = []
@@ -82,6 +85,8 @@ def _steady(
     """What a reference does, run twice; remembered, since actions come in groups."""
     try:
         first, second = (run_in_sandbox(command, dict(files), folder) for _ in range(2))
+    except NotStarted:
+        raise  # and is not remembered
     except NoOutcome as reason:
         return reason
     return first if first == second else NoOutcome("the reference does not do the same twice")
@@ -125,7 +130,8 @@ def run_in_sandbox(
     """The outcome of a bash command line in a copy of `files` (relative path -> text).
 
     The copy lies in `folder` where that can be made (absolute, or below ~), else in `WORK`. A file
-    that starts with #! can be executed. Raises NoOutcome, within `limits.seconds` and a little.
+    that starts with #! can be executed. Raises NoOutcome, within `limits.seconds` and a little;
+    NotStarted if that was before the command began.
     """
     line = command.encode("utf-8", "replace")
     if b"\0" in line or len(line) > MAX_COMMAND:
@@ -148,9 +154,16 @@ def run_in_sandbox(
             found = {s.fileno(): b"" for s in (process.stdout, process.stderr, listing)}
             clock.restart(limits.seconds)
             most = dict.fromkeys(found, limits.output)
-            for stream, piece in pieces(process.pid, most, limits.memory, clock):
-                found[stream] += piece
+            try:
+                for stream, piece in pieces(process.pid, most, limits.memory, clock):
+                    found[stream] += piece
+            except NoOutcome as reason:
+                if found[listing.fileno()]:
+                    raise
+                raise NotStarted(f"the sandbox did not start: {reason}") from None
     stdout, stderr, told = found.values()
+    if not told:  # the list of files before the command
+        raise NotStarted("the sandbox did not start: " + " ".join(_shown(stderr).split()))
     parts = told.split(b"\0\0")
     if len(parts) != 3 or not (parts[2].isdigit() and len(parts[2]) <= 3):
         raise NoOutcome("it did not end well: " + " ".join(_shown(stderr).split()))
