@@ -29,7 +29,7 @@ import transformers
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from pivotrl.engines.hf import HFEngine
-from pivotrl.training import TrainPivot, TrainSettings, read_records, train_round
+from pivotrl.training import TrainPivot, TrainSettings, read_records, single_turns, train_round
 from pivotrl.training.flops import peak_of, row_flops, shape_of, tree_flops
 from pivotrl.training.logprobs import choose, log_probs
 from pivotrl.training.records import Backend, Dtype
@@ -163,7 +163,7 @@ def learning(device: str) -> dict[str, Any]:
                 engine=make_engine(model, where),
                 pivots=pivots,
                 validation=pivots,
-                reward=reward,
+                draw=single_turns(reward, settings),
                 settings=settings,
                 workdir=Path(folder),
                 on_step=lambda record: None,

@@ -85,8 +85,16 @@ class Ours:
         from pivotrl.engines.hf import HFEngine
         from pivotrl.training.logprobs import choose
         from pivotrl.training.optimizer import adamw
-        from pivotrl.training.records import Group, TrainPivot, TrainSettings
-        from pivotrl.types import FinishReason, RolloutStatus, Sample, Verdict, VerdictStatus
+        from pivotrl.training.records import Act, Group, TrainPivot, TrainSettings
+        from pivotrl.training.sampling import single_turns
+        from pivotrl.types import (
+            FinishReason,
+            RolloutStatus,
+            Sample,
+            Turn,
+            Verdict,
+            VerdictStatus,
+        )
 
         self.model = make_model()
         self.optimizer = adamw(self.model, 0.0)
@@ -109,22 +117,23 @@ class Ours:
             right = number % 2 == 0
             return Verdict(status=VerdictStatus.OK, reward=float(right), category="accepted")
 
-        self.reward = lambda _id, sample: verdict(sum(sample.token_ids))
+        def act(pivot: TrainPivot, judged: Verdict, ids: tuple[int, ...]) -> Act:
+            sample = Sample(
+                text="",
+                token_ids=ids,
+                logprobs=(-6.9,) * len(ids),
+                finish_reason=FinishReason.LENGTH,
+                seed=0,
+                status=RolloutStatus.OK,
+            )
+            turn = Turn(prompt_ids=pivot.prompt_ids, sample=sample)
+            return Act(sample=sample, verdict=judged, turns=(turn,))
+
+        self.draw = single_turns(lambda _id, one: verdict(sum(one.token_ids)), self.settings)
         self.groups = [
             Group(
                 pivot=pivot,
-                samples=tuple(
-                    Sample(
-                        text="",
-                        token_ids=ids,
-                        logprobs=(-6.9,) * len(ids),
-                        finish_reason=FinishReason.LENGTH,
-                        seed=0,
-                        status=RolloutStatus.OK,
-                    )
-                    for ids in own
-                ),
-                verdicts=tuple(verdict(i) for i in range(len(own))),
+                acts=tuple(act(pivot, verdict(number), ids) for number, ids in enumerate(own)),
                 advantages=tuple((-1.0) ** i for i in range(len(own))),
             )
             for pivot, own in zip(self.pivots, completions_of(shape), strict=True)
@@ -139,7 +148,7 @@ class Ours:
         from pivotrl.training.improvement import improve
         from pivotrl.training.sampling import sample_groups
 
-        groups = sample_groups(self.engine, self.pivots, self.reward, self.settings, 1)
+        groups = sample_groups(self.engine, self.pivots, self.draw, self.settings, 1)
         improve(self.model, None, self.optimizer, groups, self.backend, self.settings, 1)
         self.engine.load_weights(self.model.state_dict())
 

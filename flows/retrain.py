@@ -30,7 +30,7 @@ from tasks.report import (
     write_report,
 )
 from tasks.session import current
-from tasks.train import checkpoint_of, train_sft
+from tasks.train import checkpoint_of, train_end_to_end, train_sft
 from tasks.verify import check_domains
 
 
@@ -76,12 +76,15 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     agreed = {name: agree(config, config.model.path, base, name) for name in live}
     before = score(config, config.model.path, base, asked, "base", None)
     after = score(config, trained, policy, asked, "trained", checkpoint)
-    controls = sft(config, base, trajectories, candidates, asked) if config.sft.enabled else {}
+    controls = {
+        label: (made, score_trained(config, made, asked, label))
+        for label, made in train_controls(config, base, trajectories, candidates).items()
+    }
     if session.dry:
         return None
 
     tables = {"trained": compare(scored(session.home, before), scored(session.home, after))}
-    for label, evaluations in controls.items():
+    for label, (_, evaluations) in controls.items():
         tables[label] = compare(scored(session.home, before), scored(session.home, evaluations))
     for label, rows in tables.items():
         if rows:
@@ -105,6 +108,9 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         "outcome": "trained",
         "selection": selection.counts,
         "training": checkpoint.counts,
+        "controls": {
+            label: made.counts | {"seconds": made.seconds} for label, (made, _) in controls.items()
+        },
         "agreement": agreement,
         "scores": {label: [asdict(row) for row in rows] for label, rows in tables.items()},
         "model": model,
@@ -125,22 +131,30 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     return report
 
 
-def sft(
+def train_controls(
     config: Config,
     base: PolicyFiles,
     trajectories: Manifest | None,
     candidates: Manifest | None,
-    asked: Sequence[Suite],
-) -> dict[str, list[tuple[Suite, Manifest]]]:
-    """The control arm: every setting of the sweep, each scored as the others are."""
-    out = {}
-    for learning_rate in config.sft.learning_rates:
-        for epochs in config.sft.epochs:
-            made = train_sft(config, learning_rate, epochs, base, trajectories, candidates)
-            if made is None:
-                continue
-            model = checkpoint_of(current().home, made)
-            label = f"sft {learning_rate:g} x {epochs}"
-            out[label] = score(config, model, identify(model), asked, label, made)
-            merge(label, made)
-    return out
+) -> dict[str, Manifest]:
+    """The control arms that the configuration asks for, every setting of the sweep."""
+    made: dict[str, Manifest | None] = {}
+    if config.sft.enabled:
+        for learning_rate in config.sft.learning_rates:
+            for epochs in config.sft.epochs:
+                made[f"sft {learning_rate:g} x {epochs}"] = train_sft(
+                    config, learning_rate, epochs, base, trajectories, candidates
+                )
+    if config.end_to_end.enabled:
+        made["end to end"] = train_end_to_end(config, base, trajectories)
+    return {label: manifest for label, manifest in made.items() if manifest is not None}
+
+
+def score_trained(
+    config: Config, made: Manifest, asked: Sequence[Suite], label: str
+) -> list[tuple[Suite, Manifest]]:
+    """Scored as the others are."""
+    model = checkpoint_of(current().home, made)
+    evaluations = score(config, model, identify(model), asked, label, made)
+    merge(label, made)
+    return evaluations

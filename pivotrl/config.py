@@ -254,6 +254,26 @@ class SFTConfig(Section):
     batch_size: Count = Field(16, description="Trajectories a step.")
 
 
+class EndToEndConfig(Section):
+    enabled: bool = Field(
+        False,
+        description="Also train the control that plays whole episodes and learns from their end "
+        "alone, and show it beside; what is not said here is as in [train].",
+    )
+    domain: Literal["retail", "shell", "repo", "web"] = Field(
+        "retail", description="Live domain that it plays in."
+    )
+    horizon: Count | None = Field(
+        None, description="Turns that a task takes; without, as the domain draws them."
+    )
+    tasks: Count = Field(300, description="Tasks that it meets again and again.")
+    validation_tasks: Count = Field(64, description="Held-out tasks validated on.")
+    steps: Count = Field(50, description="Optimiser batches.")
+    tasks_per_step: Count = Field(8, description="Tasks a step.")
+    group_size: int = Field(8, ge=2, description="G, episodes of a task.")
+    learning_rate: float = Field(1e-6, gt=0, description="Peak learning rate of AdamW.")
+
+
 class EvaluateConfig(Section):
     domains: tuple[str, ...] = Field(
         (),
@@ -326,6 +346,7 @@ class Config(Section):
     select: SelectConfig = SelectConfig()
     train: TrainConfig = TrainConfig()
     sft: SFTConfig = SFTConfig()
+    end_to_end: EndToEndConfig = EndToEndConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     harness: HarnessConfig = HarnessConfig()
     register_: RegisterConfig = Field(RegisterConfig(), alias="register")

@@ -1,7 +1,7 @@
-"""A policy's scored items: responses to benchmark rows, and live episodes.
+"""A policy's scored responses to benchmark rows; of live episodes see `episodes`.
 
-An engine, a chat format, a benchmark and an environment come in by duck typing; everything is a
-pure function of them and the seed. This module must never know a configuration, a file or where
+An engine, a chat format and a benchmark come in by duck typing; everything is a pure function of
+them and the seed. This module must never know a configuration, a file or where
 weights come from.
 """
 
@@ -11,63 +11,23 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Protocol
 
 from pivotrl.benchmarks.base import Benchmark, Row, Score
+from pivotrl.episodes import Chat
 from pivotrl.scores import EvaluationItem
 from pivotrl.types import (
-    JSON,
-    Action,
     Engine,
-    Environment,
-    EnvironmentState,
     FinishReason,
     Message,
     PivotRLError,
     RolloutStatus,
     Sample,
     SamplingParams,
-    ToolSpec,
-    canonical,
-    digest,
-    message_to_json,
     seed_of,
 )
 
 Progress = Callable[[int, int], None]
 """Called with the rows and tokens that were sampled since the last call."""
-
-
-class Chat(Protocol):
-    """What evaluation needs of `chat.ChatFormat`."""
-
-    def render(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> list[int]: ...
-
-    def parse(
-        self, text: str, finish_reason: FinishReason, tools: Sequence[ToolSpec] = ()
-    ) -> Action: ...
-
-
-class EpisodeEnd(StrEnum):
-    DONE = "done"
-    """The environment ended it."""
-    PROMPT_TOO_LONG = "prompt_too_long"
-    """The next prompt was over the limit; the score is 0."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Episode:
-    task_id: str
-    score: float
-    turns: int
-    """Actions of the policy."""
-    tokens: int
-    """Sampled tokens, all turns together."""
-    truncated_turns: int
-    """Actions that the token limit cut."""
-    end: EpisodeEnd
-    messages: tuple[Message, ...]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,8 +119,8 @@ def _sample(
     prompts: Sequence[list[int]],
     params: SamplingParams,
     seeds: Sequence[int],
-    longest: int | None = None,
-    on_progress: Progress | None = None,
+    longest: int | None,
+    on_progress: Progress | None,
 ) -> list[Sample]:
     """One sample a prompt; one over `longest` tokens is answered by a cut, empty text."""
     fits = [i for i, prompt in enumerate(prompts) if longest is None or len(prompt) <= longest]
@@ -178,89 +138,3 @@ def _sample(
         )
     cut = Sample(token_ids=(), logprobs=(), text="", finish_reason=FinishReason.LENGTH, seed=0)
     return [found.get(i, cut) for i in range(len(prompts))]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Live:
-    """An episode under way."""
-
-    task_id: str
-    state: EnvironmentState
-    turns: int = 0
-    tokens: int = 0
-    truncated_turns: int = 0
-    prompt: list[int] = field(default_factory=list)
-
-    def finish(self, end: EpisodeEnd, score: float) -> Episode:
-        return Episode(
-            task_id=self.task_id,
-            score=score,
-            turns=self.turns,
-            tokens=self.tokens,
-            truncated_turns=self.truncated_turns,
-            end=end,
-            messages=self.state.messages,
-        )
-
-
-def run_episodes(
-    engine: Engine,
-    chat: Chat,
-    environment: Environment,
-    tasks: Sequence[JSON],
-    params: SamplingParams,
-    seed: int,
-    max_prompt_tokens: int,
-    on_finished: Callable[[int], None] | None = None,
-) -> list[Episode]:
-    """One episode a task, in the tasks' order; all that are live take their turns together.
-
-    `on_finished` hears how many episodes ended since the last call.
-    The seed of a turn depends on `seed`, the task and the turn's number alone. A prompt over
-    `max_prompt_tokens` ends its episode with score 0. Raises `PivotRLError` when the engine failed
-    on a turn.
-    """
-    ids = [str(task["id"]) if "id" in task else digest(task) for task in tasks]
-    live = {
-        index: _Live(task_id=ids[index], state=environment.reset(task))
-        for index, task in enumerate(tasks)
-    }
-    episodes: dict[int, Episode] = {}
-    while live:
-        before = len(live)
-        for index, episode in list(live.items()):
-            if episode.state.done:
-                score = environment.score(episode.state)
-                episodes[index] = live.pop(index).finish(EpisodeEnd.DONE, score)
-                continue
-            episode.prompt = chat.render(episode.state.messages, environment.tools)
-            if len(episode.prompt) > max_prompt_tokens:
-                episodes[index] = live.pop(index).finish(EpisodeEnd.PROMPT_TOO_LONG, 0.0)
-        if on_finished is not None:
-            on_finished(before - len(live))
-        samples = _sample(
-            engine,
-            [episode.prompt for episode in live.values()],
-            params,
-            [seed_of(seed, episode.task_id, episode.turns) for episode in live.values()],
-        )
-        for episode, sample in zip(live.values(), samples, strict=True):
-            action = chat.parse(sample.text, sample.finish_reason, environment.tools)
-            episode.state = environment.step(episode.state, action)
-            episode.turns += 1
-            episode.tokens += len(sample.token_ids)
-            episode.truncated_turns += sample.finish_reason is FinishReason.LENGTH
-    return [episodes[index] for index in range(len(tasks))]
-
-
-def episode_item(episode: Episode) -> EvaluationItem:
-    """The episode as a row among benchmark items: its conversation as JSON, its end as answer."""
-    cut = episode.end is EpisodeEnd.PROMPT_TOO_LONG or episode.truncated_turns > 0
-    return EvaluationItem(
-        item_id=episode.task_id,
-        prompt="",
-        output=canonical([message_to_json(message) for message in episode.messages]).decode(),
-        extracted=str(episode.end),
-        score=episode.score,
-        finish_reason=FinishReason.LENGTH if cut else FinishReason.STOP,
-    )

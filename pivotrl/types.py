@@ -211,6 +211,14 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One action of an episode: what the policy was shown, and what it said."""
+
+    prompt_ids: tuple[int, ...]
+    sample: Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     status: VerdictStatus
     reward: float | None

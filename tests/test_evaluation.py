@@ -19,12 +19,8 @@ from pivotrl.engines.hf import HFEngine, load_model
 from pivotrl.environments.retail import DOMAIN
 from pivotrl.environments.retail.expert import expert_actions
 from pivotrl.environments.retail.world import Retail
-from pivotrl.evaluation import (
-    EpisodeEnd,
-    episode_item,
-    evaluate_benchmark,
-    run_episodes,
-)
+from pivotrl.episodes import EpisodeEnd, episode_item, run_episodes
+from pivotrl.evaluation import evaluate_benchmark
 from pivotrl.mini.skills import generate, reference_answer
 from pivotrl.scores import EvaluationItem, holm, paired_difference, summary
 from pivotrl.types import (
@@ -196,12 +192,12 @@ def expert_table(chat: ChatFormat, tasks: list[Any]) -> dict[tuple[int, ...], st
 def test_the_expert_succeeds_in_episodes_taken_together(chat: ChatFormat) -> None:
     tasks = DOMAIN.make_tasks("test", 4, 0)
     engine = TableEngine(expert_table(chat, tasks))
-    episodes = run_episodes(engine, chat, Retail(), tasks, PARAMS, 0, 100_000)
+    episodes = run_episodes(engine, chat, Retail(), tasks, PARAMS, [0] * len(tasks), 100_000)
     assert [e.task_id for e in episodes] == [task["id"] for task in tasks]
     assert [(e.score, e.end) for e in episodes] == [(1.0, EpisodeEnd.DONE)] * 4
     assert engine.batches[0] == 4
-    assert len(engine.batches) == max(e.turns for e in episodes)
-    assert sum(engine.batches) == sum(e.turns for e in episodes)
+    assert len(engine.batches) == max(len(e.turns) for e in episodes)
+    assert sum(engine.batches) == sum(len(e.turns) for e in episodes)
     assert len(set(engine.seeds)) == len(engine.seeds)
     assert summary([episode_item(e) for e in episodes]).mean == 1.0
 
@@ -210,22 +206,43 @@ def test_long_prompts_end_their_episode(chat: ChatFormat) -> None:
     tasks = DOMAIN.make_tasks("test", 3, 0)
     table = expert_table(chat, tasks)
     limit = max(len(prompt) for prompt in table) - 1
-    episodes = run_episodes(TableEngine(table), chat, Retail(), tasks, PARAMS, 0, limit)
+    seeds = [0] * len(tasks)
+    episodes = run_episodes(TableEngine(table), chat, Retail(), tasks, PARAMS, seeds, limit)
     stopped = [e for e in episodes if e.end is EpisodeEnd.PROMPT_TOO_LONG]
     assert len(stopped) == 1
     assert stopped[0].score == 0.0
     assert summary([episode_item(e) for e in episodes]).truncated == pytest.approx(1 / 3)
-    cut = replace(episodes[0], truncated_turns=1, end=EpisodeEnd.DONE)
+    first, *others = next(e for e in episodes if e.end is EpisodeEnd.DONE).turns
+    sample = replace(first.sample, finish_reason=FinishReason.LENGTH)
+    cut = replace(episodes[0], turns=(replace(first, sample=sample), *others), end=EpisodeEnd.DONE)
     assert episode_item(cut).finish_reason is FinishReason.LENGTH
-    none = run_episodes(TableEngine({}), chat, Retail(), tasks, PARAMS, 0, 1)
-    assert [e.turns for e in none] == [0, 0, 0]
+    none = run_episodes(TableEngine({}), chat, Retail(), tasks, PARAMS, seeds, 1)
+    assert [e.turns for e in none] == [()] * 3
 
 
 def test_a_random_policy_ends_its_episodes(random_engine: HFEngine, chat: ChatFormat) -> None:
     tasks = DOMAIN.make_tasks("test", 3, 0)
-    episodes = run_episodes(random_engine, chat, Retail(), tasks, PARAMS, 0, 32_000)
+    episodes = run_episodes(random_engine, chat, Retail(), tasks, PARAMS, [0] * len(tasks), 32_000)
     assert [e.score for e in episodes] == [0.0] * 3
-    assert all(e.turns > 0 and e.tokens >= e.turns for e in episodes)
+    assert all(e.turns and all(t.sample.token_ids for t in e.turns) for e in episodes)
+
+
+def test_an_engine_that_fails_ends_an_episode_without_a_score(chat: ChatFormat) -> None:
+    tasks = DOMAIN.make_tasks("test", 2, 0)
+    table = expert_table(chat, tasks)
+    broken = tuple(chat.render(Retail().reset(tasks[0]).messages, Retail().tools))
+
+    class Failing(TableEngine):
+        def sample(self, prompts: Any, *others: Any, **more: Any) -> list[list[Sample]]:
+            return [
+                [replace(one, status=RolloutStatus.ENGINE_ERROR)] if tuple(p) == broken else [one]
+                for p, (one,) in zip(prompts, super().sample(prompts, *others, **more), strict=True)
+            ]
+
+    failed, whole = run_episodes(Failing(table), chat, Retail(), tasks, PARAMS, [0, 0], 100_000)
+    assert (failed.score, failed.end, whole.score) == (None, EpisodeEnd.ENGINE_ERROR, 1.0)
+    with pytest.raises(PivotRLError, match="run the evaluation again"):
+        episode_item(failed)
 
 
 # -- statistics -----------------------------------------------------------------------------------

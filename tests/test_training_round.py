@@ -49,7 +49,7 @@ from pivotrl.training.logprobs import log_probs
 from pivotrl.training.metrics import step_metrics
 from pivotrl.training.optimizer import adamw
 from pivotrl.training.records import Backend, Loss
-from pivotrl.training.sampling import sample_groups, step_groups
+from pivotrl.training.sampling import sample_groups, single_turns, step_groups
 from pivotrl.training.sft import by_trajectory
 from pivotrl.training.tree import Layout, Row, in_order
 from pivotrl.types import PivotRLError, RolloutStatus, Sample, Verdict, VerdictStatus
@@ -75,7 +75,7 @@ def run(
         engine=engine_of(model),
         pivots=some_pivots(7),
         validation=some_pivots(validation, seed=1),
-        reward=reward,
+        draw=single_turns(reward, settings),
         settings=settings,
         workdir=workdir,
         on_step=on_step,
@@ -164,7 +164,9 @@ def test_equal_rewards_leave_every_gradient_exactly_zero() -> None:
     def always(candidate_id: str, sample: Sample) -> Verdict:
         return Verdict(status=VerdictStatus.OK, reward=1.0, category="accepted")
 
-    groups = sample_groups(engine_of(model), some_pivots(3), always, settings, 1)
+    groups = sample_groups(
+        engine_of(model), some_pivots(3), single_turns(always, settings), settings, 1
+    )
     before = copy.deepcopy(model.state_dict())
     optimizer = adamw(model, 0.1)
     metrics = improve(model, None, optimizer, groups, "split", settings, 1)
@@ -181,7 +183,8 @@ def test_equal_rewards_leave_every_gradient_exactly_zero() -> None:
 def test_gradient_does_not_depend_on_micro_batches_or_backend(loss: Loss) -> None:
     settings = train_settings(kl_beta=0.1, group_size=8, max_tokens=6, loss=loss)
     reference = random_model(seed=1).double()
-    groups = sample_groups(engine_of(random_model()), some_pivots(4), reward_token, settings, 1)
+    draw = single_turns(reward_token, settings)
+    groups = sample_groups(engine_of(random_model()), some_pivots(4), draw, settings, 1)
     changed = []
     cuts: list[tuple[Backend, int]] = [("rows", 1), ("rows", 10**6), ("mask", 40), ("split", 10**6)]
     for backend, limit in [*cuts, ("split", 1), ("split", 40)]:
@@ -231,7 +234,7 @@ def test_groups_without_a_signal_give_their_place_to_others() -> None:
         return Verdict(status=VerdictStatus.OK, reward=float(right), category="accepted")
 
     met = [pivots[:3], [pivots[1], pivots[4], pivots[5], pivots[3]], pivots[2:4]]
-    groups, drawn = step_groups(engine_of(model), met, reward, settings, 1)
+    groups, drawn = step_groups(engine_of(model), met, single_turns(reward, settings), settings, 1)
     # 0 and 1 are flat; 4, which is flat, and 5 are tried for them, then 3 for what is left.
     assert [pivots.index(group.pivot) for group in groups] == [5, 3, 2]
     assert [pivots.index(group.pivot) for group in drawn] == [0, 1, 2, 4, 5, 3]
@@ -310,7 +313,9 @@ def test_a_failed_sample_is_retried_then_dropped() -> None:
         def load_weights(self, state: Any) -> None:
             inner.load_weights(state)
 
-    groups = sample_groups(Failing(), some_pivots(3), reward_token, train_settings(), 1)
+    settings = train_settings()
+    draw = single_turns(reward_token, settings)
+    groups = sample_groups(Failing(), some_pivots(3), draw, settings, 1)
     assert calls == [3, 1]
     assert groups[0].verdicts[0].reward is None
     assert groups[0].verdicts[0].category == "engine_error"
@@ -342,6 +347,7 @@ def test_a_policy_that_was_changed_behind_the_engine_sets_off_the_alarm(tmp_path
     model = random_model()
     stale = engine_of(copy.deepcopy(model))
     stale.load_weights = lambda state: None  # type: ignore[method-assign]
+    settings = train_settings(steps=20, learning_rate=3e-2, group_size=16)
     with pytest.raises(PivotRLError, match="nats"):
         train_round(
             model=model,
@@ -349,8 +355,8 @@ def test_a_policy_that_was_changed_behind_the_engine_sets_off_the_alarm(tmp_path
             engine=stale,
             pivots=some_pivots(7),
             validation=[],
-            reward=reward_token,
-            settings=train_settings(steps=20, learning_rate=3e-2, group_size=16),
+            draw=single_turns(reward_token, settings),
+            settings=settings,
             workdir=tmp_path,
             on_step=no_record,
         )

@@ -282,7 +282,7 @@ CREATE TABLE train_rollouts (
 );
 COMMENT ON TABLE train_rollouts IS 'Actions sampled in training: the groups, one row an action.';
 COMMENT ON COLUMN train_rollouts.training_id IS 'The training.';
-COMMENT ON COLUMN train_rollouts.selection_id IS 'The selection that it trains on.';
+COMMENT ON COLUMN train_rollouts.selection_id IS 'The selection that it trains on; NULL end to end, where candidate_id is a task and a row an episode.';
 COMMENT ON COLUMN train_rollouts.round IS 'Round.';
 COMMENT ON COLUMN train_rollouts.step IS 'Optimiser batch.';
 COMMENT ON COLUMN train_rollouts.candidate_id IS 'The pivot.';

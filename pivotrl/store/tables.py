@@ -169,7 +169,7 @@ class TrainSteps(Rows):
 
 class TrainRollouts(Rows):
     training_id: str
-    selection_id: str
+    selection_id: str = pandera.Field(nullable=True)
     round: int = pandera.Field(ge=0)
     step: int = pandera.Field(ge=0)
     candidate_id: str

@@ -7,7 +7,9 @@ It must never know a configuration file, a store, a chat template or a verifier.
 from pivotrl.training.checkpoint import read_records
 from pivotrl.training.grpo import train_round
 from pivotrl.training.records import (
+    Act,
     Demonstration,
+    Draw,
     Reward,
     RoundResult,
     SftSettings,
@@ -17,10 +19,13 @@ from pivotrl.training.records import (
     TrainRollout,
     TrainSettings,
 )
+from pivotrl.training.sampling import single_turns
 from pivotrl.training.sft import sft_round
 
 __all__ = [
+    "Act",
     "Demonstration",
+    "Draw",
     "Reward",
     "RoundResult",
     "SftSettings",
@@ -31,5 +36,6 @@ __all__ = [
     "TrainSettings",
     "read_records",
     "sft_round",
+    "single_turns",
     "train_round",
 ]

@@ -32,7 +32,7 @@ from pivotrl.training.metrics import group_metrics, step_metrics
 from pivotrl.training.optimizer import adamw
 from pivotrl.training.plan import plan
 from pivotrl.training.records import (
-    Reward,
+    Draw,
     RoundResult,
     StepRecord,
     StopReason,
@@ -54,7 +54,7 @@ def train_round(
     engine: Engine,
     pivots: Sequence[TrainPivot],
     validation: Sequence[TrainPivot],
-    reward: Reward,
+    draw: Draw,
     settings: TrainSettings,
     workdir: Path,
     on_step: Callable[[StepRecord], None],
@@ -63,8 +63,9 @@ def train_round(
 
     `model`: a Hugging Face causal model with float32 (or float64) weights, in the state that the
     pivots were profiled under; `engine` samples from it (the very same module, or a copy that
-    takes its weights). `reference`: the frozen pi_0, None exactly if kl_beta is 0; a model with
-    adapters may be its own.
+    takes its weights). `draw`: what is sampled at a pivot and judged, one turn (`single_turns`)
+    or an episode that begins there, whose turns share its advantage. `reference`: the frozen pi_0,
+    None exactly if kl_beta is 0; a model with adapters may be its own.
     If `workdir` holds a checkpoint of this round, it goes on from there, bit for bit on a CPU;
     `on_step` then hears of later steps only, `result.records` has all. The model ends with the
     last weights, `result.checkpoint` holds the best policy, averaged by `settings.ema_decay`.
@@ -99,7 +100,7 @@ def train_round(
         with average.in_place(model):
             if average.weights:
                 _hand_over(model, engine)
-            score = validation_reward(engine, validation, reward, settings)
+            score = validation_reward(engine, validation, draw, settings)
             if not progress.validation or score > max(value for _, value in progress.validation):
                 work.save_policy(model, progress.step)
                 progress = replace(progress, best_step=progress.step)
@@ -118,7 +119,7 @@ def train_round(
         step = progress.step + 1
         started = time.perf_counter()
         met = [[pivots[i] for i in schedule[step - 1]] for schedule in schedules]
-        groups, drawn = step_groups(engine, met, reward, settings, step)
+        groups, drawn = step_groups(engine, met, draw, settings, step)
         metrics = group_metrics(drawn[: len(groups)]) | step_metrics(groups, drawn)
         sampled = time.perf_counter()
         metrics["num_tokens"] += history[-1]["num_tokens"] if history else 0

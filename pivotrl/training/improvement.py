@@ -166,28 +166,33 @@ def _batches(
 ) -> list[Batch]:
     """The step's forward passes; the weights of their tokens count all samples with a reward."""
     learned = [
-        (group, sample, advantage)
+        (group, act, advantage)
         for group in groups
-        for sample, advantage in zip(group.samples, group.advantages, strict=True)
+        for act, advantage in zip(group.acts, group.advantages, strict=True)
         if advantage is not None
     ]
     weights = token_weights(
-        settings.loss, [len(sample.token_ids) for _, sample, _ in learned], settings.max_tokens
+        settings.loss, [len(act.sample.token_ids) for _, act, _ in learned], settings.max_tokens
     )
+    turns = [
+        (group, turn, weight, advantage)
+        for (group, act, advantage), weight in zip(learned, weights, strict=True)
+        for turn in act.turns
+    ]
     rows = [
-        Row(sample=number, prompt=group.pivot.prompt_ids, completion=sample.token_ids)
-        for number, (group, sample, _) in enumerate(learned)
+        Row(sample=number, prompt=turn.prompt_ids, completion=turn.sample.token_ids)
+        for number, (group, turn, _, _) in enumerate(turns)
         if settings.kl_beta or any(group.advantages)
     ]
-    of = [learned[row.sample][0].pivot.trajectory_id for row in rows]
+    of = [turns[row.sample][0].pivot.trajectory_id for row in rows]
     batches = []
     for layout, is_counted in passes(rows, of, model, backend, settings.micro_batch_tokens):
-        members = [(learned[row.sample], weights[row.sample]) for row in layout.rows]
-        lengths = [len(sample.token_ids) for (_, sample, _), _ in members]
-        by_row = torch.tensor([[weight, advantage] for (_, _, advantage), weight in members])
+        members = [turns[row.sample] for row in layout.rows]
+        lengths = [len(turn.sample.token_ids) for _, turn, _, _ in members]
+        by_row = torch.tensor([[weight, advantage] for _, _, weight, advantage in members])
         by_token = by_row.repeat_interleave(torch.tensor(lengths), dim=0).to(model.device)
         sampled = torch.tensor(
-            [p for (_, sample, _), _ in members for p in sample.logprobs], device=model.device
+            [p for _, turn, _, _ in members for p in turn.sample.logprobs], device=model.device
         )
         against = None
         if reference is not None:

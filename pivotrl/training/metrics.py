@@ -20,12 +20,7 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """
     by_group = [[r for r in g.rewards if r is not None] for g in groups]
     rewards = [reward for row in by_group for reward in row]
-    samples = [
-        s
-        for g in groups
-        for s, v in zip(g.samples, g.verdicts, strict=True)
-        if v.reward is not None
-    ]
+    samples = [a.sample for g in groups for a in g.acts if a.verdict.reward is not None]
     lengths = [len(sample.token_ids) for sample in samples]
     flat = sum(not has_signal(row) for row in by_group)
     metrics = {
@@ -64,10 +59,10 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
 def step_metrics(groups: Sequence[Group], sampled: Sequence[Group]) -> dict[str, float]:
     """Of the groups that a step learns from, among all that were sampled for it."""
     first = {id(group) for group in sampled[: len(groups)]}
+    turns = [turn for group in sampled for act in group.acts for turn in act.turns]
     return {
         "replaced": float(sum(id(group) not in first for group in groups)),
         "groups_sampled": float(len(sampled)),
-        "num_tokens": float(
-            sum(len(g.pivot.prompt_ids) + len(s.token_ids) for g in sampled for s in g.samples)
-        ),
+        "turns": float(len(turns)),
+        "num_tokens": float(sum(len(t.prompt_ids) + len(t.sample.token_ids) for t in turns)),
     }

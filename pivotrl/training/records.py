@@ -5,13 +5,13 @@ It must never know a model, an engine or a configuration file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from pivotrl.types import PivotRLError, Sample, Verdict
+from pivotrl.types import Engine, PivotRLError, Sample, Turn, Verdict
 
 Reward = Callable[[str, Sample], Verdict]
 """(candidate id, sample) -> verdict; called once a sample, in a fixed order."""
@@ -133,6 +133,8 @@ class SftSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainPivot:
+    """A turn to act at; end to end, the first turn of a task."""
+
     candidate_id: str
     trajectory_id: str
     prompt_ids: tuple[int, ...]
@@ -149,14 +151,37 @@ class Demonstration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What was sampled once at a pivot: an action, or an episode that begins there."""
+
+    sample: Sample
+    """Of an episode all its turns' tokens, one after the other."""
+    verdict: Verdict
+    turns: tuple[Turn, ...]
+
+
+Seed = Callable[[TrainPivot, int], int]
+"""(pivot, attempt) -> seed"""
+Draw = Callable[[Engine, Sequence[TrainPivot], int, Seed], list[list[Act]]]
+"""(engine, pivots, n, seed) -> n acts a pivot; a failure of the machinery is tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """The G actions sampled at one pivot, aligned: sample, verdict, advantage."""
+    """The G acts sampled at one pivot, and their advantages."""
 
     pivot: TrainPivot
-    samples: tuple[Sample, ...]
-    verdicts: tuple[Verdict, ...]
+    acts: tuple[Act, ...]
     advantages: tuple[float | None, ...]
     """None where there is no reward: such a sample is dropped, never counted as 0."""
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        return tuple(act.sample for act in self.acts)
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        return tuple(act.verdict for act in self.acts)
 
     @property
     def rewards(self) -> list[float | None]:

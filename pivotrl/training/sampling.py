@@ -6,18 +6,28 @@ reward. This module must never know weights or gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pivotrl.training import ranks
 from pivotrl.training.advantages import advantages, has_signal
 from pivotrl.training.plan import sampling_seed, validation_seed
-from pivotrl.training.records import Group, Reward, TrainPivot, TrainRollout, TrainSettings
+from pivotrl.training.records import (
+    Act,
+    Draw,
+    Group,
+    Reward,
+    Seed,
+    TrainPivot,
+    TrainRollout,
+    TrainSettings,
+)
 from pivotrl.types import (
     Engine,
     PivotRLError,
     RolloutStatus,
     Sample,
     SamplingParams,
+    Turn,
     Verdict,
     VerdictStatus,
 )
@@ -28,7 +38,7 @@ ATTEMPTS = 2
 def step_groups(
     engine: Engine,
     met: Sequence[Sequence[TrainPivot]],
-    reward: Reward,
+    draw: Draw,
     settings: TrainSettings,
     step: int,
 ) -> tuple[list[Group], list[Group]]:
@@ -38,7 +48,7 @@ def step_groups(
     place to groups with one at pivots of `met[1]`, then `met[2]`, and so on.
     Raises PivotRLError if not one sample of the first groups has a reward.
     """
-    groups = sample_groups(engine, met[0], reward, settings, step)
+    groups = sample_groups(engine, met[0], draw, settings, step)
     if all(r is None for group in groups for r in group.rewards):
         seen = sorted({v.category for group in groups for v in group.verdicts})
         raise PivotRLError(
@@ -52,7 +62,7 @@ def step_groups(
         fresh = [pivot for pivot in others if pivot.candidate_id not in known][: len(flat)]
         if not fresh:
             break
-        drawn = sample_groups(engine, fresh, reward, settings, step, attempt)
+        drawn = sample_groups(engine, fresh, draw, settings, step, attempt)
         sampled += drawn
         for place, group in zip(flat, filter(_has_signal, drawn), strict=False):
             groups[place] = group
@@ -62,7 +72,7 @@ def step_groups(
 def sample_groups(
     engine: Engine,
     pivots: Sequence[TrainPivot],
-    reward: Reward,
+    draw: Draw,
     settings: TrainSettings,
     step: int,
     attempt: int = 0,
@@ -72,24 +82,17 @@ def sample_groups(
     Every process samples and judges its part of the pivots, and has all groups in the end.
     """
     own = ranks.dealt(pivots)
-    samples = _sample(
-        engine,
-        own,
-        settings.group_size,
-        settings,
-        lambda pivot, retry: sampling_seed(
-            settings.seed, step, ATTEMPTS * attempt + retry, pivot.candidate_id
-        ),
-    )
+
+    def seed(pivot: TrainPivot, retry: int) -> int:
+        return sampling_seed(settings.seed, step, ATTEMPTS * attempt + retry, pivot.candidate_id)
+
     groups = []
-    for pivot, row in zip(own, samples, strict=True):
-        verdicts = tuple(_verdict(reward, pivot, sample) for sample in row)
-        rewards = [verdict.reward for verdict in verdicts]
+    for pivot, acts in zip(own, draw(engine, own, settings.group_size, seed), strict=True):
+        rewards = [act.verdict.reward for act in acts]
         groups.append(
             Group(
                 pivot=pivot,
-                samples=tuple(row),
-                verdicts=verdicts,
+                acts=tuple(acts),
                 advantages=advantages(rewards, settings.advantage, settings.advantage_epsilon),
             )
         )
@@ -97,21 +100,15 @@ def sample_groups(
 
 
 def validation_reward(
-    engine: Engine, pivots: Sequence[TrainPivot], reward: Reward, settings: TrainSettings
+    engine: Engine, pivots: Sequence[TrainPivot], draw: Draw, settings: TrainSettings
 ) -> float:
     """Mean reward at the validation pivots, with the seeds of every other validation."""
-    own = ranks.dealt(pivots)
-    samples = _sample(
-        engine,
-        own,
-        settings.validation_samples,
-        settings,
-        lambda pivot, attempt: validation_seed(settings.seed + attempt, pivot.candidate_id),
-    )
-    judged = [
-        [_verdict(reward, pivot, sample).reward for sample in row]
-        for pivot, row in zip(own, samples, strict=True)
-    ]
+
+    def seed(pivot: TrainPivot, attempt: int) -> int:
+        return validation_seed(settings.seed + attempt, pivot.candidate_id)
+
+    acts = draw(engine, ranks.dealt(pivots), settings.validation_samples, seed)
+    judged = [[act.verdict.reward for act in row] for row in acts]
     rewards = [r for row in ranks.collected(judged) for r in row if r is not None]
     if not rewards:
         raise PivotRLError(
@@ -140,12 +137,37 @@ def rollouts_of(groups: Sequence[Group]) -> tuple[TrainRollout, ...]:
     )
 
 
+def single_turns(reward: Reward, settings: TrainSettings) -> Draw:
+    """Acts of one turn: the pivot's action, judged on its own."""
+
+    def draw(
+        engine: Engine,
+        pivots: Sequence[TrainPivot],
+        count: int,
+        seed: Seed,
+    ) -> list[list[Act]]:
+        rows = _sample(engine, pivots, count, settings, seed)
+        return [
+            [
+                Act(
+                    sample=sample,
+                    verdict=_verdict(reward, pivot, sample),
+                    turns=(Turn(prompt_ids=pivot.prompt_ids, sample=sample),),
+                )
+                for sample in row
+            ]
+            for pivot, row in zip(pivots, rows, strict=True)
+        ]
+
+    return draw
+
+
 def _sample(
     engine: Engine,
     pivots: Sequence[TrainPivot],
     count: int,
     settings: TrainSettings,
-    seed: Callable[[TrainPivot, int], int],
+    seed: Seed,
 ) -> list[list[Sample]]:
     params = SamplingParams(max_tokens=settings.max_tokens, temperature=settings.temperature)
     rows: list[list[Sample]] = [[] for _ in pivots]
