@@ -114,6 +114,23 @@ def evaluate(
 
 
 @app.command(
+    epilog="Examples:  [bold]pivotrl compare configs/mini.toml --seeds 0,1,2[/]  ·  "
+    "pivotrl compare configs/mini.toml end_to_end.horizon=6 end_to_end.steps=100"
+)
+def compare(
+    config: Experiment,
+    overrides: Overrides = None,
+    seeds: Annotated[str, typer.Option(help="Apart by commas.")] = "0,1,2",
+    debug: Debug = False,
+) -> None:
+    """Train in every way on the same trajectories: pivots, SFT, end to end, and controls."""
+    from flows.run import side_by_side
+
+    numbers = [int(seed) for seed in seeds.split(",")]
+    side_by_side(config, overrides or [], numbers, shlex.join(["pivotrl", *sys.argv[1:]]))
+
+
+@app.command(
     epilog='Examples:  [bold]pivotrl sql "select * from pivot_stats limit 5"[/]  ·  '
     'pivotrl sql "describe pivot_stats"  ·  pivotrl sql "select * from leaderboard" --json'
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -102,6 +103,34 @@ def real(config: Config, command: str) -> None:
         console.print("Type next:")
         for line, what in lines:
             console.print(f"  [bold]{line}[/]  [dim]# {what}[/]", highlight=False, soft_wrap=True)
+
+
+def side_by_side(path: Path, overrides: Sequence[str], seeds: Sequence[int], command: str) -> None:
+    """Runs every arm of the comparison with every seed."""
+    from pivotrl.comparison import ARMS
+
+    config = load_config(path, overrides)
+    check(config)
+    _made_home()
+    from flows.compare import Arm, compare
+
+    arms = [
+        Arm(
+            name=name,
+            config=load_config(
+                path,
+                [
+                    f"register.alias={re.sub('[^a-z]+', '-', name)}",
+                    *overrides,
+                    *changes,
+                    f"run.seed={seed}",
+                ],
+            ),
+        )
+        for seed in seeds
+        for name, changes in ARMS.items()
+    ]
+    execute(compare, config, (arms,), command)
 
 
 def scored_side_by_side(
