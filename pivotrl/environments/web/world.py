@@ -94,7 +94,7 @@ def _use_tool(task: JSON, world: dict[str, JSON], call: ToolCall) -> str:
     if call.name == "search":
         found = library.search(library.index(pages), value)
         world |= {"results": found, "shown": [*world["shown"], *found]}
-        return "\n".join(f"{p} {library.title(pages[p])}" for p in found) or "no results"
+        return "\n".join(f"{library.title(pages[p])} {p}" for p in found) or "no results"
     page_id = value.strip()
     if page_id not in world["shown"]:  # an id that was guessed leads nowhere
         return "error: unknown id"
