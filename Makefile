@@ -1,6 +1,7 @@
 # Two commands: `make demo` runs the main job, `make test` passes the tests; both set up first.
 PYTHON ?= python3.11
 BIN := .venv/bin
+RECIPE ?= retail
 STAMP := .venv/.installed
 
 .PHONY: setup demo test test-long check ui base-model gpu-check clean
@@ -13,7 +14,7 @@ help:
 	@echo "make ui          the Prefect and MLflow pages of your runs, on loopback"
 	@echo "make check       ruff, mypy, import-linter"
 	@echo "make gpu-check   the trainer on one GPU, with torch and transformers alone (no set-up)"
-	@echo "make base-model  train the embedded default's base model again (25 to 40 minutes)"
+	@echo "make base-model  train the embedded default's base model again (25 to 40 minutes); RECIPE=shell, repo, web: for another domain"
 
 setup: $(STAMP)
 
@@ -51,8 +52,8 @@ gpu-check:
 
 base-model: setup
 	@rm -rf build/base-model
-	@$(BIN)/python -m pivotrl.mini.base_model --out build/base-model
-	@echo "to ship it: copy build/base-model over pivotrl/mini/model"
+	@$(BIN)/python -m pivotrl.mini.base_model --out build/base-model --recipe $(RECIPE)
+	@echo "to ship it: copy build/base-model over pivotrl/mini/model (retail)"
 
 clean:
 	rm -rf .pivotrl build *.egg-info

@@ -16,28 +16,31 @@ from typing import Any
 import torch
 from demo import interval
 
-from pivotrl.mini.base_model import TOKENIZER_DOCUMENTS, VOCABULARY, new_model
+from pivotrl.mini.base_model import TOKENIZER_DOCUMENTS, new_model
 from pivotrl.mini.corpus import (
-    RECALL_WORDS,
-    SINGLE_TOKENS,
     Corpus,
     Document,
     encode,
     make_documents,
+    recall_words,
     render,
+    single_tokens,
 )
 from pivotrl.mini.pretraining import PretrainingSettings, hidden_states, pretrain
+from pivotrl.mini.recipes import RECIPES
 from pivotrl.mini.skills.drills import drill
 from pivotrl.mini.tokenizer import train_tokenizer
 from pivotrl.mini.wiring import wire_induction
 
 ROOT = Path(__file__).parents[1]
+RETAIL = RECIPES["retail"]
 
 
 def recalls(n: int, seed: str, tokenizer: Any) -> Corpus:
     rng = random.Random(seed)
     rows = [
-        Document(name="drill", messages=drill(rng, RECALL_WORDS, copying=1.0)) for _ in range(n)
+        Document(name="drill", messages=drill(rng, recall_words(RETAIL), copying=1.0))
+        for _ in range(n)
     ]
     return encode([row.name for row in rows], render(rows), tokenizer)
 
@@ -72,8 +75,8 @@ def main() -> None:
     parser.add_argument("--documents", type=int, nargs="+", default=[500, 2000])
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "wiring.md")
     options = parser.parse_args()
-    texts = render(make_documents(TOKENIZER_DOCUMENTS, 0))
-    tokenizer = train_tokenizer(texts, SINGLE_TOKENS, VOCABULARY)
+    texts = render(make_documents(TOKENIZER_DOCUMENTS, 0, RETAIL))
+    tokenizer = train_tokenizer(texts, single_tokens(RETAIL.domain), RETAIL.vocabulary)
     lines = [
         "# Copying, with the induction circuit wired in and without",
         "",

@@ -18,7 +18,7 @@ import pivotrl.mini
 from pivotrl.chat import ChatFormat
 from pivotrl.environments.retail import DOMAIN
 from pivotrl.environments.retail.language import TOOLS
-from pivotrl.mini.base_model import VOCABULARY, WEIGHTS_FILE, build, new_model, sha256
+from pivotrl.mini.base_model import WEIGHTS_FILE, build, new_model, sha256
 from pivotrl.mini.corpus import encode, make_documents, render, single_tokens, text_hash
 from pivotrl.mini.pretraining import (
     PretrainingSettings,
@@ -26,11 +26,13 @@ from pivotrl.mini.pretraining import (
     orthogonalised,
     pretrain,
 )
+from pivotrl.mini.recipes import RECIPES
 from pivotrl.mini.wiring import wire_induction
 from pivotrl.types import Action, ConfigError, Message, Role, ToolCall, action_of
 
 SHIPPED = Path(pivotrl.mini.__file__).parent / "model"
 MAX_WEIGHT_BYTES = 8_000_000
+RETAIL = RECIPES["retail"]
 
 
 @lru_cache
@@ -48,7 +50,7 @@ def test_tokenizer_round_trips_any_text(text: str) -> None:
 def test_identifiers_and_markup_are_single_tokens() -> None:
     tokenizer = shipped_tokenizer()
     for word in (
-        *single_tokens(["retail"]),
+        *single_tokens("retail"),
         "<tool_call>",
         "</tool_call>",
         "<think>",
@@ -123,7 +125,7 @@ def test_template_keeps_earlier_reasoning_and_groups_tool_results() -> None:
 
 
 def test_targets_are_exactly_what_the_assistant_wrote() -> None:
-    documents = make_documents(40, seed=5)
+    documents = make_documents(40, 5, RETAIL)
     tokenizer = shipped_tokenizer()
     corpus = encode([d.name for d in documents], render(documents), tokenizer)
     chat = ChatFormat.load(SHIPPED)
@@ -137,7 +139,9 @@ def test_targets_are_exactly_what_the_assistant_wrote() -> None:
 
 
 def test_corpus_is_a_function_of_its_seed() -> None:
-    first, again, other = (text_hash(render(make_documents(30, seed))) for seed in (1, 1, 2))
+    first, again, other = (
+        text_hash(render(make_documents(30, seed, RETAIL))) for seed in (1, 1, 2)
+    )
     assert first == again != other
 
 
@@ -187,14 +191,17 @@ def test_muon_makes_updates_nearly_orthogonal() -> None:
 def test_pretraining_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     one, two = (build(tmp_path / name, documents=192, seed=0, workers=2) for name in ("one", "two"))
     assert one["files"] == two["files"] and one["data_sha256"] == two["data_sha256"]
-    assert AutoModelForCausalLM.from_pretrained(tmp_path / "one").config.vocab_size <= VOCABULARY
+    assert (
+        AutoModelForCausalLM.from_pretrained(tmp_path / "one").config.vocab_size
+        <= RETAIL.vocabulary
+    )
     with pytest.raises(ConfigError, match="new folder"):
         build(tmp_path / "one", documents=192, seed=0, workers=1)
 
 
 @pytest.mark.long
 def test_two_workers_take_the_steps_of_one() -> None:
-    documents = make_documents(48, seed=2)
+    documents = make_documents(48, 2, RETAIL)
     corpus = encode([d.name for d in documents], render(documents), shipped_tokenizer())
 
     def losses(workers: int) -> list[float]:
@@ -211,7 +218,7 @@ def test_two_workers_take_the_steps_of_one() -> None:
 
 def test_shipped_model_is_what_its_hashes_say() -> None:
     made = orjson.loads((SHIPPED / "hashes.json").read_bytes())
-    rows = make_documents(made["documents"], made["seed"])
+    rows = make_documents(made["documents"], made["seed"], RETAIL)
     assert made["data_sha256"] == text_hash(render(rows))
     assert made["files"] == {name: sha256(SHIPPED / name) for name in made["files"]}
     assert (SHIPPED / WEIGHTS_FILE).stat().st_size <= MAX_WEIGHT_BYTES

@@ -10,17 +10,14 @@ import argparse
 import hashlib
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from pivotrl.mini.corpus import ONE_DOMAIN
+from pivotrl.mini.recipes import RECIPES
 from pivotrl.types import JSON, ConfigError
 
-DOCUMENTS = 58_000
-VOCABULARY = 2048
 TOKENIZER_DOCUMENTS = 4000
 ARCHITECTURE: dict[str, JSON] = {
     "hidden_size": 128,
@@ -38,13 +35,15 @@ WEIGHTS_FILE = "model.safetensors"
 def build(
     out: Path,
     *,
-    documents: int,
     seed: int,
     workers: int,
-    domains: Mapping[str, float] = ONE_DOMAIN,
-    vocabulary: int = VOCABULARY,
+    recipe: str = "retail",
+    documents: int | None = None,
 ) -> dict[str, JSON]:
-    """Train and write the model folder `out`, which must not exist; returns `hashes.json`."""
+    """Train and write the model folder `out`, which must not exist; returns `hashes.json`.
+
+    `recipe` is a key of `RECIPES`; `documents` stands in for its number.
+    """
     if out.exists():
         raise ConfigError(f"{out} exists; give --out a new folder")
     import torch
@@ -58,10 +57,14 @@ def build(
     torch.manual_seed(seed)
     torch.set_num_threads(workers)  # the wiring's last bits depend on it
     began = time.monotonic()
-    rows = make_documents(documents, seed, domains)
+    made_of = RECIPES[recipe]
+    documents = documents or made_of.documents
+    rows = make_documents(documents, seed, made_of)
     texts = render(rows)
     data_sha256 = text_hash(texts)
-    tokenizer = train_tokenizer(texts[-TOKENIZER_DOCUMENTS:], single_tokens(domains), vocabulary)
+    tokenizer = train_tokenizer(
+        texts[-TOKENIZER_DOCUMENTS:], single_tokens(made_of.domain), made_of.vocabulary
+    )
     corpus = encode([row.name for row in rows], texts, tokenizer)
     tokens = sum(len(document.ids) for document in corpus.documents)
     print(f"corpus: {documents} documents, {tokens} tokens, sha256 {data_sha256}", flush=True)
@@ -71,14 +74,13 @@ def build(
     with TrainingProgress(tokens) as progress:
         pretrain(model, corpus, PretrainingSettings(), seed, workers, progress.on_step)
     transformers_logging.disable_progress_bar()
-    named = " ".join(f"{name}={weight:g}" for name, weight in domains.items())
-    more = f" --domains {named} --vocabulary {vocabulary}" if domains != ONE_DOMAIN else ""
     unfinished = out.with_name(out.name + ".unfinished")
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)
     made = {
         "command": "python -m pivotrl.mini.base_model "
-        f"--out DIR --documents {documents} --seed {seed} --workers {workers}" + more,
+        f"--out DIR --recipe {recipe} --documents {documents} --seed {seed} --workers {workers}",
+        "recipe": recipe,
         "seed": seed,
         "workers": workers,
         "documents": documents,
@@ -159,27 +161,19 @@ class TrainingProgress:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Pretrain the miniature's base model.")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
-    parser.add_argument("--documents", type=int, default=DOCUMENTS)
+    parser.add_argument("--recipe", choices=list(RECIPES), default="retail")
+    parser.add_argument("--documents", type=int, help="in place of the recipe's number")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
-    parser.add_argument(
-        "--domains",
-        nargs="+",
-        default=[f"{name}={w:g}" for name, w in ONE_DOMAIN.items()],
-        metavar="NAME=WEIGHT",
-        help="live domains, and how often their episodes come",
-    )
-    parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
     options = parser.parse_args()
     # Read when torch is loaded: memory in huge pages (20 % faster).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     made = build(
         options.out,
-        documents=options.documents,
         seed=options.seed,
         workers=options.workers,
-        domains={name: float(w) for name, _, w in (one.partition("=") for one in options.domains)},
-        vocabulary=options.vocabulary,
+        recipe=options.recipe,
+        documents=options.documents,
     )
     print(f"{options.out}: weights sha256 {made['files'][WEIGHTS_FILE]}, {made['seconds']} s")
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pivotrl.environments import ENVIRONMENTS, live_domain
 from pivotrl.mini import skills
+from pivotrl.mini.recipes import Recipe
 from pivotrl.mini.skills.drills import drill
 from pivotrl.mini.tokenizer import TEMPLATE, TURN_END, TURN_START
 from pivotrl.types import Message, message_to_json, seed_of, tool_to_json
@@ -25,20 +26,6 @@ from pivotrl.types import Message, message_to_json, seed_of, tool_to_json
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-ONE_DOMAIN: Mapping[str, float] = {"retail": 7}
-"""Relative frequency of the episodes of the embedded default."""
-WEIGHTS: Mapping[str, float] = {
-    "ifbench": 1,
-    "aime25": 1.5,
-    "math500": 1.5,
-    "livecodebench": 0.7,
-    "scicode": 0.7,
-    "mmlu_pro": 0.8,
-    "mmlu_prox": 0.8,
-    "wmt24pp": 1,
-    "drill": 4,
-}
-"""Relative frequency of the other documents, by name."""
 DOCUMENTS_PER_STEP = 16
 RECALL_START = 0.04
 """The first documents, to this share, are recall of pairs alone: the model copies early."""
@@ -46,19 +33,14 @@ DRILL_START = 0.1
 """Then drills of all kinds, up to this share of the documents."""
 RECALL = 0.2
 """Share of recall in the later drills."""
-AGENT_SKILL = 0.25
-"""How much surer the noisy agent is than by its own defaults, from 0 to 1."""
 LONG_SHARE = 0.06
 """Share of longer episodes, so that long conversations are in range."""
-LONG: Mapping[str, tuple[int, int]] = {"retail": (3, 5)}
-"""Their horizons; of other domains `OTHER_LONG`."""
-OTHER_LONG = (8, 16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     name: str
-    """A live domain or a key of `WEIGHTS`."""
+    """A live domain or a skill."""
     messages: tuple[Message, ...]
 
 
@@ -81,33 +63,29 @@ class Corpus:
     documents: list[Tokens]
 
 
-def single_tokens(domains: Iterable[str]) -> tuple[str, ...]:
+def single_tokens(domain: str) -> tuple[str, ...]:
     """What the tokenizer should hold as one token each."""
-    of_domains = (word for name in domains for word in live_domain(name).single_tokens)
-    return tuple(dict.fromkeys((*of_domains, *skills.SINGLE_TOKENS)))
+    return tuple(dict.fromkeys((*live_domain(domain).single_tokens, *skills.SINGLE_TOKENS)))
 
 
-def make_documents(n: int, seed: int, domains: Mapping[str, float] = ONE_DOMAIN) -> list[Document]:
-    """`n` documents in random order; a pure function of its arguments.
-
-    `domains`: relative frequency of each live domain's episodes, among `WEIGHTS`.
-    """
+def make_documents(n: int, seed: int, recipe: Recipe) -> list[Document]:
+    """`n` documents in random order; a pure function of its arguments."""
     rng = random.Random(seed_of("pretraining", seed))
-    names = _names(rng, n, domains)
+    weights = {recipe.domain: recipe.episodes, **recipe.skills}
+    names = rng.choices(list(weights), list(weights.values()), k=n)
     rows = {
         name: iter(skills.generate(name, names.count(name), seed_of(seed, name), "train"))
-        for name in WEIGHTS.keys() - {"drill"}
+        for name in recipe.skills.keys() - {"drill"}
     }
-    words = (*single_tokens(domains), *"0123456789ABCDEFGHIJabkmnxyz")
+    words = recall_words(recipe)
     documents = []
     for i, name in enumerate(names):
         if i < DRILL_START * n or name == "drill":
             messages = drill(rng, words, 1.0 if i < RECALL_START * n else RECALL)
             documents.append(Document(name="drill", messages=messages))
-        elif name in domains:
-            long = LONG.get(name, OTHER_LONG)
-            horizon = rng.randint(*long) if rng.random() < LONG_SHARE else None
-            messages = live_domain(name).noisy_episode(rng, AGENT_SKILL, horizon).messages
+        elif name == recipe.domain:
+            horizon = rng.randint(*recipe.long) if rng.random() < LONG_SHARE else None
+            messages = live_domain(name).noisy_episode(rng, recipe.skill, horizon).messages
             documents.append(Document(name=name, messages=messages))
         else:
             messages = skills.conversation(name, next(rows[name]))
@@ -115,16 +93,9 @@ def make_documents(n: int, seed: int, domains: Mapping[str, float] = ONE_DOMAIN)
     return documents
 
 
-def _names(rng: random.Random, n: int, domains: Mapping[str, float]) -> list[str]:
-    """Of documents; the episodes of a step are of one domain, whose prefix is computed once."""
-    weights = {next(iter(domains)): sum(domains.values()), **WEIGHTS}
-    names = rng.choices(list(weights), list(weights.values()), k=n)
-    if len(domains) == 1:
-        return names
-    steps = rng.choices(list(domains), list(domains.values()), k=n // DOCUMENTS_PER_STEP + 1)
-    return [
-        steps[i // DOCUMENTS_PER_STEP] if name in domains else name for i, name in enumerate(names)
-    ]
+def recall_words(recipe: Recipe) -> tuple[str, ...]:
+    """What recall drills are made of."""
+    return (*single_tokens(recipe.domain), *"0123456789ABCDEFGHIJabkmnxyz")
 
 
 def render(documents: Iterable[Document]) -> list[str]:

@@ -1,7 +1,7 @@
 """Writes the embedded default's data as ordinary files, which the ordinary readers read back.
 
-`python -m pivotrl.mini.write`: expert demonstrations of the retail domain (OpenAI-chat JSONL) and
-the items of the eight miniature benchmarks, under `PIVOTRL_HOME/mini`.
+`python -m pivotrl.mini.write`: expert demonstrations of the retail domain, or of those asked for
+(OpenAI-chat JSONL), and the items of the eight miniature benchmarks, under `PIVOTRL_HOME/mini`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import orjson
 
-from pivotrl.environments import live_domain
+from pivotrl.environments import ENVIRONMENTS, live_domain
 from pivotrl.environments.demonstrations import write_demonstrations
 from pivotrl.mini.skills import LEVELS, generate
 
@@ -30,17 +30,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write the miniature's data.")
     folder = Path(os.environ.get("PIVOTRL_HOME", ".pivotrl")) / "mini"
     parser.add_argument("--out", type=Path, default=folder)
-    parser.add_argument("--demonstrations", type=int, default=300, help="episodes (default 300)")
+    parser.add_argument(
+        "--domains", nargs="+", choices=ENVIRONMENTS, default=["retail"], help="default: retail"
+    )
+    parser.add_argument("--demonstrations", type=int, default=300, help="of each (default 300)")
     parser.add_argument("--items", type=int, default=500, help="of each benchmark (default 500)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     write_benchmarks(options.out / "benchmarks", options.items, options.seed)
-    write_demonstrations(
-        live_domain("retail"), options.out / "retail.jsonl", options.demonstrations, options.seed
-    )
+    for name in options.domains:
+        file = options.out / f"{name}.jsonl"
+        write_demonstrations(live_domain(name), file, options.demonstrations, options.seed)
     print(
-        f"{options.demonstrations} demonstrations and {len(LEVELS)} × {options.items} "
-        f"benchmark items in {options.out}"
+        f"{options.demonstrations} demonstrations each of {', '.join(options.domains)} and "
+        f"{len(LEVELS)} × {options.items} benchmark items in {options.out}"
     )
 
 

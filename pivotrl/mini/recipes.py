@@ -1,0 +1,47 @@
+"""What each base model is made of: the episodes of one live domain, and the eight skills.
+
+One model of this size and time does not hold four domains: two recipes that mixed them left half
+the scores out of range. This module must never know how documents are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+SKILLS: Mapping[str, float] = {
+    "ifbench": 1,
+    "aime25": 1.5,
+    "math500": 1.5,
+    "livecodebench": 0.7,
+    "scicode": 0.7,
+    "mmlu_pro": 0.8,
+    "mmlu_prox": 0.8,
+    "wmt24pp": 1,
+    "drill": 4,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    domain: str
+    skill: float
+    """How much surer the noisy agent is than by its own defaults, from 0 to 1."""
+    long: tuple[int, int]
+    """Horizons of its longer episodes."""
+    episodes: float = 7
+    """Their weight: how often a document is one, beside the skills'."""
+    skills: Mapping[str, float] = field(default_factory=lambda: SKILLS)
+    documents: int = 58_000
+    vocabulary: int = 2048
+
+
+RECIPES: Mapping[str, Recipe] = {
+    recipe.domain: recipe
+    for recipe in (
+        Recipe(domain="retail", skill=0.25, long=(3, 5)),  # the embedded default
+        Recipe(domain="shell", skill=0.4, long=(8, 16)),
+        Recipe(domain="repo", skill=0.25, long=(8, 16)),
+        Recipe(domain="web", skill=0.6, long=(8, 16)),
+    )
+}
