@@ -85,7 +85,7 @@ def pivotrl_until(
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # else as nohup has it
+            preexec_fn=_heed_signals,
         )
         deadline = time.monotonic() + 600
         while not reached() and process.poll() is None:
@@ -96,6 +96,12 @@ def pivotrl_until(
         code = process.wait(timeout=120)
         output.seek(0)
         return code, output.read()
+
+
+def _heed_signals() -> None:
+    """As in a terminal: where the tests run under nohup or in the background, some are ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def report(home: Path) -> Mapping:
