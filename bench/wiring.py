@@ -27,7 +27,7 @@ from pivotrl.mini.corpus import (
     single_tokens,
 )
 from pivotrl.mini.pretraining import PretrainingSettings, hidden_states, pretrain
-from pivotrl.mini.recipes import RECIPES
+from pivotrl.mini.recipes import RECIPES, VOCABULARY
 from pivotrl.mini.skills.drills import drill
 from pivotrl.mini.tokenizer import train_tokenizer
 from pivotrl.mini.wiring import wire_induction
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results" / "wiring.md")
     options = parser.parse_args()
     texts = render(make_documents(TOKENIZER_DOCUMENTS, 0, RETAIL))
-    tokenizer = train_tokenizer(texts, single_tokens(RETAIL.domain), RETAIL.vocabulary)
+    tokenizer = train_tokenizer(texts, single_tokens(RETAIL.domain), VOCABULARY)
     lines = [
         "# Copying, with the induction circuit wired in and without",
         "",

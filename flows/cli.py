@@ -125,7 +125,10 @@ def compare(
 ) -> None:
     """Train in every way on the same trajectories: pivots, SFT, end to end, and controls."""
     from flows.run import side_by_side
+    from pivotrl.types import ConfigError
 
+    if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
+        raise ConfigError(f"--seeds {seeds}: write whole numbers apart by commas, as in 0,1,2")
     numbers = [int(seed) for seed in seeds.split(",")]
     side_by_side(config, overrides or [], numbers, shlex.join(["pivotrl", *sys.argv[1:]]))
 

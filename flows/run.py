@@ -108,9 +108,12 @@ def real(config: Config, command: str) -> None:
 def side_by_side(path: Path, overrides: Sequence[str], seeds: Sequence[int], command: str) -> None:
     """Runs every arm of the comparison with every seed."""
     from pivotrl.comparison import ARMS
+    from pivotrl.suites import suites
 
     config = load_config(path, overrides)
     check(config)
+    if not any(suite.kind == "domain" for suite in suites(config)):
+        raise ConfigError("nothing to compare in: name a live domain in evaluate.domains")
     _made_home()
     from flows.compare import Arm, compare
 

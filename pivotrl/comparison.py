@@ -122,6 +122,7 @@ def equal_accuracy(pivots: Outcome, other: Outcome) -> dict[str, JSON]:
     """What `other` takes to the success of `pivots`, in ratios, the profile counted.
 
     `reached` is false where its validation never comes so far: then the ratios are lower bounds.
+    `time_ratio` is low: the seconds of `other` leave its validations out, those of `pivots` do not.
     """
     there = [point for point in other.curve if 100 * point[3] >= pivots.in_domain]
     _, turns, seconds, _ = there[0] if there else other.curve[-1]

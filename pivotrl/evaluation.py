@@ -1,8 +1,7 @@
 """A policy's scored responses to benchmark rows; of live episodes see `episodes`.
 
 An engine, a chat format and a benchmark come in by duck typing; everything is a pure function of
-them and the seed. This module must never know a configuration, a file or where
-weights come from.
+them and the seed. This module must never know a configuration, a file or where weights come from.
 """
 
 from __future__ import annotations

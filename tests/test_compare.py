@@ -51,6 +51,18 @@ def test_equal_accuracy_is_a_ratio_or_a_bound() -> None:
 
 
 @pytest.mark.slow
+def test_what_cannot_be_compared_is_said_before_anything_starts(data: Path, tmp_path: Path) -> None:
+    arguments = ["compare", *small(data)[1:]]
+    for more, message in (
+        (["--seeds", "0,x"], "--seeds 0,x: write whole numbers"),
+        (["evaluate.domains=[]"], "name a live domain in evaluate.domains"),
+    ):
+        done = pivotrl(tmp_path / "home", *arguments, *more, expect=2)
+        assert message in done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.long
 def test_a_small_comparison_trains_every_arm(
     data: Path, tmp_path: Path, prefect_server: str

@@ -7,8 +7,12 @@ the scores out of range. This module must never know how documents are made.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+DOCUMENTS = 58_000
+VOCABULARY = 2048
+EPISODES = 7
+"""Weight of the domain's episodes, beside those of the skills: how often a document is one."""
 SKILLS: Mapping[str, float] = {
     "ifbench": 1,
     "aime25": 1.5,
@@ -29,11 +33,6 @@ class Recipe:
     """How much surer the noisy agent is than by its own defaults, from 0 to 1."""
     long: tuple[int, int]
     """Horizons of its longer episodes."""
-    episodes: float = 7
-    """Their weight: how often a document is one, beside the skills'."""
-    skills: Mapping[str, float] = field(default_factory=lambda: SKILLS)
-    documents: int = 58_000
-    vocabulary: int = 2048
 
 
 RECIPES: Mapping[str, Recipe] = {
