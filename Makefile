@@ -4,13 +4,14 @@ BIN := .venv/bin
 RECIPE ?= retail
 STAMP := .venv/.installed
 
-.PHONY: setup demo test test-long check ui base-model gpu-check clean
+.PHONY: setup demo compare test test-long check ui base-model gpu-check clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        set up, then the whole line on the embedded default (5 to 8 minutes)"
 	@echo "make test        set up, then the tests (8 to 15 minutes)"
 	@echo "make test-long   the tests of several processes, machines and rounds (about 12 minutes)"
+	@echo "make compare     every way to train, three seeds, then its tables and curves (about an hour)"
 	@echo "make ui          the Prefect and MLflow pages of your runs, on loopback"
 	@echo "make check       ruff, mypy, import-linter"
 	@echo "make gpu-check   the trainer on one GPU, with torch and transformers alone (no set-up)"
@@ -30,6 +31,10 @@ $(STAMP): infra/lock.txt pyproject.toml
 demo: setup
 	@$(BIN)/python -m pivotrl.mini.write
 	@$(BIN)/pivotrl run configs/mini.toml
+
+compare: setup
+	@$(BIN)/python -m pivotrl.mini.write
+	@$(BIN)/python bench/compare.py
 
 test: setup
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

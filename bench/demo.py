@@ -55,7 +55,7 @@ def facts(report: dict, label: str = "trained") -> dict:
         "zero_signal": 100 * zero / max(1, profiled),
         "pivots": counts["kept"],
         "agreement": 100 * report["agreement"]["retail"]["agreeing"],
-        "seconds": sum(part["seconds"] for part in report["cost"].values()),
+        "seconds": report["cost"]["total"]["seconds"],
     }
 
 

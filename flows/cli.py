@@ -115,12 +115,20 @@ def evaluate(
 
 @app.command(
     epilog="Examples:  [bold]pivotrl compare configs/mini.toml --seeds 0,1,2[/]  ·  "
-    "pivotrl compare configs/mini.toml end_to_end.horizon=6 end_to_end.steps=100"
+    "pivotrl compare configs/mini.toml --arm 'lambda 0.4: select.lambda_diff=0.4' "
+    "--arm 'no KL: train.kl_beta=0'"
 )
 def compare(
     config: Experiment,
     overrides: Overrides = None,
     seeds: Annotated[str, typer.Option(help="Apart by commas.")] = "0,1,2",
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:KEY=VALUE...",
+            help="A sweep of your own beside pivots, instead of the usual arms; several times.",
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Train in every way on the same trajectories: pivots, SFT, end to end, and controls."""
@@ -130,7 +138,8 @@ def compare(
     if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
         raise ConfigError(f"--seeds {seeds}: write whole numbers apart by commas, as in 0,1,2")
     numbers = [int(seed) for seed in seeds.split(",")]
-    side_by_side(config, overrides or [], numbers, shlex.join(["pivotrl", *sys.argv[1:]]))
+    command = shlex.join(["pivotrl", *sys.argv[1:]])
+    side_by_side(config, overrides or [], numbers, arm or [], command)
 
 
 @app.command(

@@ -18,8 +18,10 @@ from pivotrl.comparison import (
     outcomes,
     summary,
 )
+from pivotrl.comparison_page import as_html, sections
 from pivotrl.config import Config
 from pivotrl.types import JSON, PivotRLError
+from tasks.comparison import log_comparison
 from tasks.report import write_report
 from tasks.session import current
 
@@ -36,6 +38,8 @@ class Arm:
 def compare(config: Config, name: str, arms: Sequence[Arm]) -> dict[str, JSON]:
     """Each arm is a run of the whole line, stages that arms share are cached; then the tables."""
     found: list[tuple[int, Outcome]] = []
+    models: dict[tuple[int, str], str] = {}
+    gradient: dict[str, JSON] = {}
     for arm in arms:
         seed = arm.config.run.seed
         title = f"{arm.name}, seed {seed}"
@@ -44,6 +48,8 @@ def compare(config: Config, name: str, arms: Sequence[Arm]) -> dict[str, JSON]:
         if report is None or report["outcome"] != "trained":
             raise PivotRLError(f"{title}: there are no pivots to train on; widen select.*")
         found += [(seed, outcome) for outcome in outcomes(arm.name, report)]
+        models[seed, arm.name] = report["model"]["run_id"]
+        gradient = gradient or report["instruments"].get("gradient", {})
     everyone = best_sft([outcome for _, outcome in found])
     arms_found = summary(everyone)
     rivals = [
@@ -67,8 +73,13 @@ def compare(config: Config, name: str, arms: Sequence[Arm]) -> dict[str, JSON]:
         "domain": config.end_to_end.domain,
         "arms": arms_found,
         "equal_accuracy": rivals,
+        "gradient": gradient,
         "runs": [{"seed": seed} | asdict(outcome) for seed, outcome in found],
     }
+    page = current().home / "compare.html"
+    page.write_text(as_html(f"Ways to train: {config.run.name}", list(sections([parts]))))
+    log_comparison(config, name, found, models, arms_found, page)
+    current().say(f"Tables and curves: {page}")
     return write_report(config, current(), name, parts)
 
 

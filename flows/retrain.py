@@ -18,6 +18,7 @@ from pivotrl.types import JSON
 from tasks.agree import agree
 from tasks.extract import extract
 from tasks.ingest import ingest
+from tasks.instruments import instruments
 from tasks.judge import judge_budget
 from tasks.merge import merge
 from tasks.register import register
@@ -80,6 +81,8 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         label: (made, score_trained(config, made, asked, label))
         for label, made in train_controls(config, base, trajectories, candidates).items()
     }
+    policies = {"trained": checkpoint} | {label: made for label, (made, _) in controls.items()}
+    measured = instruments(config, base, trajectories, candidates, rounds[0].profiles, policies)
     if session.dry:
         return None
 
@@ -107,11 +110,12 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     parts |= {
         "outcome": "trained",
         "selection": selection.counts,
-        "training": checkpoint.counts,
+        "training": checkpoint.counts | {"seconds": checkpoint.seconds},
         "controls": {
             label: made.counts | {"seconds": made.seconds} for label, (made, _) in controls.items()
         },
         "agreement": agreement,
+        "instruments": measured,
         "scores": {label: [asdict(row) for row in rows] for label, rows in tables.items()},
         "model": model,
         "cost": cost(

@@ -105,10 +105,18 @@ def real(config: Config, command: str) -> None:
             console.print(f"  [bold]{line}[/]  [dim]# {what}[/]", highlight=False, soft_wrap=True)
 
 
-def side_by_side(path: Path, overrides: Sequence[str], seeds: Sequence[int], command: str) -> None:
-    """Runs every arm of the comparison with every seed."""
-    from pivotrl.comparison import ARMS
+def side_by_side(
+    path: Path,
+    overrides: Sequence[str],
+    seeds: Sequence[int],
+    asked: Sequence[str],
+    command: str,
+) -> None:
+    """Runs every arm of the comparison, or those `asked` for beside pivots, with every seed."""
+    from pivotrl.comparison import ARMS, PIVOTS, arm_of_text
     from pivotrl.suites import suites
+
+    chosen = {PIVOTS: (), **dict(map(arm_of_text, asked))} if asked else ARMS
 
     config = load_config(path, overrides)
     check(config)
@@ -123,7 +131,7 @@ def side_by_side(path: Path, overrides: Sequence[str], seeds: Sequence[int], com
             config=load_config(
                 path,
                 [
-                    f"register.alias={re.sub('[^a-z]+', '-', name)}",
+                    f"register.alias={re.sub('[^a-z0-9]+', '-', name.lower())}",
                     *overrides,
                     *changes,
                     f"run.seed={seed}",
@@ -131,7 +139,7 @@ def side_by_side(path: Path, overrides: Sequence[str], seeds: Sequence[int], com
             ),
         )
         for seed in seeds
-        for name, changes in ARMS.items()
+        for name, changes in chosen.items()
     ]
     execute(compare, config, (arms,), command)
 

@@ -6,22 +6,25 @@ module must never know a flow, a model or a file.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
 from scipy.stats import t
 
-from pivotrl.types import JSON
+from pivotrl.types import JSON, ConfigError
 
 PIVOTS, END_TO_END, SFT = "pivots", "end to end", "sft"
+NO_FILTER, NO_FILTER_STRICT = "no filter", "no filter, strict"
 ARMS: Mapping[str, tuple[str, ...]] = {
-    PIVOTS: ("sft.enabled=true", "end_to_end.enabled=true"),
-    "mixed outcome": ("select.rule=mixed",),
-    "no filter": ("select.rule=all",),
-    "no filter, strict": ("select.rule=all", "verify.mode=strict"),
+    PIVOTS: ("sft.enabled=true", "end_to_end.enabled=true", "instruments.candidates=128"),
+    NO_FILTER: ("select.rule=all", "instruments.candidates=128"),
+    NO_FILTER_STRICT: ("select.rule=all", "verify.mode=strict", "instruments.candidates=128"),
 }
 """What each arm changes in the experiment; the first one's run trains the controls too."""
+
+DRIFTS = ("kl", "tau_unaccepted", "tau_unrelated")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,52 +38,80 @@ class Outcome:
     ood: Mapping[str, float]
     """Benchmark -> change."""
     turns: int
-    """Sampled to get there, profile included."""
+    """Sampled in all, profile included."""
     seconds: float
+    """Of its stages: sampling, verdicts, training, validation."""
+    profile: tuple[int, float] = (0, 0.0)
+    """Turns and seconds before the curve begins."""
+    best_step: int = 0
+    """Of the checkpoint that validation chose."""
     curve: Sequence[Sequence[float]] = ()
-    """[step, turns, seconds, validation reward]"""
+    """[step, turns, seconds without validation, validation reward], of its last round."""
+    signal: Sequence[Sequence[float]] = ()
+    """[step, reward std, share of groups without a signal]"""
+    drift: Mapping[str, float | None] = field(default_factory=dict)
+    """What `pivotrl.instruments` measured."""
+
+    @property
+    def to_best(self) -> tuple[float, float]:
+        """Turns and seconds to the chosen checkpoint: the profile and the curve until there."""
+        _, turns, seconds, _ = next(
+            (point for point in self.curve if point[0] == self.best_step), (0, 0, 0.0, 0.0)
+        )
+        return self.profile[0] + turns, self.profile[1] + seconds
+
+
+def arm_of_text(text: str) -> tuple[str, tuple[str, ...]]:
+    """(name, changes) of `NAME: KEY=VALUE KEY=VALUE`. Raises ConfigError."""
+    name, colon, changes = text.partition(":")
+    parts = tuple(shlex.split(changes))
+    if not (name.strip() and colon and parts and all("=" in part for part in parts)):
+        raise ConfigError(
+            f"--arm {text!r}: write a name, a colon and settings, as in "
+            "'lambda 0.4: select.lambda_diff=0.4'"
+        )
+    return name.strip(), parts
 
 
 def outcomes(arm: str, report: Mapping[str, JSON]) -> list[Outcome]:
     """Of a run's report: the arm's own, and those of its controls; of SFT every setting."""
-    cost = report["cost"]
-    profile = cost.get("profile", {})
-    train = cost["train"]
-    found = [
-        _outcome(
-            arm,
-            report["scores"]["trained"],
-            turns=profile.get("sampled", 0) + train.get("sampled", 0),
-            seconds=profile.get("seconds", 0) + train["seconds"],
-            curve=report["training"]["curve"],
-        )
-    ]
+    cost, training = report["cost"], report["training"]
+    before = [
+        cost.get("profile", {}).get(key, 0) + cost["train"][key] - training[key]
+        for key in ("sampled", "seconds")
+    ]  # the profile, and rounds before the last
+    found = [_outcome(arm, "trained", report, training, (before[0], before[1]))]
     for label, counts in report["controls"].items():
-        found.append(
-            _outcome(
-                label,
-                report["scores"][label],
-                turns=counts["sampled"],
-                seconds=counts["seconds"],
-                curve=counts["curve"],
-            )
-        )
+        found.append(_outcome(label, label, report, counts, (0, 0.0)))
     return found
 
 
 def _outcome(
-    arm: str, scores: Sequence[Mapping[str, JSON]], *, turns: int, seconds: float, curve: JSON
+    arm: str,
+    label: str,
+    report: Mapping[str, JSON],
+    counts: Mapping[str, JSON],
+    profile: tuple[int, float],
 ) -> Outcome:
+    scores = report["scores"][label]
     sampled = next(row for row in scores if row["kind"] == "domain")
     return Outcome(
         arm=arm,
         in_domain=sampled["trained"],
         gain=sampled["difference"],
         ood={r["suite"]: r["difference"] for r in scores if r["kind"] == "benchmark"},
-        turns=turns,
-        seconds=seconds,
-        curve=curve,
+        turns=profile[0] + counts["sampled"],
+        seconds=profile[1] + counts["seconds"],
+        profile=profile,
+        best_step=counts["best_step"],
+        curve=counts["curve"],
+        signal=counts["signal"],
+        drift=report["instruments"].get(label, {}),
     )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
 
 
 def best_sft(found: Sequence[Outcome]) -> list[Outcome]:
@@ -114,20 +145,72 @@ def summary(found: Sequence[Outcome]) -> dict[str, JSON]:
             "ood_mean": interval([fmean(o.ood.values()) for o in seeds]) if seeds[0].ood else None,
             "rollout_turns": round(fmean(o.turns for o in seeds)),
             "seconds": round(fmean(o.seconds for o in seeds), 1),
+            "zero_signal": _mean([share for o in seeds for *_, share in o.signal]),
+            "drift": {
+                name: _mean([v for o in seeds if (v := o.drift.get(name)) is not None])
+                for name in DRIFTS
+            },
         }
     return out
 
 
 def equal_accuracy(pivots: Outcome, other: Outcome) -> dict[str, JSON]:
-    """What `other` takes to the success of `pivots`, in ratios, the profile counted.
+    """What `other` takes to the success of `pivots`' chosen checkpoint, in ratios.
 
-    `reached` is false where its validation never comes so far: then the ratios are lower bounds.
-    `time_ratio` is low: the seconds of `other` leave its validations out, those of `pivots` do not.
+    Sampling and training on both sides, validation on neither; with the profile counted, and
+    without (`..._without_profile`). `reached` is false where its validation never comes so far:
+    then the ratios are lower bounds.
     """
     there = [point for point in other.curve if 100 * point[3] >= pivots.in_domain]
     _, turns, seconds, _ = there[0] if there else other.curve[-1]
+    own_turns, own_seconds = pivots.to_best
     return {
         "reached": bool(there),
-        "turn_ratio": turns / max(pivots.turns, 1),
-        "time_ratio": seconds / max(pivots.seconds, 1e-9),
+        "turn_ratio": turns / max(own_turns, 1),
+        "time_ratio": seconds / max(own_seconds, 1e-9),
+        "turn_ratio_without_profile": turns / max(own_turns - pivots.profile[0], 1),
+        "time_ratio_without_profile": seconds / max(own_seconds - pivots.profile[1], 1e-9),
+    }
+
+
+def headline(domains: Mapping[str, Mapping[str, JSON]]) -> dict[str, float | None]:
+    """The claims in five numbers: means over the reports of the domains that were run."""
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return fmean(known) if known else None
+
+    def of(name: str, key: str) -> list[float | None]:
+        found = [arm_of(report["arms"], name) for report in domains.values()]
+        return [arm[key][0] if arm and arm[key] else None for arm in found]
+
+    gains = [
+        None if ours is None or theirs is None else ours - theirs
+        for ours, theirs in zip(of(PIVOTS, "in_domain"), of(SFT, "in_domain"), strict=True)
+    ]
+    ratios = [row for report in domains.values() for row in report["equal_accuracy"]]
+    return {
+        "gain_over_sft": mean(gains),
+        "ood_pivot": mean(of(PIVOTS, "ood_mean")),
+        "ood_sft": mean(of(SFT, "ood_mean")),
+        "turn_ratio": mean([row["turn_ratio"] for row in ratios]),
+        "time_ratio": mean([row["time_ratio"] for row in ratios]),
+    }
+
+
+def arm_of(arms: Mapping[str, JSON], name: str) -> JSON:
+    """SFT's goes by the setting that was best."""
+    return next(
+        (row for arm, row in arms.items() if arm == name or arm.startswith(name + " ")), None
+    )
+
+
+def assembled(reports: Sequence[Mapping[str, JSON]]) -> dict[str, JSON]:
+    """`compare.json`: the reports of `pivotrl compare`, one a domain, and the headline."""
+    domains = {report["domain"]: report for report in reports}
+    return {
+        "domains": {name: report["arms"] for name, report in domains.items()},
+        "equal_accuracy": {name: report["equal_accuracy"] for name, report in domains.items()},
+        "headline": headline(domains),
+        "seeds": sorted({seed for report in reports for seed in report["seeds"]}),
     }

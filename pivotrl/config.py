@@ -274,6 +274,15 @@ class EndToEndConfig(Section):
     learning_rate: float = Field(1e-6, gt=0, description="Peak learning rate of AdamW.")
 
 
+class InstrumentsConfig(Section):
+    candidates: int = Field(
+        0,
+        ge=0,
+        description="Profiled turns on which gradients and drift are held against the theory "
+        "(docs/comparison.md); 0 leaves it out.",
+    )
+
+
 class EvaluateConfig(Section):
     domains: tuple[str, ...] = Field(
         (),
@@ -347,6 +356,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     sft: SFTConfig = SFTConfig()
     end_to_end: EndToEndConfig = EndToEndConfig()
+    instruments: InstrumentsConfig = InstrumentsConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     harness: HarnessConfig = HarnessConfig()
     register_: RegisterConfig = Field(RegisterConfig(), alias="register")

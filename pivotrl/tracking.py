@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,6 +33,7 @@ T = TypeVar("T")
 EXPERIMENT = "pivotrl"
 KEY_TAG = "pivotrl.key"
 MODEL_TAG = "pivotrl.model_id"
+PARENT_TAG = "mlflow.parentRunId"
 METRICS_PER_BATCH = 1000
 PARAMETERS_PER_BATCH = 100
 
@@ -70,6 +71,8 @@ class TrackedRun:
     tables: Mapping[str, Sequence[Mapping[str, JSON]]] = field(default_factory=dict)
     """Rows by name. A table `scores` with `suite`, `model`, `score`, `standard_error` is plotted;
     where a row has `miniature` true, the plot says so."""
+    files: Sequence[Path] = ()
+    """Kept as they are."""
     checkpoint: Path | None = None
     """Folder with safetensors, config and tokenizer; None registers no model."""
     base_model: str = ""
@@ -125,8 +128,10 @@ def log_run(home: Path, run: TrackedRun) -> Registered:
     _log_tables(client, run_id, run.tables)
     for file, figure in figures(run).items():
         client.log_figure(run_id, figure, file)
+    for path in run.files:
+        client.log_artifact(run_id, str(path))
     for number, steps in enumerate(run.rounds, 1):
-        tags = {"mlflow.parentRunId": run_id}
+        tags = {PARENT_TAG: run_id}
         nested = client.create_run(experiment, run_name=f"{run.name} round {number}", tags=tags)
         _log_steps(client, nested.info.run_id, steps)
         client.set_terminated(nested.info.run_id)
@@ -139,6 +144,13 @@ def log_run(home: Path, run: TrackedRun) -> Registered:
         model_uri=f"models:/{run.registered_name}/{version}" if version else None,
         created=True,
     )
+
+
+def nest(home: Path, parent: str, children: Iterable[str]) -> None:
+    """Shows the runs below the parent, by run ids; a run has one parent, the last."""
+    client = _client(home)
+    for child in children:
+        client.set_tag(child, PARENT_TAG, parent)
 
 
 def load_path(home: Path, name: str) -> Path:
@@ -261,7 +273,7 @@ def _registered(client: MlflowClient, run: TrackedRun, old: Run) -> Registered |
 
 def _delete(client: MlflowClient, old: Run) -> None:
     run_id, experiment = old.info.run_id, old.info.experiment_id
-    for nested in client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run_id}'"):
+    for nested in client.search_runs([experiment], f"tags.`{PARENT_TAG}` = '{run_id}'"):
         client.delete_run(nested.info.run_id)
     for version in client.search_model_versions(f"run_id = '{run_id}'"):
         client.delete_model_version(version.name, version.version)

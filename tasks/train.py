@@ -434,6 +434,11 @@ def _published(work: Work, start: Path, result: RoundResult, round_number: int) 
             "stop_reason": str(result.stop_reason),
             "validation": [[step, score] for step, score in result.validation],
             "curve": _curve(trained, result.validation),
+            "signal": [
+                [r.step, r.metrics["reward_std"], r.metrics["frac_reward_zero_std"]]
+                for r in trained
+                if "reward_std" in r.metrics
+            ],
             "warnings": sorted({w for r in trained for w in r.warnings}),
         },
     )

@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from line import pivotrl, report, small
+from mlflow import MlflowClient
 from test_line import data
 
-from pivotrl.comparison import ARMS, Outcome, best_sft, equal_accuracy, interval, summary
+from pivotrl.comparison import (
+    ARMS,
+    Outcome,
+    arm_of,
+    arm_of_text,
+    assembled,
+    best_sft,
+    equal_accuracy,
+    interval,
+    summary,
+)
+from pivotrl.comparison_page import as_html, as_markdown, sections
+from pivotrl.tracking import store_uri
+from pivotrl.types import ConfigError
 
 __all__ = ["data"]
 
 CURVE = [[0, 0, 0.0, 0.2], [10, 500, 5.0, 0.35], [20, 1000, 11.0, 0.5]]
 ONE = Outcome(
-    arm="pivots", in_domain=40.0, gain=20.0, ood={"a": -1.0, "b": 2.0}, turns=250, seconds=4.0
+    arm="pivots",
+    in_domain=40.0,
+    gain=20.0,
+    ood={"a": -1.0, "b": 2.0},
+    turns=350,
+    seconds=4.0,
+    profile=(50, 1.0),
+    best_step=10,
+    curve=[[0, 0, 0.0, 0.2], [10, 200, 3.0, 0.6], [20, 300, 5.0, 0.5]],
+    signal=[[1, 0.4, 0.25], [2, 0.3, 0.75]],
+    drift={"kl": 0.5, "tau_unaccepted": 0.9, "tau_unrelated": None},
 )
 
 
@@ -28,11 +53,11 @@ def test_intervals_are_students() -> None:
 
 
 def test_seeds_are_summed_up_by_arm() -> None:
-    found = summary([ONE, replace(ONE, in_domain=44.0, ood={"a": 1.0, "b": 2.0}, turns=350)])
+    found = summary([ONE, replace(ONE, in_domain=44.0, ood={"a": 1.0, "b": 2.0}, turns=450)])
     assert found["pivots"]["in_domain"][0] == 42.0
     assert found["pivots"]["ood"]["a"][0] == 0.0
     assert found["pivots"]["ood_mean"][0] == 1.0
-    assert (found["pivots"]["rollout_turns"], found["pivots"]["seconds"]) == (300, 4.0)
+    assert (found["pivots"]["rollout_turns"], found["pivots"]["seconds"]) == (400, 4.0)
     assert summary([replace(ONE, ood={})])["pivots"]["ood_mean"] is None
 
 
@@ -45,9 +70,67 @@ def test_sft_is_its_best_setting_by_the_mean_of_seeds() -> None:
 
 def test_equal_accuracy_is_a_ratio_or_a_bound() -> None:
     other = replace(ONE, arm="end to end", curve=CURVE)
-    assert equal_accuracy(ONE, other) == {"reached": True, "turn_ratio": 4.0, "time_ratio": 2.75}
+    assert ONE.to_best == (250, 4.0)  # the profile, and the curve to the chosen checkpoint
+    assert equal_accuracy(ONE, other) == {
+        "reached": True,
+        "turn_ratio": 4.0,
+        "time_ratio": 2.75,
+        "turn_ratio_without_profile": 5.0,
+        "time_ratio_without_profile": pytest.approx(11 / 3),
+    }
     assert equal_accuracy(replace(ONE, in_domain=60.0), other)["reached"] is False
     assert equal_accuracy(replace(ONE, in_domain=60.0), other)["turn_ratio"] == 4.0
+
+
+def test_arms_are_read_from_the_command() -> None:
+    assert arm_of_text("beta 0: train.kl_beta=0 'run.name=a b'") == (
+        "beta 0",
+        ("train.kl_beta=0", "run.name=a b"),
+    )
+    for text in ("beta 0", "beta 0:", ": train.kl_beta=0", "beta 0: train"):
+        with pytest.raises(ConfigError, match="settings, as in"):
+            arm_of_text(text)
+
+
+def domain_report(name: str, gain: float) -> dict:
+    """As `pivotrl compare` writes it."""
+    arms = [ONE, replace(ONE, arm="sft 0.1 x 1", in_domain=40.0 - gain, curve=[], signal=[])]
+    arms += [replace(ONE, arm="end to end", curve=CURVE), replace(ONE, arm="no <filter>")]
+    return {
+        "domain": name,
+        "seeds": [0],
+        "arms": summary(arms),
+        "equal_accuracy": [{"seed": 0} | equal_accuracy(ONE, arms[2])],
+        "gradient": {"std_correlation": 0.8, "groups": [[0.0, 0.0], [0.5, 1.0]]},
+        "runs": [{"seed": 0} | asdict(outcome) for outcome in arms],
+    }
+
+
+def test_domains_are_assembled_with_a_headline() -> None:
+    found = assembled([domain_report("retail", 5.0), domain_report("web", -2.0)])
+    assert found["headline"] == {
+        "gain_over_sft": pytest.approx(1.5),
+        "ood_pivot": 0.5,
+        "ood_sft": 0.5,
+        "turn_ratio": 4.0,
+        "time_ratio": 2.75,
+    }
+    assert found["domains"].keys() == {"retail", "web"} and found["seeds"] == [0]
+    assert arm_of({"no filter, strict": 1}, "no filter") is None
+
+
+def test_the_page_says_what_does_not_hold_and_loads_nothing() -> None:
+    reports = [domain_report("retail", -2.0), domain_report("web", -1.0)]
+    found = list(sections(reports))
+    text = as_markdown("Ways", found)
+    assert "| In-domain gain, PivotRL − SFT | +4.17 | > 0 | -1.5 | DOES NOT HOLD |" in text
+    assert "| Turns to equal accuracy, end to end ÷ PivotRL | 4×, not counted | ≥ 4 | 4.0 |" in text
+    assert "| retail, seed 0 | 350 | 350 | 4 | 4 | 4.00 | 5.00 | 2.75 | 3.67 |" in text
+    page = as_html("Ways", found)
+    assert page == as_html("Ways", list(sections(reports)))
+    assert page.count("<svg") == 3 and "no &lt;filter&gt;" in page
+    assert not re.search(r"""(src|href)=["'](?!#)""", page)
+    assert "<script" not in page
 
 
 @pytest.mark.slow
@@ -56,6 +139,7 @@ def test_what_cannot_be_compared_is_said_before_anything_starts(data: Path, tmp_
     for more, message in (
         (["--seeds", "0,x"], "--seeds 0,x: write whole numbers"),
         (["evaluate.domains=[]"], "name a live domain in evaluate.domains"),
+        (["--arm", "no colon"], "write a name, a colon and settings"),
     ):
         done = pivotrl(tmp_path / "home", *arguments, *more, expect=2)
         assert message in done.stdout + done.stderr
@@ -84,6 +168,16 @@ def test_a_small_comparison_trains_every_arm(
     assert [row["seed"] for row in made["equal_accuracy"]] == made["seeds"] == [0, 1]
     assert made["arms"]["end to end"]["rollout_turns"] > 2 * 2 * 2 * 2
     assert "Ways to train, in points" in done.stdout
+    assert "<svg" in (home / "compare.html").read_text()
+    drift = made["arms"]["pivots"]["drift"]
+    assert drift["kl"] is not None and drift["tau_unrelated"] <= 1
+    assert made["gradient"]["probes"] == len(made["gradient"]["groups"]) >= 2
+    assert all(norm == 0 for std, norm in made["gradient"]["groups"] if std == 0)
+    client = MlflowClient(store_uri(home))
+    runs = client.search_runs([client.get_experiment_by_name("pivotrl").experiment_id])
+    nested = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    assert len(nested) == 2 * len(made["arms"])
+    assert {run.data.tags["mlflow.parentRunId"] for run in nested} < {r.info.run_id for r in runs}
     again = pivotrl(home, *arguments, server=prefect_server)
     assert report(home)["arms"] == made["arms"]
     stages = json.loads((home / "report.json").read_text())["stages"]

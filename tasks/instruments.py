@@ -1,0 +1,136 @@
+"""What training did, held against the theory: gradients at the base, drift of every policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pivotrl.config import Config
+from pivotrl.manifest import Manifest
+from pivotrl.policies import PolicyFiles, identify
+from pivotrl.types import JSON, digest
+from tasks.policy import forget_policy, load_chat, number_of
+from tasks.sample import read_candidates
+from tasks.session import current
+from tasks.stage import Produced, Stage, Work
+from tasks.train import checkpoint_of
+
+if TYPE_CHECKING:
+    from pivotrl.instruments import Probe
+
+GRADIENT = "gradient"
+UNRELATED = 8
+"""Actions of other states that each state is asked about."""
+
+
+def instruments(
+    config: Config,
+    base: PolicyFiles,
+    trajectories: Manifest | None,
+    candidates: Manifest | None,
+    profiles: Sequence[Manifest],
+    trained: Mapping[str, Manifest],
+) -> dict[str, JSON]:
+    """Counts by what was measured: `gradient` of the base, and the drift of each label."""
+    if not config.instruments.candidates:
+        return {}
+    home = current().home
+    inputs = {"candidates": candidates} | {f"profile {n}": m for n, m in enumerate(profiles)}
+    policies = {GRADIENT: (config.model.path, base)} | {
+        label: (checkpoint_of(home, made), identify(checkpoint_of(home, made)))
+        for label, made in trained.items()
+    }
+    found = {}
+    for label, (path, policy) in policies.items():
+        made = _stage(
+            settings={
+                "measured": GRADIENT if label == GRADIENT else "drift",
+                "candidates": config.instruments.candidates,
+                "policy": asdict(policy),
+                "reference": asdict(base),
+                "micro_batch_tokens": config.train.micro_batch_tokens,
+                "seed": config.run.seed,
+            },
+            inputs=inputs,
+            extra={"config": config, "path": path, "trajectories": trajectories},
+            label=f"instruments {label}",
+        )
+        if made is not None:
+            found[label] = dict(made.counts)
+    return found
+
+
+def _body(work: Work) -> Produced:
+    from pivotrl.engines.hf import load_model
+    from pivotrl.instruments import action_log_probs, drift, gradients, std_correlation
+
+    config: Config = work.extra["config"]
+    forget_policy()
+    budget = config.train.micro_batch_tokens
+    probes = _probes(work)
+    if len(probes) < 2:
+        return Produced(counts={"probes": len(probes)})
+    counts: dict[str, JSON] = {"probes": len(probes)}
+    base = load_model(config.model.path, dtype="float32", device=config.model.device)
+    if work.settings["measured"] == GRADIENT:
+        groups = gradients(base, probes, budget)
+        counts |= {"std_correlation": std_correlation(groups), "groups": groups}
+    else:
+        before = action_log_probs(base, probes, budget)
+        del base
+        path: Path = work.extra["path"]
+        trained = load_model(path, dtype="float32", device=config.model.device)
+        counts |= drift(probes, before, action_log_probs(trained, probes, budget))
+    return Produced(counts=counts)
+
+
+def _probes(work: Work) -> list[Probe]:
+    """States by chance, with what the profile's samples earned there."""
+    import polars as pl
+
+    from pivotrl.instruments import Probe
+    from pivotrl.rollouts import prompts
+
+    config: Config = work.extra["config"]
+    rollouts, verdicts = (
+        pl.scan_parquet([f for name in work.inputs for f in work.files(name, table)])
+        for table in ("rollouts", "verdicts")
+    )
+    earned = verdicts.filter(pl.col("reward").is_not_null()).select("rollout_id", "reward")
+    acted = rollouts.select("rollout_id", "candidate_id", "sample_index", "token_ids")
+    rows = acted.join(earned, on="rollout_id").sort("candidate_id", "sample_index").collect()
+    groups: dict[str, list[dict[str, JSON]]] = {}
+    for row in rows.iter_rows(named=True):
+        if row["token_ids"]:
+            groups.setdefault(row["candidate_id"], []).append(row)
+    seed = config.run.seed
+    everyone = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
+    chosen = sorted(
+        (c for c in everyone if len(groups.get(c.id, ())) > 1),
+        key=lambda c: digest(["instruments", seed, c.id]),
+    )[: work.settings["candidates"]]
+    chat = load_chat(config.model.path, work.settings["reference"]["weights"])
+    longest = number_of(config.model.path, "max_position_embeddings") - config.profile.max_tokens
+    fitting, _ = prompts(chosen, chat, longest=longest)
+    acts = [[tuple(row["token_ids"]) for row in groups[item.candidate.id]] for item in fitting]
+    others = [actions[0] for actions in acts]
+    return [
+        Probe(
+            prompt_ids=item.prompt_ids,
+            actions=actions,
+            rewards=[row["reward"] for row in groups[item.candidate.id]],
+            unrelated=(others[number + 1 :] + others[:number])[:UNRELATED],
+        )
+        for number, (item, actions) in enumerate(zip(fitting, acts, strict=True))
+    ]
+
+
+_stage = Stage(
+    name="instruments",
+    body=_body,
+    modules=("pivotrl.training", "pivotrl.instruments", "pivotrl.rollouts"),
+    computes_with=("torch", "transformers"),
+    by_bytes=("candidates",),
+)
