@@ -195,7 +195,7 @@ def _cell(value: object) -> Text:
 
 
 @app.command(
-    epilog="Example:  [bold]pivotrl plan configs/qwen3-30b-a3b.toml[/]  ·  "
+    epilog="Example:  [bold]pivotrl plan configs/paper/tau2.toml[/]  ·  "
     "pivotrl plan configs/own.toml train.processes=8 --card H200 --prompt 4000 --json"
 )
 def plan(
@@ -241,6 +241,8 @@ def plan(
     table.columns[1].justify = "right"
     for name, took in found["seconds"].items():
         table.add_row(name, f"{took:,.1f} s" if took < 5_400 else f"{took / 3600:,.1f} h")
+    table.add_section()
+    table.add_row("both, to pay for", f"{found['device_hours']:,.1f} device hours")
     console.print(table)
     console.print(found["advice"], soft_wrap=True, highlight=False)
 

@@ -70,6 +70,9 @@ class ModelConfig(Section):
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="Type of the weights.")
     device: str = Field("cpu", description="Where torch computes: cpu, cuda, cuda:0.")
     batch_rows: Count = Field(256, description="Sequences decoded at once.")
+    max_length: Count | None = Field(
+        None, description="Longest sequence in tokens; without, the model's own."
+    )
 
 
 class EngineConfig(Section):

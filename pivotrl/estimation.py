@@ -87,5 +87,6 @@ def estimate(
             f"a round of {train.steps} steps": one * train.steps,
             f"profiling {candidates:,} candidates on one card": profile,
         },
+        "device_hours": (one * train.steps * load.devices + profile) / 3600,
         "advice": advice,
     }

@@ -46,6 +46,7 @@ def agree(config: Config, model: Path, policy: PolicyFiles, environment: str) ->
             "sampling": asdict(sampling_of(config)),
             "seed": config.run.seed,
             "dtype": config.model.dtype,
+            "max_length": config.model.max_length,
             "engine": engine,
             "tasks": min(TASKS, config.evaluate.tasks),
             "samples": SAMPLES,

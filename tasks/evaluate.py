@@ -54,6 +54,7 @@ def evaluate(
         "seed": config.run.seed,
         "max_tokens": config.evaluate.max_tokens,
         "dtype": config.model.dtype,
+        "max_length": config.model.max_length,
         "engine": engine,
         "rows_at_once": config.model.batch_rows,  # parts are as large
     }

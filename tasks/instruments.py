@@ -11,7 +11,7 @@ from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles, identify
 from pivotrl.types import JSON, digest
-from tasks.policy import forget_policy, load_chat, number_of
+from tasks.policy import context_of, forget_policy, load_chat
 from tasks.sample import read_candidates
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
@@ -51,6 +51,7 @@ def instruments(
                 "policy": asdict(policy),
                 "reference": asdict(base),
                 "micro_batch_tokens": config.train.micro_batch_tokens,
+                "max_length": config.model.max_length,
                 "seed": config.run.seed,
             },
             inputs=inputs,
@@ -112,7 +113,7 @@ def _probes(work: Work) -> list[Probe]:
         key=lambda c: digest(["instruments", seed, c.id]),
     )[: work.settings["candidates"]]
     chat = load_chat(config.model.path, work.settings["reference"]["weights"])
-    longest = number_of(config.model.path, "max_position_embeddings") - config.profile.max_tokens
+    longest = context_of(config.model, config.model.path) - config.profile.max_tokens
     fitting, _ = prompts(chosen, chat, longest=longest)
     acts = [[tuple(row["token_ids"]) for row in groups[item.candidate.id]] for item in fitting]
     others = [actions[0] for actions in acts]

@@ -59,7 +59,7 @@ def _load(settings: EngineConfig, model: ModelConfig, path: Path, weights: str) 
         engine: Engine = Replicas(make, replicas=settings.replicas, gpus=gpus)
     else:
         engine = make()
-    context = number_of(path, "max_position_embeddings")
+    context = context_of(model, path)
     return Policy(chat=load_chat(path, weights), engine=engine, context=context)
 
 
@@ -73,7 +73,7 @@ def make_engine(
     from pivotrl.chat import ChatFormat
 
     chat = ChatFormat.load(path)
-    context = number_of(path, "max_position_embeddings")
+    context = context_of(model, path)
     if settings.name == "server":
         from pivotrl.engines.server import ServerEngine
 
@@ -113,6 +113,12 @@ def make_engine(
         max_batch_rows=model.batch_rows,
         device=model.device,
     )
+
+
+def context_of(model: ModelConfig, path: Path) -> int:
+    """Longest sequence in tokens: the model's own, or less where the configuration says so."""
+    own = number_of(path, "max_position_embeddings")
+    return min(own, model.max_length or own)
 
 
 def number_of(path: Path, name: str) -> int:

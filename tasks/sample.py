@@ -65,6 +65,7 @@ def sample(
             "engine": engine,
             "seed": config.run.seed,
             "dtype": config.model.dtype,
+            "max_length": config.model.max_length,
             "share": config.profile.share,
             "first": look.first,
             "upto": look.upto,

@@ -15,7 +15,7 @@ from pivotrl.policies import PolicyFiles
 from pivotrl.store.shards import write_shard
 from pivotrl.types import JSON, Candidate, Engine, PivotRLError, Sample, Split, Verdict, digest
 from pivotrl.verifiers import added_versions, verifier_for
-from tasks.policy import engine_settings, forget_policy, make_engine
+from tasks.policy import context_of, engine_settings, forget_policy, make_engine
 from tasks.ranks import launched
 from tasks.sample import read_candidates
 from tasks.session import current
@@ -71,6 +71,7 @@ def train(
             "round": round_number,
             "seed": config.run.seed,
             "dtype": config.model.dtype,
+            "max_length": config.model.max_length,
             "engine": engine,
             "added": added_versions(),
         },
@@ -102,6 +103,7 @@ def train_sft(
             "policy": asdict(policy),
             "seed": config.run.seed,
             "dtype": config.model.dtype,
+            "max_length": config.model.max_length,
         },
         inputs={"candidates": candidates},
         extra={"config": config, "start": config.model.path, "trajectories": trajectories},
@@ -148,6 +150,7 @@ def train_end_to_end(
             "reference": asdict(policy),
             "seed": config.run.seed,
             "dtype": config.model.dtype,
+            "max_length": config.model.max_length,
             "engine": engine,
         },
         inputs={},
@@ -196,7 +199,7 @@ def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> Round
         (c for c in everyone if c.split == Split.VALIDATION),
         key=lambda c: digest(["validate", c.id]),
     )[: config.train.validation_pivots]
-    longest = model.config.max_position_embeddings - settings.max_tokens
+    longest = context_of(config.model, start) - settings.max_tokens
 
     def pivots(candidates: Iterable[Candidate], what: str) -> list[TrainPivot]:
         fitting, without = rollouts.prompts(list(candidates), chat, longest=longest)
@@ -273,7 +276,7 @@ def end_to_end_round_of(work: Work, device: str, on_step: Callable[[], None]) ->
     environment = domain.environment
     model = _loaded(config, start, device)
     settings = _train_settings(config, work)
-    longest = model.config.max_position_embeddings - settings.max_tokens
+    longest = context_of(config.model, start) - settings.max_tokens
     tasks = domain.make_tasks("train", own.tasks, config.run.seed, own.horizon)
     held_out = domain.make_tasks("validation", own.validation_tasks, config.run.seed, own.horizon)
 
@@ -365,7 +368,8 @@ def sft_round_of(work: Work, device: str, on_step: Callable[[], None]) -> RoundR
     model = _loaded(config, start, device)
     everyone = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
     learners = [c for c in everyone if c.split == Split.TRAIN]
-    fitting, _ = rollouts.prompts(learners, chat, longest=model.config.max_position_embeddings)
+    longest = context_of(config.model, start)
+    fitting, _ = rollouts.prompts(learners, chat, longest=longest)
     demonstrations = []
     for item in fitting:
         c = item.candidate
@@ -373,7 +377,7 @@ def sft_round_of(work: Work, device: str, on_step: Callable[[], None]) -> RoundR
             completion = chat.completion(c.messages, c.tools, c.demonstration)
         except TemplateError:
             continue
-        if len(item.prompt_ids) + len(completion) <= model.config.max_position_embeddings:
+        if len(item.prompt_ids) + len(completion) <= longest:
             demonstrations.append(
                 Demonstration(
                     candidate_id=c.id,

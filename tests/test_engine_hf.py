@@ -18,6 +18,8 @@ from transformers import (
     MistralForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 from pivotrl.engines import decoding, shared_prompt
@@ -134,6 +136,10 @@ def test_little_memory_makes_the_batch_smaller(model, monkeypatch):
         (Qwen2Config(**SHAPE), Qwen2ForCausalLM),
         (LlamaConfig(**SHAPE), LlamaForCausalLM),
         (MistralConfig(**SHAPE, head_dim=16, sliding_window=64), MistralForCausalLM),
+        (
+            Qwen3MoeConfig(**SHAPE, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32),
+            Qwen3MoeForCausalLM,
+        ),
     ],
 )
 def test_other_architectures(configuration, architecture):

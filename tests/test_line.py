@@ -387,7 +387,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_a_plan_needs_no_weights(tmp_path: Path) -> None:
-    config = str(ROOT / "configs/qwen3-30b-a3b.toml")
+    config = str(ROOT / "configs/paper/tau2.toml")
     said = pivotrl(tmp_path, "plan", config, "train.nodes=2", "--card", "H200", "--json").stdout
     found = json.loads(said)
     assert (found["parameters"], found["devices"], found["fits"]) == (30_532_122_624, 16, True)

@@ -24,7 +24,10 @@ Layers = list[tuple[Tensor, Tensor]]
 """Keys and values of one prompt, one pair a layer: [1, key heads, tokens, head size]."""
 
 _FIRST_CAPACITY = 64
-_IGNORED = {"position_ids", "use_cache", "output_attentions", "is_causal", "cache_position"}
+_IGNORED = {
+    *("position_ids", "use_cache", "is_causal", "cache_position"),
+    *("output_attentions", "output_router_logits"),  # what is reported changes nothing
+}
 
 
 class SharedPromptStore:
