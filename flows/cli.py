@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows import home
+from flows import home, operate
+from flows.arguments import Debug, Experiment, Overrides
 from pivotrl.types import PivotRLError
 
 app = typer.Typer(
@@ -31,13 +32,6 @@ app = typer.Typer(
 class ExportForm(StrEnum):
     NEMO_GYM = "nemo-gym"
     TRL = "trl"
-
-
-Experiment = Annotated[Path, typer.Argument(help="One TOML an experiment; see configs/.")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="key=value, e.g. train.steps=20", metavar="KEY=VALUE")
-]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @app.command(
@@ -417,6 +411,9 @@ def export(
     left_out = len(pivots) - len(rows)
     more = f", {left_out:,} left out: they do not fit its form" if left_out else ""
     print(f"{len(rows):,} pivots -> {out}{more}")
+
+
+app.add_typer(operate.app)
 
 
 @app.command()

@@ -21,6 +21,7 @@ from tasks.ingest import ingest
 from tasks.instruments import instruments
 from tasks.judge import judge_budget
 from tasks.merge import merge
+from tasks.promote import gate, promote
 from tasks.register import register
 from tasks.report import (
     cost,
@@ -106,7 +107,11 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         "selection": selection.key,
     }
     checkpoints = [made for _, made in trainings]
-    model = register(config, name, checkpoints, selection, tables["trained"], tags)
+    decision = gate(config, tables["trained"], checkpoint)
+    model = register(config, name, checkpoints, selection, tables["trained"], decision, tags)
+    if config.promote.automatic and decision.passed:
+        champion = promote(session.home, config.register_.model, model["version"])
+        session.say(f"Champion: {config.register_.model} version {champion}")
     parts |= {
         "outcome": "trained",
         "selection": selection.counts,
@@ -118,6 +123,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         "instruments": measured,
         "scores": {label: [asdict(row) for row in rows] for label, rows in tables.items()},
         "model": model,
+        "gate": asdict(decision),
         "cost": cost(
             config,
             candidates,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import signal
 import sys
@@ -19,6 +20,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 
 from flows import home
+from flows.servers import api_url
 from pivotrl.config import Config, load_config, make_config
 from pivotrl.types import JSON, ConfigError, PivotRLError
 from tasks.session import Session, StageRecord, running
@@ -33,11 +35,13 @@ def check(config: Config) -> None:
     from pivotrl.policies import identify
     from pivotrl.selection import check_criteria, criteria_of
     from pivotrl.suites import suites
+    from pivotrl.trajectories.rows import files_of
 
-    for file in (*config.data.trajectories, config.data.tools):
-        if file is not None and not file.is_file():
-            raise ConfigError(f"{file}: no such file (data.trajectories, data.tools)")
-        if file is not None and not file.stat().st_size:
+    tools = config.data.tools
+    if tools is not None and not tools.is_file():
+        raise ConfigError(f"{tools}: no such file (data.tools)")
+    for file in (*files_of(config.data.trajectories), *([tools] if tools else [])):
+        if file.is_file() and not file.stat().st_size:
             raise ConfigError(f"{file}: the file is empty; name one with rows")
     identify(config.model.path)
     suites(config)
@@ -48,20 +52,30 @@ def check(config: Config) -> None:
 def dry(config: Config) -> None:
     """Prints, stage by stage, what is cached and which part of the key changed where not."""
     check(config)
-    folder = _made_home()
+    console = Console()
+    records = _told_dry(config, console)
+    for record in records:
+        console.print(_line(record), highlight=False)
+    missing = sum(not record.cached for record in records)
+    console.print(f"{missing} of {len(records)} stages would run; later ones follow")
+
+
+def would_run(config: Config) -> list[StageRecord]:
+    """The stages that a run would not find cached, as far as can be told before it."""
+    return [r for r in _told_dry(config, Console(quiet=True)) if not r.cached]
+
+
+def _told_dry(config: Config, console: Console) -> list[StageRecord]:
+    folder = made_home()
     from flows.retrain import retrain
 
-    console = Console()
     session = Session(home=folder, console=console, dry=True)
     with running(session):
         retrain.fn(config, "dry run")
-    for record in session.records:
-        console.print(_line(record), highlight=False)
-    missing = sum(not record.cached for record in session.records)
-    console.print(f"{missing} of {len(session.records)} stages would run; later ones follow")
+    return session.records
 
 
-def _made_home() -> Path:
+def made_home() -> Path:
     """The home with its folders, which Prefect wants to find when it is imported."""
     folder = home()
     try:
@@ -71,6 +85,8 @@ def _made_home() -> Path:
         raise PivotRLError(
             f"{folder}: cannot be written: {error.strerror} (PIVOTRL_HOME)"
         ) from None
+    if url := api_url(folder):  # Prefect reads it when it is imported
+        os.environ.setdefault("PREFECT_API_URL", url)
     return folder
 
 
@@ -89,7 +105,7 @@ def _was_interrupted(error: BaseException | None) -> bool:
 def real(config: Config, command: str) -> None:
     """Runs the whole line and prints what to type next."""
     check(config)
-    _made_home()
+    made_home()
     from flows.retrain import retrain
 
     report, console = execute(retrain, config, (), command)
@@ -122,7 +138,7 @@ def side_by_side(
     check(config)
     if not any(suite.kind == "domain" for suite in suites(config)):
         raise ConfigError("nothing to compare in: name a live domain in evaluate.domains")
-    _made_home()
+    made_home()
     from flows.compare import Arm, compare
 
     arms = [
@@ -170,7 +186,7 @@ def scored_side_by_side(
     settings = load(overrides=["run.name=evaluate", *sets, *overrides])
     if not suites(settings):
         raise ConfigError("nothing to score: name --benchmarks or --domains")
-    folder = _made_home()
+    folder = made_home()
     from flows.evaluate import evaluate_models
     from flows.models import asked_models
     from flows.prepare import prepare
@@ -191,7 +207,7 @@ def execute(
 
     Ctrl-C, SIGTERM and SIGHUP end it cleanly and say how to go on.
     """
-    folder = _made_home()
+    folder = made_home()
     from flows import processes
     from tasks.report import store_run
 

@@ -1,11 +1,13 @@
-"""`pivotrl ui`: the Prefect and MLflow pages over one `PIVOTRL_HOME`, on loopback.
+"""The Prefect and MLflow servers over one `PIVOTRL_HOME` and a worker, on loopback.
 
-Two child processes, each with its own log under `work/ui/`; both end when this one does. This
+Child processes, each with its own log under `work/ui/`. Those of `pivotrl ui` end when it does;
+those of `pivotrl up` stay, and `work/up.json` tells `down`, `status` and every run about them. This
 module must never know what a run holds, and it imports neither Prefect nor MLflow.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -16,7 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -28,6 +30,10 @@ from pivotrl.types import ConfigError, PivotRLError
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 180.0
 END_TIMEOUT_SECONDS = 10.0
+CLOCK_TOLERANCE_SECONDS = 2.0
+UP = Path("work") / "up.json"
+POOL = "pivotrl"
+"""The work pool of the machine's own worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +42,75 @@ class Server:
     url: str
     health: str
     """Path that answers 200 once the server is ready."""
-    process: subprocess.Popen[bytes]
-    log: Path
+    pid: int
+    """Also of its process group."""
+    started: float
+    """Of the process, seconds since the epoch; with the pid it names one process for good."""
+    log: str
+
+    @property
+    def alive(self) -> bool:
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < CLOCK_TOLERANCE_SECONDS
+            return same and process.status() != psutil.STATUS_ZOMBIE
+        return False
+
+    @property
+    def healthy(self) -> bool:
+        with suppress(urllib.error.URLError, OSError):
+            with urllib.request.urlopen(self.url + self.health, timeout=5) as answer:
+                return bool(answer.status == 200)
+        return False
+
+
+def up(home: Path, prefect_port: int = 4200, mlflow_port: int = 5000) -> list[Server]:
+    """Starts both servers and a worker and leaves them running; returns them, healthy.
+
+    What runs already is left alone. Raises as `serve` does; then nothing is left running.
+    """
+    home = home.resolve()
+    found = services(home)
+    if found and all(server.alive for server in found):
+        return found
+    down(home)
+    servers: list[Server] = []
+    try:
+        for server in _both(home, prefect_port, mlflow_port, servers):
+            _wait_until_healthy(server)
+        servers.append(_start_worker(home, servers[0].url))
+        _wait_until_healthy(servers[-1])
+    except BaseException:
+        _end(servers)
+        raise
+    record = home / UP
+    draft = record.with_suffix(".draft")
+    draft.write_text(json.dumps([asdict(server) for server in servers], indent=1))
+    draft.replace(record)
+    return servers
+
+
+def services(home: Path) -> list[Server]:
+    """What `up` started over this home, dead or alive."""
+    record = home / UP
+    return [Server(**row) for row in json.loads(record.read_text())] if record.is_file() else []
+
+
+def down(home: Path) -> list[Server]:
+    """Ends what `up` started, the worker first; returns what was still alive."""
+    found = [server for server in services(home) if server.alive]
+    for server in reversed(found):
+        _end([server])
+    (home / UP).unlink(missing_ok=True)
+    return found
+
+
+def api_url(home: Path) -> str | None:
+    """Of the Prefect server that `up` left running over this home."""
+    for server in services(home):
+        if server.name == "Prefect" and server.alive:
+            return f"{server.url}/api"
+    return None
 
 
 def serve(home: Path, prefect_port: int = 4200, mlflow_port: int = 5000) -> None:
@@ -57,29 +130,47 @@ def serve(home: Path, prefect_port: int = 4200, mlflow_port: int = 5000) -> None
             lines = [f"{server.name:<8} {server.url}" for server in servers]
             text = "\n".join([*lines, "", f"over {home}", "Ctrl-C ends both"])
             console.print(Panel(text, title="pivotrl ui", expand=False))
-            while all(server.process.poll() is None for server in servers):
+            while all(server.alive for server in servers):
                 time.sleep(0.5)
-            raise PivotRLError(
-                next(_ended(server) for server in servers if server.process.poll() is not None)
-            )
+            raise PivotRLError(next(_ended(server) for server in servers if not server.alive))
     console.print("Both servers ended")
 
 
 @contextmanager
 def running(home: Path, prefect_port: int, mlflow_port: int) -> Iterator[list[Server]]:
     """The Prefect and the MLflow server, both healthy; ended at exit. Raises as `serve` does."""
-    home = home.resolve()
-    _check_free(prefect_port, "--prefect-port")
-    _check_free(mlflow_port, "--mlflow-port")
     servers: list[Server] = []
     try:
-        servers.append(_start_prefect(home, prefect_port))
-        servers.append(_start_mlflow(home, mlflow_port))
-        for server in servers:
+        for server in _both(home.resolve(), prefect_port, mlflow_port, servers):
             _wait_until_healthy(server)
         yield servers
     finally:
         _end(servers)
+
+
+def _both(home: Path, prefect_port: int, mlflow_port: int, servers: list[Server]) -> list[Server]:
+    """Adds both to `servers` as they start, so that a failure leaves none behind."""
+    _check_free(prefect_port, "--prefect-port")
+    _check_free(mlflow_port, "--mlflow-port")
+    servers.append(_start_prefect(home, prefect_port))
+    servers.append(_start_mlflow(home, mlflow_port))
+    return servers
+
+
+def _start_worker(home: Path, prefect: str) -> Server:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port = probe.getsockname()[1]
+    environment = {
+        "PREFECT_API_URL": f"{prefect}/api",
+        "PREFECT_HOME": str(home / "prefect"),
+        "PIVOTRL_HOME": str(home),
+        "PREFECT_WORKER_WEBSERVER_HOST": HOST,
+        "PREFECT_WORKER_WEBSERVER_PORT": str(port),
+    }
+    arguments = ["prefect", "worker", "start", "--pool", POOL, "--type", "process"]
+    arguments += ["--name", "pivotrl", "--with-healthcheck"]
+    return _start(home, "worker", port, "/health", arguments, environment)
 
 
 def _start_prefect(home: Path, port: int) -> Server:
@@ -131,18 +222,23 @@ def _start(
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches us alone, and we end them in order
         )
-    return Server(name=name, url=f"http://{HOST}:{port}", health=health, process=process, log=log)
+    return Server(
+        name=name,
+        url=f"http://{HOST}:{port}",
+        health=health,
+        pid=process.pid,
+        started=psutil.Process(process.pid).create_time(),
+        log=str(log),
+    )
 
 
 def _wait_until_healthy(server: Server) -> None:
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
-        if server.process.poll() is not None:
+        if not server.alive:
             raise PivotRLError(_ended(server))
-        with suppress(urllib.error.URLError, OSError):
-            with urllib.request.urlopen(server.url + server.health, timeout=5) as answer:
-                if answer.status == 200:
-                    return
+        if server.healthy:
+            return
         time.sleep(0.2)
     raise PivotRLError(
         f"the {server.name} server is not up after {START_TIMEOUT_SECONDS:.0f} s; see {server.log}"
@@ -150,8 +246,7 @@ def _wait_until_healthy(server: Server) -> None:
 
 
 def _ended(server: Server) -> str:
-    code = server.process.returncode
-    return f"the {server.name} server ended by itself (exit code {code}); see {server.log}"
+    return f"the {server.name} server ended by itself; see {server.log}"
 
 
 def _end(servers: Sequence[Server]) -> None:
@@ -160,13 +255,14 @@ def _end(servers: Sequence[Server]) -> None:
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     for server in servers:
         with suppress(ProcessLookupError):
-            os.killpg(server.process.pid, signal.SIGTERM)
+            os.killpg(server.pid, signal.SIGTERM)
     for server in servers:
-        try:
-            server.process.wait(END_TIMEOUT_SECONDS)
-        except subprocess.TimeoutExpired:  # an open page keeps its connection, and the server waits
-            os.killpg(server.process.pid, signal.SIGKILL)
-            server.process.wait()
+        deadline = time.monotonic() + END_TIMEOUT_SECONDS
+        while server.alive and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if server.alive:  # an open page keeps its connection, and the server waits
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
     for number, handler in before.items():
         signal.signal(number, handler)
 

@@ -347,6 +347,29 @@ class RegisterConfig(Section):
     )
 
 
+class PromoteConfig(Section):
+    automatic: bool = Field(
+        False, description="A model that passes the gate becomes `champion` at once."
+    )
+    min_gain: float = Field(
+        0.0,
+        description="Points: the lower end of the 95 % interval of the gain in every live domain "
+        "must be above it.",
+    )
+    max_drop: float = Field(
+        5.0,
+        ge=0,
+        description="Points: the lower end of the interval of any benchmark's change may be so "
+        "far below 0.",
+    )
+    max_kl: float | None = Field(
+        None, gt=0, description="Nats a token to π₀ in the last step; without, not asked."
+    )
+    max_malformed: float = Field(
+        0.05, ge=0, le=1, description="Share of malformed actions in the last step."
+    )
+
+
 class Config(Section):
     run: RunConfig
     data: DataConfig
@@ -363,6 +386,7 @@ class Config(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     harness: HarnessConfig = HarnessConfig()
     register_: RegisterConfig = Field(RegisterConfig(), alias="register")
+    promote: PromoteConfig = PromoteConfig()
 
     @property
     def verifier(self) -> dict[str, JSON]:

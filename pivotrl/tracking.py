@@ -146,6 +146,48 @@ def log_run(home: Path, run: TrackedRun) -> Registered:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """Of a registered model."""
+
+    name: str
+    number: str
+    run_id: str
+    tags: Mapping[str, str]
+
+
+def find_version(home: Path, name: str, number_or_alias: str) -> Version | None:
+    """By number where it is one, else by alias; None if there is none."""
+    from mlflow.exceptions import MlflowException
+
+    if not (home / "mlflow.db").is_file():
+        return None
+    client = _client(home)
+    by_number = number_or_alias.isdecimal()
+    find = client.get_model_version if by_number else client.get_model_version_by_alias
+    try:
+        found = find(name, number_or_alias)
+    except MlflowException:
+        return None
+    return Version(
+        name=name, number=str(found.version), run_id=found.run_id or "", tags=dict(found.tags)
+    )
+
+
+def scores_of(home: Path, version: Version) -> dict[str, float]:
+    """`metric_name` of a suite -> what the version scored in its own run, in points."""
+    metrics: Mapping[str, float] = _client(home).get_run(version.run_id).data.metrics
+    parts = {name: name.split("/") for name in metrics}
+    return {
+        of[1]: metrics[name] for name, of in parts.items() if len(of) == 3 and of[2] == "trained"
+    }
+
+
+def set_alias(home: Path, version: Version, alias: str) -> None:
+    """Moves the alias to the version."""
+    _client(home).set_registered_model_alias(version.name, alias, version.number)
+
+
 def nest(home: Path, parent: str, children: Iterable[str]) -> None:
     """Shows the runs below the parent, by run ids; a run has one parent, the last."""
     client = _client(home)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +13,11 @@ from prefect.cache_policies import NO_CACHE
 
 from pivotrl.config import Config, flatten
 from pivotrl.manifest import Manifest
+from pivotrl.promotion import Decision
 from pivotrl.scores import ScoreRow
-from pivotrl.store import Store
-from pivotrl.store.shards import write_shard
-from pivotrl.tracking import metric_name, parameter
+from pivotrl.tracking import find_version, metric_name, parameter
 from pivotrl.types import JSON, digest
+from tasks.promote import GATE_TAG, PASSED, record
 from tasks.session import current
 from tasks.stage import read_table
 from tasks.train import checkpoint_of, metrics_by_step
@@ -49,6 +48,7 @@ def register(
     checkpoints: Sequence[Manifest],
     selection: Manifest,
     scores: Sequence[ScoreRow],
+    decision: Decision,
     tags: Mapping[str, str],
 ) -> dict[str, JSON]:
     """`{"run_id", "version", "model_uri", "created", ...}` of the registered model.
@@ -86,7 +86,12 @@ def register(
         run={
             "key": digest([checkpoint.key, [asdict(row) for row in scores], parameters]),
             "parameters": parameters,
-            "tags": dict(tags),
+            "tags": {
+                **tags,
+                "training": checkpoint.key,
+                GATE_TAG: PASSED if decision.passed else "failed",
+                f"{GATE_TAG}.reasons": "\n".join(decision.reasons),
+            },
             "steps": steps,
             "rounds": rounds if len(rounds) > 1 else [],
             "metrics": {metric_name(n): v for n, v in metrics.items()},
@@ -98,7 +103,10 @@ def register(
         },
     )
     if registered.version:
-        _store_promotion(home, config, registered.version, tags["policy"], checkpoint.key, name)
+        found = find_version(home, config.register_.model, registered.version)
+        assert found, "it was registered a moment ago"
+        reason = f"trained by run {name}; " + "; ".join(decision.reasons)
+        record(home, found, config.register_.alias, reason, once=True)
     create_link_artifact(
         key="model",
         link=f"http://127.0.0.1:5000/#/models/{config.register_.model}/versions/{registered.version}",
@@ -106,23 +114,3 @@ def register(
         description="The registered model, in MLflow's pages (`pivotrl ui`).",
     )
     return asdict(registered)
-
-
-def _store_promotion(
-    home: Path, config: Config, version: str, policy_weights: str, training_id: str, run: str
-) -> None:
-    """A row of `promotions`, once for each version and alias."""
-    promotion = {
-        "model": config.register_.model,
-        "version": version,
-        "alias": config.register_.alias,
-        "policy_weights": policy_weights,
-        "training_id": training_id,
-    }
-    promotion_id = digest(promotion)
-    path = home / "shards" / "promotions" / f"{promotion_id}.parquet"
-    if not path.exists():
-        now = datetime.now(UTC).replace(tzinfo=None)
-        row = promotion | {"reason": f"trained by run {run}", "promoted_at": now}
-        write_shard(path, "promotions", [row | {"promotion_id": promotion_id}])
-    Store(home / "pivotrl.duckdb").merge("promotions", [path])

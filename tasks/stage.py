@@ -37,6 +37,9 @@ from pivotrl.store.shards import read_shard
 from pivotrl.types import JSON, PivotRLError, digest
 from tasks.session import StageRecord, current, stopwatch
 
+DEVICE_TAG = "pivotrl-device"
+"""Of tasks that compute with a model; Prefect limits how many run at once (`pivotrl deploy`)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
@@ -167,6 +170,7 @@ class Stage:
             persist_result=True,
             result_serializer="json",
             refresh_cache=manifest is None,
+            tags=[DEVICE_TAG] if self.computes_with and manifest is None else [],
             retries=self.retries,
             retry_delay_seconds=[2.0 * 3**i for i in range(self.retries)],
             retry_condition_fn=lambda _task, _run, state: (

@@ -228,6 +228,16 @@ def would_run(home: Path, data: Path, *overrides: str, folder: Path = ROOT) -> d
     return {line.split()[2]: line for line in lines}
 
 
+def test_a_folder_is_the_files_in_it(home: Path, data: Path, tmp_path: Path) -> None:
+    shutil.copy(data / "retail.jsonl", tmp_path)
+    (tmp_path / "notes.txt").write_text("no trajectories")
+    said = pivotrl(home, *small(data), f"data.trajectories={tmp_path}", "--dry-run").stdout
+    assert "0 of" in said
+    (tmp_path / "retail.jsonl").unlink()
+    none = pivotrl(home, *small(data), f"data.trajectories={tmp_path}", "--dry-run", expect=2)
+    assert "the folder has no file .json" in none.stderr
+
+
 def test_another_lambda_selects_again_and_samples_nothing(home: Path, data: Path) -> None:
     found = would_run(home, data, "select.lambda_diff=0.3")
     assert "settings.lambda_diff" in found["select"]

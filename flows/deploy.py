@@ -1,0 +1,105 @@
+"""Puts a scheduled retraining on Prefect's server: a deployment, its work pool, its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.exceptions import ObjectNotFound
+from prefect.schedules import Cron
+from prefect.workers.process import ProcessWorker
+
+from flows import home
+from flows.scheduled import scheduled
+from flows.servers import POOL
+from pivotrl.config import Config
+from pivotrl.types import ConfigError
+from tasks.stage import DEVICE_TAG
+
+
+def deploy(
+    path: Path,
+    config: Config,
+    overrides: Sequence[str],
+    *,
+    cron: str | None,
+    timezone: str,
+    pool: str,
+    devices: int,
+) -> str:
+    """Creates or replaces the deployment of `config`'s name; returns its full name.
+
+    One of its runs at a time, later ones wait for it; `devices`: tasks of all runs that may compute
+    at once. Our pool is made where it is not there; another must be.
+    Raises ConfigError for a pool or a schedule that Prefect does not know.
+    """
+    with get_client(sync_client=True) as client:
+        try:
+            kind = client.read_work_pool(pool).type
+        except ObjectNotFound:
+            if pool != POOL:
+                raise ConfigError(
+                    f"no work pool {pool!r}; `prefect work-pool create` makes one"
+                ) from None
+            template = ProcessWorker.get_default_base_job_template()
+            client.create_work_pool(
+                WorkPoolCreate(name=POOL, type="process", base_job_template=template)
+            )
+            kind = "process"
+        client.create_concurrency_limit(tag=DEVICE_TAG, concurrency_limit=devices)
+    here = {"env": {"PIVOTRL_HOME": str(home())}, "working_dir": str(Path.cwd())}
+    try:
+        deployment = scheduled.to_deployment(
+            name=config.run.name,
+            schedule=Cron(cron, timezone=timezone) if cron else None,
+            parameters={"config": str(path), "settings": list(overrides)},
+            concurrency_limit=ConcurrencyLimitConfig(
+                limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
+            ),
+            tags=["pivotrl"],
+            work_pool_name=pool,
+            job_variables=here if kind == "process" else {},
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+    except ValueError as error:
+        raise ConfigError(f"--cron {cron!r}, --timezone {timezone!r}: {error}") from None
+    assert isinstance(deployment, RunnerDeployment), "nothing runs an event loop here"
+    deployment.apply()
+    return f"{scheduled.name}/{config.run.name}"
+
+
+def schedules() -> list[tuple[str, str, str, str]]:
+    """(deployment, when, next run, last run) of our flow's deployments."""
+    from prefect.client.schemas.filters import (
+        FlowFilter,
+        FlowFilterName,
+        FlowRunFilter,
+        FlowRunFilterDeploymentId,
+    )
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    found = []
+    with get_client(sync_client=True) as client:
+        ours = FlowFilter(name=FlowFilterName(any_=[scheduled.name]))
+        for one in client.read_deployments(flow_filter=ours):
+            runs = client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(
+                    deployment_id=FlowRunFilterDeploymentId(any_=[one.id])
+                ),
+                sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+                limit=200,
+            )
+            waiting = [run for run in runs if run.state and run.state.is_scheduled()]
+            done = [run for run in runs if run.start_time]
+            when = ", ".join(str(getattr(s.schedule, "cron", s.schedule)) for s in one.schedules)
+            upcoming = f"{waiting[-1].expected_start_time:%Y-%m-%d %H:%M %Z}" if waiting else ""
+            last = ""
+            if done and (state := done[0].state):
+                last = f"{done[0].start_time:%Y-%m-%d %H:%M %Z}, {state.name}"
+                last += f": {state.message}" if state.message else ""
+            found.append((f"{scheduled.name}/{one.name}", when or "by hand", upcoming, last))
+    return found

@@ -1,0 +1,152 @@
+"""Commands that run it for years: services, schedules, promotions. A part of `pivotrl`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from flows import home
+from flows.arguments import Debug, Experiment, Overrides
+
+app = typer.Typer()
+
+PrefectPort = Annotated[int, typer.Option(help="Port of the Prefect server.")]
+MLflowPort = Annotated[int, typer.Option(help="Port of the MLflow server.")]
+
+
+@app.command(epilog="Example:  [bold]pivotrl up[/], then pivotrl deploy configs/own.toml")
+def up(
+    prefect_port: PrefectPort = 4200, mlflow_port: MLflowPort = 5000, debug: Debug = False
+) -> None:
+    """Start the Prefect and MLflow servers and a worker on loopback, and leave them running."""
+    from flows import servers
+    from flows.run import made_home
+
+    folder = made_home()
+    console = Console()
+    with console.status("Starting the servers and a worker (about 20 seconds)"):
+        servers.up(folder, prefect_port, mlflow_port)
+    _show(console, folder)
+
+
+@app.command()
+def down(debug: Debug = False) -> None:
+    """End what `pivotrl up` started; a run that its worker has under way is stopped."""
+    from flows import servers
+
+    ended = servers.down(home())
+    print(f"ended: {', '.join(server.name for server in ended) or 'nothing ran'}")
+
+
+@app.command()
+def status(debug: Debug = False) -> None:
+    """Say what runs and where: servers, worker, schedules, the last runs."""
+    _show(Console(), home())
+
+
+def _show(console: Console, folder: Path) -> None:
+    from flows import servers
+
+    found = servers.services(folder)
+    table = Table("", "", "where", "log", title=f"Services over {folder}")
+    for server in found:
+        state = "healthy" if server.healthy else "ALIVE, NOT HEALTHY" if server.alive else "DEAD"
+        table.add_row(server.name, state, server.url, server.log)
+    if not found:
+        console.print("nothing runs; `pivotrl up` starts the servers and a worker", highlight=False)
+        return
+    console.print(table)
+    if url := servers.api_url(folder):
+        os.environ["PREFECT_API_URL"] = url
+        from flows.deploy import schedules
+
+        planned = schedules()
+        table = Table("deployment", "schedule", "next run", "last run", title="Schedules")
+        for row in planned:
+            table.add_row(*row)
+        console.print(
+            table if planned else "no schedules; `pivotrl deploy CONFIG --cron` makes one"
+        )
+
+
+@app.command(
+    epilog="Examples:  [bold]pivotrl deploy configs/own.toml --cron '0 3 * * *'[/]  ·  "
+    "pivotrl deploy configs/own.toml train.start=champion --cron '0 3 * * 1' --timezone Asia/Tokyo"
+)
+def deploy(
+    config: Experiment,
+    overrides: Overrides = None,
+    cron: Annotated[
+        str | None, typer.Option(help="When, as in crontab; without, from the page or by hand.")
+    ] = None,
+    timezone: Annotated[str, typer.Option(help="Of the schedule.")] = "UTC",
+    pool: Annotated[
+        str, typer.Option(help="Work pool: this machine's own, or one of docker or Kubernetes.")
+    ] = "pivotrl",
+    devices: Annotated[
+        int, typer.Option(help="Tasks of all runs that may compute at once.", min=1)
+    ] = 1,
+    debug: Debug = False,
+) -> None:
+    """Schedule retraining: what is new goes through the line; without news a run ends at once."""
+    from flows import servers
+    from pivotrl.config import load_config
+    from pivotrl.types import ConfigError
+
+    loaded = load_config(config, overrides or [])
+    url = servers.api_url(home()) or os.environ.get("PREFECT_API_URL")
+    if url is None:
+        raise ConfigError("no Prefect server to schedule on; start one with `pivotrl up`")
+    os.environ["PREFECT_API_URL"] = url
+    from flows.deploy import deploy as put
+    from flows.run import check
+
+    check(loaded)
+    name = put(
+        config.resolve(),
+        loaded,
+        overrides or [],
+        cron=cron,
+        timezone=timezone,
+        pool=pool,
+        devices=devices,
+    )
+    console = Console()
+    page = url.removesuffix("/api")
+    when = f"at {cron} {timezone}" if cron else "when it is asked to"
+    console.print(f"[bold]{name}[/] runs {when}; {page}/deployments", highlight=False)
+    console.print(f"At once: [bold]PREFECT_API_URL={url} prefect deployment run '{name}'[/]")
+
+
+@app.command(
+    epilog="Examples:  [bold]pivotrl promote own[/] (the challenger)  ·  pivotrl promote own 7"
+)
+def promote(
+    model: Annotated[str, typer.Argument(help="Registered model, `register.model`.")],
+    version: Annotated[str, typer.Argument(help="Its number, or an alias.")] = "challenger",
+    reason: Annotated[str, typer.Option(help="Kept with the promotion.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Although the gate said no.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Make a version of a model champion, if it passed the gate ([promote] in its config)."""
+    from tasks.promote import promote as put
+
+    number = put(home(), model, version, reason=reason, force=force)
+    print(f"{model} version {number} is champion")
+
+
+@app.command(epilog="Example:  [bold]pivotrl rollback own[/]")
+def rollback(
+    model: Annotated[str, typer.Argument(help="Registered model, `register.model`.")],
+    debug: Debug = False,
+) -> None:
+    """Make the champion before this one champion again."""
+    from tasks.promote import rollback as back
+
+    before, now = back(home(), model)
+    print(f"{model} version {now} is champion again, instead of {before}")

@@ -1,0 +1,39 @@
+"""A retraining that a schedule starts: whatever is new goes through the line, nothing else runs.
+
+The flow that `pivotrl deploy` puts on a work pool; a worker runs it in a process of its own.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows import home
+from flows.run import check, real, would_run
+from pivotrl.config import load_config
+
+
+@flow(name="scheduled", persist_result=False)
+def scheduled(config: str, settings: list[str] | None = None) -> State[None]:
+    """Retrains if something is new.
+
+    `config`: the TOML of the experiment. `settings`: `key=value`, on top of it.
+    """
+    overrides = settings or []
+    loaded = load_config(Path(config), overrides)
+    check(loaded)
+    lock = FileLock(home() / "work" / "scheduled.lock", timeout=0)
+    try:
+        with lock:
+            new = would_run(loaded)
+            if not new:
+                return Completed(message="Nothing new: every stage is cached, nothing ran.")
+            real(loaded, shlex.join(["pivotrl", "run", config, *overrides]))
+            return Completed(message=f"Ran from {new[0].label}: {new[0].why}")
+    except Timeout:
+        return Completed(message=f"Another scheduled run works in {home()}; this one ended.")

@@ -1,0 +1,76 @@
+"""The gate: whether a trained policy may take the place of the champion, and why.
+
+Decided from scores and from what training showed, nothing else. This module must never know a
+registry, a file or a configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pivotrl.scores import ScoreRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """What a challenger must clear; points are of 100."""
+
+    min_gain: float
+    """The lower end of the 95 % interval of every in-domain gain must be above it."""
+    max_drop: float
+    """The lower end of the interval of every benchmark's change must not be below minus this."""
+    max_kl: float | None
+    """Nats a token to the reference in the last step; None asks nothing."""
+    max_malformed: float
+    """Share of malformed actions in the last step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    passed: bool
+    reasons: Sequence[str]
+    """What was checked, one line each, failures first."""
+
+
+def decide(
+    bar: Bar,
+    scores: Sequence[ScoreRow],
+    last_step: Mapping[str, float],
+    champion: Mapping[str, float],
+) -> Decision:
+    """`scores`: paired differences to the base, with bootstrap intervals. `last_step`: metrics.
+
+    `champion`: suite -> score of the champion in its own run, empty where there is none; a domain
+    must not score below it. Without a domain there is nothing to gain, and nothing passes.
+    """
+    checks: list[tuple[bool, str]] = []
+    domains = [row for row in scores if row.kind == "domain"]
+    if not domains:
+        checks.append((False, "no live domain was scored (evaluate.domains)"))
+    for row in domains:
+        low = row.difference_low
+        said = f"{row.suite}: gain {row.difference:+.1f}, at least {low:+.1f}"
+        checks.append((low > bar.min_gain, f"{said}, must be above {bar.min_gain:+g}"))
+        if row.suite in champion:
+            best = champion[row.suite]
+            said = f"{row.suite}: {row.trained:.1f}, the champion's {best:.1f}"
+            checks.append((row.trained >= best, said))
+    for row in scores:
+        if row.kind == "benchmark":
+            low = row.difference_low
+            said = f"{row.suite}: change {row.difference:+.1f}, at worst {low:+.1f}"
+            checks.append((low >= -bar.max_drop, f"{said}, may fall by {bar.max_drop:g}"))
+    malformed = last_step.get("completions/malformed_ratio", 0.0)
+    said = f"malformed actions in the last step: {malformed:.1%} of at most {bar.max_malformed:.1%}"
+    checks.append((malformed <= bar.max_malformed, said))
+    if bar.max_kl is not None:
+        kl = last_step.get("kl")
+        said = "not measured (train.kl_beta = 0)" if kl is None else f"{kl:.3f}"
+        known = kl is not None and kl <= bar.max_kl
+        checks.append((known, f"KL in the last step: {said}, of at most {bar.max_kl:g}"))
+    ordered = sorted(checks, key=lambda check: check[0])
+    return Decision(
+        passed=all(ok for ok, _ in checks),
+        reasons=[("passes: " if ok else "FAILS: ") + said for ok, said in ordered],
+    )

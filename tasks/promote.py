@@ -1,0 +1,113 @@
+"""Who is champion: the gate's decision on a run, and aliases moved with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from prefect.artifacts import create_markdown_artifact
+
+from pivotrl.config import Config
+from pivotrl.manifest import Manifest
+from pivotrl.promotion import Bar, Decision, decide
+from pivotrl.scores import ScoreRow
+from pivotrl.store import Store
+from pivotrl.store.shards import write_shard
+from pivotrl.tracking import Version, find_version, metric_name, scores_of, set_alias
+from pivotrl.types import PivotRLError, digest
+from tasks.session import current
+from tasks.stage import read_table
+from tasks.train import metrics_by_step
+
+CHAMPION = "champion"
+GATE_TAG = "pivotrl.gate"
+PASSED = "passed"
+ROLLED_BACK = "rolled back from version"
+
+
+def gate(config: Config, scores: Sequence[ScoreRow], checkpoint: Manifest) -> Decision:
+    """Whether the run's model may become champion, said and shown as an artifact."""
+    session = current()
+    steps = metrics_by_step(read_table(session.home, checkpoint, "train_steps"))
+    last = next((m for _, m in reversed(steps) if "completions/malformed_ratio" in m), {})
+    champion = find_version(session.home, config.register_.model, CHAMPION)
+    known = scores_of(session.home, champion) if champion else {}
+    best = {s.suite: known[m] for s in scores if (m := metric_name(s.suite)) in known}
+    bar = Bar(**config.promote.model_dump(exclude={"automatic"}))
+    decision = decide(bar, scores, last, best)
+    verdict = "passed" if decision.passed else "failed"
+    lines = "\n".join(f"- {reason}" for reason in decision.reasons)
+    create_markdown_artifact(
+        key="gate",
+        markdown=f"# Gate: {verdict}\n\n{lines}\n",
+        description="Whether the model may become champion ([promote]).",
+    )
+    session.say(f"Gate: [{'green' if decision.passed else 'yellow'}]{verdict}[/]")
+    for reason in decision.reasons:
+        if not decision.passed and reason.startswith("FAILS"):
+            session.say(f"  {reason}")
+    return decision
+
+
+def promote(home: Path, model: str, wanted: str, *, reason: str = "", force: bool = False) -> str:
+    """Makes a version, by number or alias, champion; returns its number.
+
+    Raises PivotRLError if there is none, or if it failed the gate and nobody forces it.
+    """
+    version = find_version(home, model, wanted)
+    if version is None:
+        raise PivotRLError(f"no {wanted} of model {model!r}; `pivotrl ui` shows what is registered")
+    if version.tags.get(GATE_TAG) != PASSED and not force:
+        failed = version.tags.get(f"{GATE_TAG}.reasons", "it never met the gate")
+        raise PivotRLError(
+            f"version {version.number} of {model} did not pass the gate; --force promotes it "
+            f"nevertheless: {failed}"
+        )
+    champion = find_version(home, model, CHAMPION)
+    if champion is None or champion.number != version.number:
+        set_alias(home, version, CHAMPION)
+        how = "forced" if version.tags.get(GATE_TAG) != PASSED else "passed the gate"
+        record(home, version, CHAMPION, reason or how)
+    return version.number
+
+
+def rollback(home: Path, model: str) -> tuple[str, str]:
+    """The champion before this one is champion again; (number before, number now)."""
+    champion = find_version(home, model, CHAMPION)
+    if champion is None:
+        raise PivotRLError(f"model {model!r} has no champion to roll back; see `pivotrl promote`")
+    _, rows = Store(home / "pivotrl.duckdb").query(
+        "select version, reason from promotions where model = ? and alias = ? order by promoted_at",
+        [model, CHAMPION],
+    )
+    reign: list[str] = []  # who was champion before whom, without those that were rolled back
+    for version, reason in rows:
+        if reason.startswith(ROLLED_BACK):
+            reign.pop()
+        else:
+            reign.append(version)
+    before = find_version(home, model, reign[-2]) if len(reign) > 1 else None
+    if before is None:
+        raise PivotRLError(f"model {model!r} had no champion before version {champion.number}")
+    set_alias(home, before, CHAMPION)
+    record(home, before, CHAMPION, f"{ROLLED_BACK} {champion.number}")
+    return champion.number, before.number
+
+
+def record(home: Path, version: Version, alias: str, reason: str, *, once: bool = False) -> None:
+    """A row of `promotions`; `once`: none where the version had the alias before."""
+    now = datetime.now(UTC).replace(tzinfo=None)
+    promotion = {
+        "model": version.name,
+        "version": version.number,
+        "alias": alias,
+        "policy_weights": version.tags.get("policy", ""),
+        "training_id": version.tags.get("training"),
+    }
+    promotion_id = digest(promotion | ({} if once else {"at": now.isoformat()}))
+    path = home / "shards" / "promotions" / f"{promotion_id}.parquet"
+    if not path.exists():
+        row = promotion | {"promotion_id": promotion_id, "reason": reason, "promoted_at": now}
+        write_shard(path, "promotions", [row])
+    Store(home / "pivotrl.duckdb").merge("promotions", [path])

@@ -1,0 +1,114 @@
+"""Who becomes champion: the gate's arithmetic, and a registry that is really moved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pivotrl.promotion import Bar, decide
+from pivotrl.scores import ScoreRow
+from pivotrl.store import Store
+from pivotrl.tracking import TrackedRun, find_version, load_path, log_run, scores_of
+from pivotrl.types import PivotRLError
+from tasks.promote import CHAMPION, GATE_TAG, PASSED, promote, rollback
+
+BAR = Bar(min_gain=0.0, max_drop=5.0, max_kl=None, max_malformed=0.05)
+DOMAIN = ScoreRow(
+    suite="retail T=1",
+    kind="domain",
+    n=400,
+    base=20.0,
+    base_error=2.0,
+    trained=30.0,
+    trained_error=2.0,
+    difference=10.0,
+    difference_error=2.0,
+    difference_low=6.0,
+    difference_high=14.0,
+    p=0.001,
+    miniature=True,
+)
+BENCHMARK = replace(DOMAIN, suite="aime25", kind="benchmark", difference=-1.0, difference_low=-3.0)
+STEP = {"completions/malformed_ratio": 0.01, "kl": 0.1}
+
+
+def test_a_clear_gain_without_a_clear_loss_passes() -> None:
+    found = decide(BAR, [DOMAIN, BENCHMARK], STEP, {"retail T=1": 29.0})
+    assert found.passed and all(reason.startswith("passes") for reason in found.reasons)
+    assert len(found.reasons) == 4
+
+
+@pytest.mark.parametrize(
+    ("bar", "scores", "step", "champion", "why"),
+    [
+        (BAR, [replace(DOMAIN, difference_low=0.0)], STEP, {}, "must be above +0"),
+        (BAR, [DOMAIN, replace(BENCHMARK, difference_low=-5.1)], STEP, {}, "may fall by 5"),
+        (BAR, [DOMAIN], STEP, {"retail T=1": 30.5}, "the champion's 30.5"),
+        (BAR, [BENCHMARK], STEP, {}, "no live domain was scored"),
+        (BAR, [DOMAIN], {"completions/malformed_ratio": 0.2}, {}, "20.0% of at most 5.0%"),
+        (replace(BAR, max_kl=0.05), [DOMAIN], STEP, {}, "0.100, of at most 0.05"),
+        (replace(BAR, max_kl=0.05), [DOMAIN], {}, {}, "not measured"),
+    ],
+)
+def test_what_fails_is_said_first(bar, scores, step, champion, why) -> None:
+    found = decide(bar, scores, step, champion)
+    assert not found.passed
+    assert found.reasons[0].startswith("FAILS") and why in found.reasons[0]
+
+
+def registered(home: Path, number: int, gate: str) -> None:
+    checkpoint = home / f"model-{number}"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "config.json").write_text(f'{{"number": {number}}}')
+    run = TrackedRun(
+        name=f"run {number}",
+        key=f"key{number}",
+        parameters={},
+        tags={"policy": f"w{number}", GATE_TAG: gate, f"{GATE_TAG}.reasons": "FAILS: a loss"},
+        metrics={"domain/retail T_1/trained": 30.0 + number, "domain/retail T_1/base": 1.0},
+        checkpoint=checkpoint,
+        registered_name="own",
+    )
+    assert log_run(home, run).version == str(number)
+
+
+@pytest.mark.slow
+def test_champions_come_and_go_with_a_reason(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for number, verdict in ((1, PASSED), (2, PASSED), (3, "failed"), (4, PASSED)):
+        registered(home, number, verdict)
+    with pytest.raises(PivotRLError, match="no champion to roll back"):
+        rollback(home, "own")
+    assert promote(home, "own", "1") == "1"
+    with pytest.raises(PivotRLError, match="no champion before version 1"):
+        rollback(home, "own")
+    assert promote(home, "own", "2") == "2"
+    assert promote(home, "own", "2") == "2"  # no second row
+    with pytest.raises(PivotRLError, match=r"did not pass the gate; --force.*a loss"):
+        promote(home, "own", "3")
+    promote(home, "own", "3", force=True)
+    assert promote(home, "own", "challenger") == "4"
+    champion = find_version(home, "own", CHAMPION)
+    assert champion and champion.number == "4" and scores_of(home, champion) == {"retail T_1": 34.0}
+    assert rollback(home, "own") == ("4", "3")
+    assert rollback(home, "own") == ("3", "2")  # not to the one that was rolled back
+    assert promote(home, "own", "4") == "4"
+    assert rollback(home, "own") == ("4", "2")
+    assert '"number": 2' in (load_path(home, "own@champion") / "config.json").read_text()
+    with pytest.raises(PivotRLError, match="no 9 of model"):
+        promote(home, "own", "9")
+    _, rows = Store(home / "pivotrl.duckdb").query(
+        "select version, reason, policy_weights from promotions order by promoted_at"
+    )
+    assert rows == [
+        ("1", "passed the gate", "w1"),
+        ("2", "passed the gate", "w2"),
+        ("3", "forced", "w3"),
+        ("4", "passed the gate", "w4"),
+        ("3", "rolled back from version 4", "w3"),
+        ("2", "rolled back from version 3", "w2"),
+        ("4", "passed the gate", "w4"),
+        ("2", "rolled back from version 4", "w2"),
+    ]

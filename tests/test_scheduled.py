@@ -1,0 +1,128 @@
+"""Scheduled retraining on a real server with a real worker, and champions by its gate."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from line import ROOT, SMALL, environment, pivotrl, report
+from test_line import data
+
+__all__ = ["data"]
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def run_now(home: Path, server: str) -> str:
+    """Asks for a run of the deployment and waits for its end; its state's name and message."""
+    code = (
+        "from prefect.deployments import run_deployment\n"
+        "run = run_deployment('scheduled/nightly', timeout=500, poll_interval=1)\n"
+        "print('STATE', run.state.name, run.state.message)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(home, server),
+        capture_output=True,
+        text=True,
+        timeout=560,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("STATE ")]
+    assert lines, done.stdout + done.stderr
+    return lines[0].removeprefix("STATE ")
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_schedule_trains_on_what_is_new_and_only_on_that(tmp_path: Path, data: Path) -> None:
+    home, folder = tmp_path / "home", tmp_path / "runs"
+    folder.mkdir()
+    lines = (data / "retail.jsonl").read_text().splitlines(keepends=True)
+    (folder / "monday.jsonl").write_text("".join(lines[:40]))
+    config = tmp_path / "nightly.toml"
+    text = (ROOT / "configs/mini.toml").read_text().replace('name = "mini"', 'name = "nightly"')
+    config.write_text(text)
+    settings = [
+        *(f"data.trajectories={folder}", f"model.path={ROOT / 'pivotrl/mini/model'}", *SMALL),
+        *("evaluate.benchmarks=[]", "promote.automatic=true", "promote.min_gain=-100"),
+        *("promote.max_malformed=1.0", "register.model=own"),
+    ]
+    refused = pivotrl(home, "deploy", str(config), *settings, expect=2)
+    assert "start one with `pivotrl up`" in refused.stderr
+    assert "nothing runs" in pivotrl(home, "status").stdout
+    try:
+        ports = ["--prefect-port", free_port(), "--mlflow-port", free_port()]
+        shown = pivotrl(home, "up", *ports).stdout
+        assert shown.count("healthy") == 3 and "no schedules" in shown
+        services = json.loads((home / "work/up.json").read_text())
+        assert all(row["url"].startswith("http://127.0.0.1:") for row in services)
+        listening = {c.laddr.ip for s in services for c in connections(s["pid"])}
+        assert listening <= {"127.0.0.1"}
+        again = pivotrl(home, "up", *ports).stdout  # leaves alone what runs
+        assert again.count("healthy") == 3
+        assert json.loads((home / "work/up.json").read_text()) == services
+        server = services[0]["url"] + "/api"
+
+        bad = pivotrl(home, "deploy", str(config), *settings, "--cron", "never", expect=2)
+        assert "--cron 'never'" in bad.stderr
+        unknown = pivotrl(home, "deploy", str(config), *settings, "--pool", "k8s", expect=2)
+        assert "no work pool 'k8s'" in unknown.stderr
+        told = pivotrl(home, "deploy", str(config), *settings, "--cron", "0 3 * * *")
+        assert "scheduled/nightly runs at 0 3 * * * UTC" in told.stdout
+
+        assert run_now(home, server).startswith("Completed Ran from ingest")
+        first = report(home)
+        assert first["ingest"]["trajectories"] == 40 and first["gate"]["passed"]
+        started = time.monotonic()
+        assert "Nothing new" in run_now(home, server)
+        assert time.monotonic() - started < 90
+        assert report(home)["name"] == first["name"]
+
+        (folder / "tuesday.jsonl").write_text("".join(lines[40:60]))
+        state = run_now(home, server)
+        assert state.startswith("Completed Ran from ingest: changed: settings.files")
+        second = report(home)
+        assert second["ingest"]["trajectories"] == 60
+        cached = {stage["label"] for stage in second["stages"] if stage["cached"]}
+        assert "sample retail 1/2" in cached or "sample retail 1/3" in cached
+        assert second["model"]["version"] == "2"
+
+        table = pivotrl(home, "status").stdout
+        assert "scheduled/nightly" in table and "0 3 * * *" in table and "Completed" in table
+        said = pivotrl(home, "sql", "--json", PROMOTIONS, server=server).stdout
+        assert [json.loads(line)["alias"] for line in said.splitlines()][:2] == [
+            "challenger",
+            "champion",
+        ]
+    finally:
+        ended = pivotrl(home, "down").stdout
+    assert ended == "ended: Prefect, MLflow, worker\n"
+    deadline = time.monotonic() + 20
+    while any(psutil.pid_exists(s["pid"]) for s in services) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(alive(s["pid"]) for s in services)
+    assert "nothing runs" in pivotrl(home, "status").stdout
+    assert pivotrl(home, "down").stdout == "ended: nothing ran\n"
+
+
+PROMOTIONS = "select alias, version, reason from promotions order by promoted_at"
+
+
+def connections(pid: int) -> list:
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    found = [c for p in processes for c in p.net_connections("inet")]
+    return [c for c in found if c.status == psutil.CONN_LISTEN]
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
