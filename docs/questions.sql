@@ -83,4 +83,4 @@ where b.model = 'base' and t.model = 'trained' and i.score > j.score order by 1,
 select promoted_at, model, version, alias, reason from promotions order by promoted_at;
 
 -- What ran, how long, and how did it end?
-select name, flow, state, round(seconds, 0) seconds from runs order by started_at desc limit 5;
+select name, flow, state, round(r.seconds) took from runs r order by started_at desc limit 5;

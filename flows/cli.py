@@ -158,13 +158,13 @@ def sql(
             print(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
         return
     console = Console()
-    for table in _tables(columns, rows[:limit], console.width):
+    for table in tables_of(columns, rows[:limit], console.width):
         console.print(table)
     if len(rows) > limit:
         console.print(f"{limit} of {len(rows):,} rows; more with --limit or all with --json")
 
 
-def _tables(columns: list[str], rows: list[tuple], width: int) -> list[Table]:
+def tables_of(columns: list[str], rows: list[tuple], width: int) -> list[Table]:
     """One table, or, where its columns would not fit, tables that stand on their side."""
     if 12 * len(columns) <= width or not rows:
         table = Table(*columns)

@@ -123,6 +123,52 @@ def deploy(
     console.print(f"At once: [bold]PREFECT_API_URL={url} prefect deployment run '{name}'[/]")
 
 
+@app.command(epilog="Example:  [bold]pivotrl clean --keep-runs 5[/], then the same with --yes")
+def clean(
+    keep_runs: Annotated[int, typer.Option(help="Last runs of each name that stay.", min=1)] = 10,
+    older_than: Annotated[float, typer.Option(help="Days; what is younger stays.", min=0)] = 7.0,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, only show it.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Show, then remove shards, checkpoints and cache records that no kept run refers to."""
+    from tasks.housekeeping import leftovers, remove
+
+    found = leftovers(home(), keep_runs, older_than)
+    table = Table("what", "how many", "MiB", title="Nothing refers to")
+    for kind in sorted({leftover.kind for leftover in found}):
+        own = [leftover.bytes for leftover in found if leftover.kind == kind]
+        table.add_row(kind, f"{len(own):,}", f"{sum(own) / 2**20:,.1f}")
+    Console().print(table if found else "nothing to remove")
+    if yes:
+        remove(found)
+        print(f"removed {sum(leftover.bytes for leftover in found) / 2**20:,.1f} MiB")
+    elif found:
+        print("--yes removes it; rows in the store and registered models stay")
+
+
+@app.command(epilog="Example:  [bold]pivotrl backup pivotrl-monday.tar.gz[/]")
+def backup(
+    out: Annotated[Path, typer.Argument(help="The archive to write, .tar.gz.")],
+    debug: Debug = False,
+) -> None:
+    """Write all that runs left to one archive: store, registry, shards, Prefect's records."""
+    from tasks.housekeeping import backup as write
+
+    print(f"{write(home(), out) / 2**20:,.1f} MiB -> {out}")
+
+
+@app.command(epilog="Example:  [bold]pivotrl restore pivotrl-monday.tar.gz[/]")
+def restore(
+    archive: Annotated[Path, typer.Argument(help="What `pivotrl backup` wrote.")],
+    debug: Debug = False,
+) -> None:
+    """Unpack a backup into an empty PIVOTRL_HOME at the place where it was made."""
+    from tasks.housekeeping import restore as unpack
+
+    unpack(archive, home())
+    print(f"{archive} -> {home()}")
+
+
 @app.command(
     epilog="Examples:  [bold]pivotrl promote own[/] (the challenger)  ·  pivotrl promote own 7"
 )

@@ -294,6 +294,9 @@ class EvaluateConfig(Section):
         "browsecomp (docs/evaluation.md).",
     )
     tasks: int = Field(400, ge=2, description="Fresh test tasks of each live domain of ours.")
+    horizon: Count | None = Field(
+        None, description="How long their tasks are; without, as the domain draws them."
+    )
     max_tokens: Count = Field(256, description="Longest answer and action in tokens.")
     benchmarks: tuple[str, ...] = Field((), description="Out-of-domain benchmarks to run.")
     data: str = Field(

@@ -20,6 +20,8 @@ class Suite:
     kind: str
     temperature: float = 0.0
     top_p: float = 1.0
+    horizon: int | None = None
+    """Of a live domain of ours: longer or shorter tasks than it draws by itself."""
     by_harness: bool = False
     """Run by a harness of others, which decides how it decodes."""
 
@@ -27,7 +29,8 @@ class Suite:
     def label(self) -> str:
         if self.kind == "benchmark" or self.by_harness:
             return self.name
-        return f"{self.name} " + (f"T={self.temperature:g}" if self.temperature else "greedy")
+        name = self.name if self.horizon is None else f"{self.name} x{self.horizon}"
+        return f"{name} " + (f"T={self.temperature:g}" if self.temperature else "greedy")
 
 
 def suites(config: Config) -> list[Suite]:
@@ -48,7 +51,11 @@ def suites(config: Config) -> list[Suite]:
             known = ", ".join(BENCHMARKS)
             raise ConfigError(f"evaluate.benchmarks: no benchmark {name!r}; known: {known}")
     return [
-        *(Suite(name=name, kind="domain", temperature=t) for name in ours for t in (1, 0)),
+        *(
+            Suite(name=name, kind="domain", temperature=t, horizon=evaluate.horizon)
+            for name in ours
+            for t in (1, 0)
+        ),
         *(
             Suite(name=name, kind="domain", by_harness=True)
             for name in evaluate.domains

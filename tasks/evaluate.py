@@ -213,7 +213,7 @@ def _episodes(
             )
         ]
 
-    tasks = domain.make_tasks("test", config.evaluate.tasks, config.run.seed)
+    tasks = domain.make_tasks("test", config.evaluate.tasks, config.run.seed, suite.horizon)
     parts: list[tuple[int, Part]] = [
         (len(some), partial(played, some)) for some in _split(config, tasks)
     ]

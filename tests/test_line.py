@@ -18,6 +18,11 @@ from pathlib import Path
 import pytest
 from judge_endpoint import Endpoint, says
 from line import ROOT, contents, environment, pivotrl, pivotrl_until, report, small
+from questions import questions
+
+from pivotrl.store import Store
+from pivotrl.types import PivotRLError
+from tasks.housekeeping import backup, restore
 
 pytestmark = pytest.mark.slow
 SUITES = 10
@@ -102,6 +107,18 @@ def test_the_store_holds_what_the_report_says(home: Path) -> None:
     assert (promotion["model"], promotion["alias"]) == ("pivotrl-mini", "challenger")
     assert promotion["version"] == made["model"]["version"]
     assert not any((home / "work").glob("*.lock"))
+
+
+def test_the_questions_of_the_documentation_have_answers(home: Path) -> None:
+    asked = dict(questions())
+    assert len(asked) == 20
+    may_be_empty = ("Which samples have no reward", "Which rows were bad", "Did any task", "stale")
+    for question, sql in asked.items():
+        _, found = Store(home / "pivotrl.duckdb").query(sql)
+        assert found or any(part in question for part in may_be_empty), question
+    assert [f"## {question}" for question in asked] == [
+        line for line in (ROOT / "docs/questions.md").read_text().splitlines() if line[:3] == "## "
+    ]
 
 
 def test_prompts_are_what_the_live_domain_shows(home: Path, data: Path) -> None:
@@ -370,6 +387,37 @@ def test_two_runs_on_one_home_at_once_both_end(home: Path, data: Path, tmp_path:
     assert {row["n"] for row in rows(both, "select n from pivot_stats")} == {5}
     names = {row["name"].split()[0] for row in rows(both, "select name from runs")}
     assert names == {"mini", "one", "two"}
+
+
+def test_a_restored_home_is_the_same(
+    home: Path, data: Path, tmp_path: Path, prefect_server: str
+) -> None:
+    archive, away = tmp_path / "copy.tar.gz", tmp_path / "away"
+    before = report(home)
+    assert "MiB" in pivotrl(home, "backup", str(archive)).stdout
+    with pytest.raises(PivotRLError, match="is not empty"):
+        restore(archive, home)
+    with pytest.raises(PivotRLError, match="with PIVOTRL_HOME="):
+        restore(archive, tmp_path / "elsewhere")
+    with pytest.raises(PivotRLError, match="no backup"):
+        restore(data / "retail.jsonl", tmp_path / "elsewhere")
+    with pytest.raises(PivotRLError, match="no store to keep"):
+        backup(tmp_path / "elsewhere", archive)
+    made = contents(home, "sample", "train")
+    shutil.move(home, away)
+    try:
+        pivotrl(home, "restore", str(archive))
+        assert contents(home, "sample", "train") == made
+        again = pivotrl(home, *small(data), server=prefect_server).stdout
+        assert f"{len(before['stages'])} stages, {len(before['stages'])} cached" in again
+        assert report(home)["model"] == before["model"] | {"created": False}
+        (stats,) = rows(home, "select count(*) n from pivot_stats")
+        assert stats["n"] == before["selection"]["candidates"]
+        evaluated = pivotrl(home, "clean", "--keep-runs", "1", "--older-than", "0").stdout
+        assert "nothing to remove" in evaluated
+    finally:
+        shutil.rmtree(home)
+        shutil.move(away, home)
 
 
 def test_what_the_store_holds_is_never_markup(tmp_path: Path) -> None:

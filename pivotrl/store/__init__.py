@@ -8,6 +8,7 @@ This package must never know how its rows were made.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -84,6 +85,12 @@ class Store:
                 return _fetch(opened, sql, parameters)
         self._create()  # whoever made the file died before its schema
         return self.query(sql, parameters)
+
+    def copy_to(self, path: Path) -> None:
+        """Copies the file, whole, while nobody writes to it."""
+        with connection(self.path, read_only=False, wait_seconds=self.wait_seconds) as opened:
+            opened.execute("CHECKPOINT")
+            shutil.copyfile(self.path, path)
 
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

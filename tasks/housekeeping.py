@@ -1,0 +1,145 @@
+"""What a home may lose, and how it is kept elsewhere: clean, backup, restore."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from pivotrl.store import Store
+from pivotrl.types import PivotRLError
+
+SHELVES = ("shards", "checkpoints")
+ROWS_OF_THEIR_OWN = ("runs", "promotions")
+"""Shelves of single files that no stage made."""
+KEPT = ("artifacts", "shards", "checkpoints", "results", "reports", "benchmarks")
+DATABASES = ("mlflow.db", "prefect/prefect.db")
+STORE = "pivotrl.duckdb"
+ORIGIN = "home.txt"
+"""Where the home was: MLflow keeps whole paths."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """A folder or record that no kept run refers to."""
+
+    kind: str
+    path: Path
+    bytes: int
+
+
+def leftovers(home: Path, keep_runs: int, older_than: float) -> list[Leftover]:
+    """What nothing refers to: stages of none of the last `keep_runs` runs of each name.
+
+    Nothing younger than `older_than` days, so that an unfinished run finds what it had; never what
+    the registry holds, which has files of its own. Rows that were merged stay in the store.
+    """
+    kept = _referred(home, keep_runs)
+    before = time.time() - older_than * 86_400
+    found = []
+    for shelf in SHELVES:
+        for folder in sorted((home / shelf).glob("*/*")):
+            if folder.is_dir() and folder.name not in kept and folder.stat().st_mtime < before:
+                found.append(
+                    Leftover(kind=f"{shelf}/{folder.parent.name}", path=folder, bytes=_size(folder))
+                )
+    for place in ("results", "work"):
+        for path in sorted((home / place).glob("[0-9a-f]" * 16 + "*")):
+            key = path.name.split(".")[0]
+            if len(key) == 16 and key not in kept and path.stat().st_mtime < before:
+                found.append(Leftover(kind=place, path=path, bytes=_size(path)))
+    return found
+
+
+def remove(found: list[Leftover]) -> None:
+    for leftover in found:
+        if leftover.path.is_dir():
+            shutil.rmtree(leftover.path)
+        else:
+            leftover.path.unlink(missing_ok=True)
+
+
+def backup(home: Path, out: Path) -> int:
+    """Writes the home to a `.tar.gz`: databases whole in one moment each; returns its bytes.
+
+    Runs may go on meanwhile. Not in it: `work/`, logs, and data that commands make again.
+    Raises PivotRLError for a home without anything.
+    """
+    home = home.resolve()
+    if not (home / STORE).is_file():
+        raise PivotRLError(f"{home}: there is no store to keep; run something first")
+    unfinished = out.with_name(out.name + ".unfinished")
+    with (
+        tempfile.TemporaryDirectory(dir=home / "work") as folder,
+        closing(tarfile.open(unfinished, "w:gz", compresslevel=1)) as archive,
+    ):
+        copies = Path(folder)
+        (copies / ORIGIN).write_text(f"{home}\n")
+        Store(home / STORE).copy_to(copies / STORE)
+        for name in DATABASES:
+            if (home / name).is_file():
+                (copies / name).parent.mkdir(exist_ok=True)
+                with closing(sqlite3.connect(home / name)) as source:
+                    with closing(sqlite3.connect(copies / name)) as copy:
+                        source.backup(copy)
+        for name in (ORIGIN, STORE, *DATABASES):
+            if (copies / name).is_file():
+                archive.add(copies / name, name)
+        for name in (*KEPT, "report.json"):
+            if (home / name).exists():
+                archive.add(home / name, name)
+    unfinished.replace(out)
+    return out.stat().st_size
+
+
+def restore(archive: Path, home: Path) -> None:
+    """Unpacks a backup into an empty home, the one it was made of.
+
+    Raises PivotRLError for another home, one that holds something, or what is no backup.
+    """
+    home = home.resolve()
+    holds = [path.name for path in home.glob("*") if path.name != "work"] if home.is_dir() else []
+    if holds:
+        raise PivotRLError(f"{home} is not empty ({', '.join(sorted(holds)[:3])}); move it away")
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home.parent) as folder:
+        try:
+            with tarfile.open(archive) as opened:
+                opened.extractall(folder, filter="data")
+            origin = (Path(folder) / ORIGIN).read_text().strip()
+        except (OSError, tarfile.TarError) as error:
+            raise PivotRLError(f"{archive}: no backup of `pivotrl backup`: {error}") from None
+        if origin != str(home):
+            raise PivotRLError(
+                f"{archive} is of {origin}, and MLflow keeps whole paths; restore it with "
+                f"PIVOTRL_HOME={origin}"
+            )
+        home.mkdir(exist_ok=True)
+        for path in sorted(Path(folder).iterdir()):
+            if path.name != ORIGIN:
+                shutil.move(path, home / path.name)
+
+
+def _referred(home: Path, keep_runs: int) -> set[str]:
+    """Keys of the stages of the runs that are kept."""
+    by_name: dict[str, list[dict]] = {}
+    for path in sorted((home / "reports").glob("*.json"), key=lambda p: p.stat().st_mtime):
+        report = json.loads(path.read_text())
+        by_name.setdefault(report["config"]["run.name"], []).append(report)
+    kept = [report for reports in by_name.values() for report in reports[-keep_runs:]]
+    return {stage["key"] for report in kept for stage in report["stages"]}
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in _files(path))
+
+
+def _files(path: Path) -> Iterator[Path]:
+    return iter([path]) if path.is_file() else (f for f in path.rglob("*") if f.is_file())

@@ -1,0 +1,59 @@
+"""What a home may lose. That a copy of it is as good: tests/test_line.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from tasks.housekeeping import leftovers, remove
+
+DAY = 86_400
+
+
+def a_home(folder: Path) -> Path:
+    """Three runs of one name and one of another, each with a shard of its own; all a month old."""
+    (folder / "reports").mkdir(parents=True)
+    for number, name in enumerate(("nightly", "nightly", "nightly", "other")):
+        key = f"{number:016x}"
+        stages = [{"stage": "sample", "key": key}, {"stage": "train", "key": key}]
+        text = json.dumps({"config": {"run.name": name}, "stages": stages})
+        path = folder / f"reports/{name}-{number}.json"
+        path.write_text(text)
+        os.utime(path, (time.time() + number, time.time() + number))
+        for place in (f"shards/sample/{key}", f"checkpoints/train/{key}", f"work/{key}"):
+            (folder / place).mkdir(parents=True)
+            (folder / place / "rows").write_text("x" * 100)
+        (folder / "results").mkdir(exist_ok=True)
+        (folder / "results" / key).write_text("{}")
+    (folder / "shards/runs").mkdir()
+    (folder / "shards/runs/abc.parquet").write_text("not a stage")
+    (folder / "work/up.json").write_text("[]")
+    month_ago = time.time() - 30 * DAY
+    for path in folder.rglob("*"):
+        if "reports" not in path.parts:
+            os.utime(path, (month_ago, month_ago))
+    return folder
+
+
+def test_what_kept_runs_refer_to_stays(tmp_path: Path) -> None:
+    folder = a_home(tmp_path / "home")
+    assert leftovers(folder, keep_runs=3, older_than=7) == []
+    found = leftovers(folder, keep_runs=1, older_than=7)
+    assert {(leftover.kind, leftover.path.name[-1]) for leftover in found} == {
+        (kind, number)
+        for kind in ("shards/sample", "checkpoints/train", "results", "work")
+        for number in "01"
+    }
+    assert {leftover.bytes for leftover in found} == {100, 2}
+    remove(found)
+    assert leftovers(folder, keep_runs=1, older_than=7) == []
+    kept = {path.name for path in (folder / "shards/sample").iterdir()}
+    assert kept == {f"{2:016x}", f"{3:016x}"}
+    assert (folder / "shards/runs/abc.parquet").exists() and (folder / "work/up.json").exists()
+
+
+def test_what_is_young_stays(tmp_path: Path) -> None:
+    folder = a_home(tmp_path / "home")
+    assert leftovers(folder, keep_runs=1, older_than=31) == []
