@@ -228,9 +228,9 @@ def execute(
         raise KeyboardInterrupt
 
     try:
-        signal.signal(signal.SIGTERM, stop)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(signal.SIGHUP, stop)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, stop)
         with running(session), ExitStack() as recorded:
             processes.mark_crashed(folder, dead)
             told = story.with_options(
@@ -243,12 +243,12 @@ def execute(
             )
             report: dict[str, JSON] | None = told(config, name, *arguments)
     except BaseException as error:
-        if not _was_interrupted(error):
+        if not caught and not _was_interrupted(error):
             raise
         console.print(
             f"\nstopped; finished stages are kept. Go on with: [bold]{escape(command)}[/]"
         )
-        sys.exit(128 + caught[0] if caught else 130)
+        sys.exit(128 + (caught or [signal.SIGINT])[0])
     if report is not None:
         store_run(config, folder, name, story.name, moment, report)
     cached = sum(record.cached for record in session.records)
