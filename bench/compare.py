@@ -17,7 +17,8 @@ import sys
 from pathlib import Path
 
 from pivotrl.comparison import assembled
-from pivotrl.comparison_page import as_html, as_markdown, sections
+from pivotrl.comparison_page import sections
+from pivotrl.page import as_html, as_markdown
 
 ROOT = Path(__file__).parents[1]
 LEFT_OUT = ("stages", "config", "name")

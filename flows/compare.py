@@ -18,8 +18,9 @@ from pivotrl.comparison import (
     outcomes,
     summary,
 )
-from pivotrl.comparison_page import as_html, sections
+from pivotrl.comparison_page import sections
 from pivotrl.config import Config
+from pivotrl.page import as_html
 from pivotrl.types import JSON, PivotRLError
 from tasks.comparison import log_comparison
 from tasks.report import write_report

@@ -29,6 +29,7 @@ from tasks.report import (
     score_table,
     scored,
     show_scores,
+    write_page,
     write_report,
 )
 from tasks.session import current
@@ -69,7 +70,11 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
             "selection": selection.counts,
             "cost": cost(config, candidates, trajectories, {"profile": profiles}),
         }
-        return None if session.dry else write_report(config, session, name, parts)
+        if session.dry:
+            return None
+        report = write_report(config, session, name, parts)
+        write_page(session, report)
+        return report
 
     selection, checkpoint = trainings[-1]
     trained = checkpoint_of(session.home, checkpoint)
@@ -137,6 +142,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     }
     session.console.print(cost_table(parts["cost"]))
     report = write_report(config, session, name, parts)
+    write_page(session, report)
     show_scores(tables["trained"], report)
     return report
 

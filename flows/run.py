@@ -255,7 +255,7 @@ def execute(
     seconds = (datetime.now(UTC) - moment).total_seconds()
     console.print(
         f"{len(session.records)} stages, {cached} cached, {seconds:,.0f} s; "
-        f"report: {folder / 'report.json'}",
+        f"report: {folder / 'report.json'}, report.html",
         highlight=False,
     )
     return report, console

@@ -1,16 +1,12 @@
 """The comparison as a page: the paper's tables with its numbers beside ours, curves, costs.
 
-One list of sections, written as Markdown (tables) and as one self-contained HTML file (tables and
-figures). The paper: arXiv 2603.21383, Qwen3-30B-A3B; ours is as large as what was run. This module
-must never know a flow or a model.
+The paper: arXiv 2603.21383, Qwen3-30B-A3B; ours is as large as what was run. This module must never
+know a flow or a model.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -23,6 +19,7 @@ from pivotrl.comparison import (
     arm_of,
     assembled,
 )
+from pivotrl.page import COLOURS, Section, number, svg
 from pivotrl.types import JSON
 
 if TYPE_CHECKING:
@@ -64,20 +61,6 @@ HOLDS = {
     "turn_ratio": lambda found: found >= 4,
     "time_ratio": lambda found: found >= 5.5,
 }
-COLOURS = ("#1b6ca8", "#d1495b", "#3a7d44", "#8a5fbf", "#c98a00", "#555555")
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .7rem;border-bottom:1px solid #ddd;
-text-align:right}td:first-child,th:first-child{text-align:left}svg{max-width:100%;height:auto}"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
-    title: str
-    note: str
-    columns: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
-    figure: str = ""
-    """SVG."""
 
 
 def sections(reports: Reports) -> Iterator[Section]:
@@ -91,43 +74,15 @@ def sections(reports: Reports) -> Iterator[Section]:
         title="Learning curves",
         note="Validation reward against turns sampled and seconds, profile first; every seed. That "
         "of end-to-end RL is success in whole tasks, that of the others reward on held-out turns.",
-        figure=_svg(_curves(reports)),
+        figure=svg(_curves(reports)),
     )
     yield Section(
         title="Signal",
         note="Reward std of the batch (the paper's figure 3) and share of groups without a signal, "
         "by step; mean of seeds, moving average of 5.",
-        figure=_svg(_signal(reports)),
+        figure=svg(_signal(reports)),
     )
     yield from _theory(reports)
-
-
-def as_markdown(title: str, found: Sequence[Section]) -> str:
-    """Figures are left out."""
-    lines = [f"# {title}"]
-    for section in found:
-        if section.columns:
-            lines += ["", f"## {section.title}", "", section.note, ""]
-            lines += [f"| {' | '.join(section.columns)} |", "|" + "---|" * len(section.columns)]
-            lines += [f"| {' | '.join(row)} |" for row in section.rows]
-    return "\n".join(lines) + "\n"
-
-
-def as_html(title: str, found: Sequence[Section]) -> str:
-    """One file that loads nothing."""
-    parts = [f"<!doctype html><meta charset=utf-8><title>{escape(title)}</title>"]
-    parts += [f"<style>{STYLE}</style><h1>{escape(title)}</h1>"]
-    for section in found:
-        parts.append(f"<h2>{escape(section.title)}</h2><p>{escape(section.note)}</p>")
-        if section.columns:
-            rows = [_cells("th", section.columns), *(_cells("td", row) for row in section.rows)]
-            parts.append(f"<table>{''.join(rows)}</table>")
-        parts.append(section.figure)
-    return "\n".join(parts) + "\n"
-
-
-def _cells(tag: str, row: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>"
 
 
 def _headline(reports: Reports) -> Section:
@@ -137,7 +92,7 @@ def _headline(reports: Reports) -> Section:
         value = found["headline"][name]
         known = value is not None and name in HOLDS
         verdict = ("holds" if HOLDS[name](value) else "DOES NOT HOLD") if known else ""
-        rows.append([what, paper, target, _number(value), verdict])
+        rows.append([what, paper, target, number(value), verdict])
     domains, seeds = ", ".join(found["domains"]), ", ".join(map(str, found["seeds"]))
     return Section(
         title="What holds",
@@ -155,7 +110,7 @@ def _domains(reports: Reports) -> Section:
         theirs, *numbers = PAPER_DOMAINS.get(domain, ("", None, None, None))
         base = arms[PIVOTS]["in_domain"][0] - arms[PIVOTS]["gain"][0]
         ours = [_interval(_of(arms, name, "in_domain")) for name in (SFT, PIVOTS, END_TO_END)]
-        rows.append([domain, f"{base:.1f}", *ours, theirs, *(_number(n) for n in numbers)])
+        rows.append([domain, f"{base:.1f}", *ours, theirs, *(number(n) for n in numbers)])
     return Section(
         title="In the domain (table 1)",
         note="Success in points at temperature 1, mean [95 % interval over seeds].",
@@ -173,10 +128,10 @@ def _out_of_domain(reports: Reports) -> Section:
     def change(arm: str, benchmark: str) -> str:
         found = [_of(report["arms"], arm, "ood") for report in reports]
         known = [row[benchmark][0] for row in found if row and benchmark in row]
-        return _number(fmean(known)) if known else ""
+        return number(fmean(known)) if known else ""
 
     rows = [
-        [b, *(change(a, b) for a in names), *(_number(n) for n in PAPER_OOD.get(b, ()))]
+        [b, *(change(a, b) for a in names), *(number(n) for n in PAPER_OOD.get(b, ()))]
         for b in reports[0]["arms"][PIVOTS]["ood"]
     ]
     means = []
@@ -204,7 +159,7 @@ def _ablation(reports: Reports) -> Section:
         cells = [_interval(report["arms"].get(arm, {}).get("in_domain")) for report in reports]
         shares = [r["arms"][arm]["zero_signal"] for r in reports if arm in r["arms"]]
         known = [100 * share for share in shares if share is not None]
-        rows.append([arm, *cells, _number(fmean(known)) if known else "", _number(paper)])
+        rows.append([arm, *cells, number(fmean(known)) if known else "", number(paper)])
     return Section(
         title="What the filter and the reward do (table 4), and all other arms",
         note="Success in points; share of training groups without a signal in percent.",
@@ -273,7 +228,7 @@ def _theory(reports: Reports) -> Iterator[Section]:
             title="Gradient and reward std (theorem 3.2)",
             note="Each point is a group of the base's profile: norm of the policy gradient of its "
             "reward (plain, not Fisher) against the std of its rewards; equal rewards give none.",
-            figure=_svg(_gradients(reports)),
+            figure=svg(_gradients(reports)),
         )
 
 
@@ -323,7 +278,7 @@ def _gradients(reports: Reports) -> Figure:
             spreads, norms = zip(*found["groups"], strict=True)
             axes.scatter(spreads, norms, s=12, color=COLOURS[0])
         axes.set(xlabel="reward std", ylabel="gradient norm")
-        axes.set_title(f"{report['domain']}: Spearman {_number(found.get('std_correlation'), 2)}")
+        axes.set_title(f"{report['domain']}: Spearman {number(found.get('std_correlation'), 2)}")
     return figure
 
 
@@ -347,21 +302,6 @@ def _with_legend(figure: Figure, reports: Reports) -> Figure:
     lines = [Line2D([], [], color=c, label=arm) for arm, c in _colours(reports[0]).items()]
     figure.legend(handles=lines, loc="outside lower center", ncols=3)
     return figure
-
-
-def _svg(figure: Figure) -> str:
-    """As an element of HTML: same data, same bytes."""
-    import matplotlib
-
-    text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "pivotrl"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    found = text.getvalue()
-    return found[found.index("<svg") :]
-
-
-def _number(value: float | None, digits: int = 1) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _interval(found: Sequence[float | None] | None) -> str:

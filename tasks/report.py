@@ -70,6 +70,18 @@ def write_report(
     return report
 
 
+def write_page(session: Session, report: Mapping[str, JSON]) -> None:
+    """`report.html` under the home, and one beside the run's own report."""
+    from pivotrl.page import as_html
+    from pivotrl.run_page import run_sections
+
+    store = Store(session.home / "pivotrl.duckdb")
+    text = as_html(report["name"], list(run_sections(report, store)))
+    name = report["name"].replace(" ", "_").replace(":", "")
+    for path in (session.home / "reports" / f"{name}.html", session.home / "report.html"):
+        path.write_text(text, encoding="utf-8")
+
+
 def store_run(
     config: Config,
     home: Path,

@@ -15,6 +15,11 @@ needs_real_rows = pytest.mark.skipif(
     not REAL_ROWS.is_dir(), reason="no real benchmark rows (../shared/data) here"
 )
 
+needs_chromium = pytest.mark.skipif(
+    not Path("/usr/bin/chromium").exists() and os.environ.get("CI") != "true",
+    reason="chromium is not installed (infra/apt.txt)",
+)
+
 
 def why_not(check: Callable[..., None], *arguments: str) -> str | None:
     """What a check of the sandbox says is missing."""

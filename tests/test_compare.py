@@ -23,7 +23,8 @@ from pivotrl.comparison import (
     interval,
     summary,
 )
-from pivotrl.comparison_page import as_html, as_markdown, sections
+from pivotrl.comparison_page import sections
+from pivotrl.page import as_html, as_markdown
 from pivotrl.tracking import store_uri
 from pivotrl.types import ConfigError
 

@@ -13,6 +13,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,10 @@ def test_the_report_adds_up(home: Path) -> None:
         assert row["miniature"]
     assert made["cost"]["profile"]["rollouts"] == 4 * counts["candidates"]
     assert made["agreement"]["retail"]["n"] > 0
+    page = (home / "report.html").read_text()
+    assert page.count("<article>") > 8 and "wrong_argument" in page
+    assert f"{counts['kept']:,} (" in page and "retail T=1" in page
+    assert made["gate"]["reasons"][0] in unescape(page)
 
 
 def test_the_store_holds_what_the_report_says(home: Path) -> None:

@@ -11,16 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from needs import needs_chromium
 
-from bench.screenshots import CHROMIUM, HOST, ask, free_port, screenshot
+from bench.screenshots import HOST, ask, free_port, screenshot
 from flows.servers import running
 from pivotrl.tracking import TrackedRun, log_run
 from pivotrl.types import ConfigError
 
-needs_chromium = pytest.mark.skipif(
-    not CHROMIUM.exists() and os.environ.get("CI") != "true",
-    reason="chromium is not installed (infra/apt.txt)",
-)
 FLOW = """
 import flows
 flows.home().mkdir(parents=True)
