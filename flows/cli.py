@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a run that could not go on, 2 a wrong configuration or com
 
 from __future__ import annotations
 
+import csv
 import shlex
 import sys
 from enum import StrEnum
@@ -143,6 +144,7 @@ def compare(
 def sql(
     query: Annotated[str, typer.Argument(help="Any SQL of DuckDB; it runs read-only.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a row.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated, with a header.")] = False,
     limit: Annotated[int, typer.Option(help="Rows shown in the table.", min=1)] = 50,
     debug: Debug = False,
 ) -> None:
@@ -152,6 +154,9 @@ def sql(
     from pivotrl.store import Store
 
     columns, rows = Store(home() / "pivotrl.duckdb").query(query)
+    if as_csv:
+        csv.writer(sys.stdout).writerows([columns, *rows])
+        return
     if as_json:
         for row in rows:
             line = dict(zip(columns, row, strict=True))

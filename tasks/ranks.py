@@ -105,7 +105,7 @@ def launched(stage: str, work: Work, on_step: Callable[[], None]) -> Any:
 def main() -> None:
     """One of the processes."""
     from pivotrl.training import ranks
-    from tasks.train import end_to_end_round_of, grpo_round_of, sft_round_of
+    from tasks.round import end_to_end_round_of, grpo_round_of, sft_round_of
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print what they like

@@ -13,20 +13,18 @@ from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.store.shards import write_shard
-from pivotrl.types import JSON, Candidate, Engine, PivotRLError, Sample, Split, Verdict, digest
-from pivotrl.verifiers import added_versions, verifier_for
-from tasks.policy import context_of, engine_settings, forget_policy, make_engine
+from pivotrl.verifiers import added_versions
+from tasks.policy import engine_settings, forget_policy
 from tasks.ranks import launched
-from tasks.sample import read_candidates
+from tasks.round import end_to_end_round_of, grpo_round_of, sft_round_of
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
 if TYPE_CHECKING:
-    from pivotrl.training import RoundResult, StepRecord, TrainSettings
+    from pivotrl.training import RoundResult, StepRecord
 
     RoundOf = Callable[[Work, str, Callable[[], None]], RoundResult]
 
-NOT_OF_THE_ROUND = ("validation_pivots", "lora_rank", "lora_alpha")
 WHERE = ("nodes", "master")
 """Change no number."""
 TOKENIZER_GLOBS = ("tokenizer*", "chat_template*", "special_tokens*", "vocab*", "merges*")
@@ -181,231 +179,13 @@ def _body(stage: str, round_of: RoundOf, work: Work, steps: int | None, number: 
     return _published(work, work.extra["start"], result, number)
 
 
-def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> RoundResult:
-    """The round that the stage asks for, on `device`; `on_step` hears of each step."""
-    from pivotrl import rollouts
-    from pivotrl.chat import ChatFormat
-    from pivotrl.training import TrainPivot, single_turns, train_round
-
-    config: Config = work.extra["config"]
-    start: Path = work.extra["start"]
-    chat = ChatFormat.load(start)
-    model = _loaded(config, start, device)
-    engine = _engine_of(config, start, device, model)
-    settings = _train_settings(config, work)
-    everyone = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
-    kept = {row["candidate_id"] for row in work.rows("selection", "pivots")}
-    held_out = sorted(
-        (c for c in everyone if c.split == Split.VALIDATION),
-        key=lambda c: digest(["validate", c.id]),
-    )[: config.train.validation_pivots]
-    longest = context_of(config.model, start) - settings.max_tokens
-
-    def pivots(candidates: Iterable[Candidate], what: str) -> list[TrainPivot]:
-        fitting, without = rollouts.prompts(list(candidates), chat, longest=longest)
-        if without:
-            current().say(
-                f"  [yellow]{len(without):,} {what} are left out[/]: over {longest:,} tokens with "
-                f"train.max_tokens = {settings.max_tokens}, or refused by the chat template"
-            )
-        return [
-            TrainPivot(
-                candidate_id=item.candidate.id,
-                trajectory_id=item.candidate.trajectory.id,
-                prompt_ids=item.prompt_ids,
-                domain=item.candidate.domain,
-            )
-            for item in fitting
-        ]
-
-    known = {c.id: c for c in everyone}
-
-    def reward(candidate_id: str, one: Sample) -> Verdict:
-        candidate = known[candidate_id]
-        verifier = verifier_for(candidate.domain, **work.settings["verify"])
-        return rollouts.judge(candidate, verifier, chat.parse, one)
-
-    return train_round(
-        model=model,
-        reference=_reference(config, work, device, model, settings.kl_beta),
-        engine=engine,
-        pivots=pivots((c for c in everyone if c.id in kept), "pivots"),
-        validation=pivots(held_out, "validation candidates"),
-        draw=single_turns(reward, settings),
-        settings=settings,
-        workdir=work.folder / "round",
-        on_step=lambda record: on_step() if record.step else None,
-    )
-
-
-def _train_settings(config: Config, work: Work) -> TrainSettings:
-    from pivotrl.training import TrainSettings
-
-    return TrainSettings(
-        **{k: v for k, v in work.settings["train"].items() if k not in NOT_OF_THE_ROUND},
-        seed=config.run.seed,
-        dtype=config.model.dtype,
-    )
-
-
-def _reference(config: Config, work: Work, device: str, model: Any, kl_beta: float) -> Any | None:
-    """The policy that KL is to; adapters taken off leave the one that the round starts from."""
-    if not kl_beta:
-        return None
-    is_own = config.train.lora_rank and work.settings["policy"] == work.settings["reference"]
-    return model if is_own else _whole(config, config.model.path, device)
-
-
 def _end_to_end_body(work: Work) -> Produced:
     steps = work.settings["train"]["steps"]
     return _body("end_to_end", end_to_end_round_of, work, steps, 0)
 
 
-def end_to_end_round_of(work: Work, device: str, on_step: Callable[[], None]) -> RoundResult:
-    """As `grpo_round_of`, on episodes of a live domain."""
-    from pivotrl.chat import ChatFormat
-    from pivotrl.end_to_end import whole_episodes
-    from pivotrl.environments import live_domain
-    from pivotrl.episodes import task_id
-    from pivotrl.training import TrainPivot, train_round
-
-    config: Config = work.extra["config"]
-    start: Path = work.extra["start"]
-    own = config.end_to_end
-    chat, domain = ChatFormat.load(start), live_domain(own.domain)
-    environment = domain.environment
-    model = _loaded(config, start, device)
-    settings = _train_settings(config, work)
-    longest = context_of(config.model, start) - settings.max_tokens
-    tasks = domain.make_tasks("train", own.tasks, config.run.seed, own.horizon)
-    held_out = domain.make_tasks("validation", own.validation_tasks, config.run.seed, own.horizon)
-
-    def starts(tasks: Sequence[JSON]) -> list[TrainPivot]:
-        return [
-            TrainPivot(
-                candidate_id=task_id(task),
-                trajectory_id=task_id(task),
-                prompt_ids=tuple(chat.render(environment.reset(task).messages, environment.tools)),
-                domain=environment.domain,
-            )
-            for task in tasks
-        ]
-
-    known = {task_id(task): task for task in (*tasks, *held_out)}
-    return train_round(
-        model=model,
-        reference=_reference(config, work, device, model, settings.kl_beta),
-        engine=_engine_of(config, start, device, model),
-        pivots=starts(tasks),
-        validation=starts(held_out),
-        draw=whole_episodes(environment, chat, known, settings, longest),
-        settings=settings,
-        workdir=work.folder / "round",
-        on_step=lambda record: on_step() if record.step else None,
-    )
-
-
-def _engine_of(config: Config, start: Path, device: str, model: Any) -> Engine:
-    """On the very model that is trained; beside shards of it, or in vLLM, a copy."""
-    from pivotrl.training import ranks
-
-    settings = engine_settings(config, start, profiling=False)
-    if ranks.count() > 1:  # one vLLM a process would take the memory that its shard has left
-        settings = settings.model_copy(update={"name": "hf"})
-    own = config.model.model_copy(update={"device": device})
-    shared = None if ranks.count() > 1 else model
-    return make_engine(settings, own, start, shared)
-
-
-def _loaded(config: Config, start: Path, device: str) -> Any:
-    """The model to train; what adapters leave alone may lie in half precision."""
-    from pivotrl.training.adapters import with_adapters
-
-    rank = config.train.lora_rank
-    if not rank:
-        return _whole(config, start, device)
-
-    def adapted(model: Any) -> Any:
-        return with_adapters(model, rank, config.train.lora_alpha, config.run.seed)
-
-    return _whole(config, start, device, config.model.dtype, adapted)
-
-
-def _whole(
-    config: Config,
-    path: Path,
-    device: str,
-    dtype: str = "float32",
-    change: Callable[[Any], Any] = lambda model: model,
-) -> Any:
-    """A model on the device, or of several processes each its shard."""
-    from pivotrl.engines.hf import load_model
-    from pivotrl.training import ranks
-
-    if ranks.count() == 1:
-        return change(load_model(path, dtype=dtype, device=device))
-    return ranks.sharded(
-        lambda: change(load_model(path, dtype=dtype)),
-        lambda: change(load_model(path, dtype=dtype, device="meta")),
-        device,
-        config.model.dtype,
-    )
-
-
 def _sft_body(work: Work) -> Produced:
     return _body("sft", sft_round_of, work, None, 0)
-
-
-def sft_round_of(work: Work, device: str, on_step: Callable[[], None]) -> RoundResult:
-    """As `grpo_round_of`, supervised."""
-    from pivotrl import rollouts
-    from pivotrl.chat import ChatFormat, TemplateError
-    from pivotrl.training import Demonstration, SftSettings, sft_round
-
-    config: Config = work.extra["config"]
-    start: Path = work.extra["start"]
-    chat = ChatFormat.load(start)
-    model = _loaded(config, start, device)
-    everyone = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
-    learners = [c for c in everyone if c.split == Split.TRAIN]
-    longest = context_of(config.model, start)
-    fitting, _ = rollouts.prompts(learners, chat, longest=longest)
-    demonstrations = []
-    for item in fitting:
-        c = item.candidate
-        try:
-            completion = chat.completion(c.messages, c.tools, c.demonstration)
-        except TemplateError:
-            continue
-        if len(item.prompt_ids) + len(completion) <= longest:
-            demonstrations.append(
-                Demonstration(
-                    candidate_id=c.id,
-                    trajectory_id=c.trajectory.id,
-                    prompt_ids=item.prompt_ids,
-                    completion_ids=tuple(completion),
-                )
-            )
-    settings = SftSettings(
-        epochs=work.settings["epochs"],
-        trajectories_per_step=work.settings["batch_size"],
-        learning_rate=work.settings["learning_rate"],
-        micro_batch_tokens=work.settings["micro_batch_tokens"],
-        gradient_checkpointing=work.settings["gradient_checkpointing"],
-        freeze=tuple(work.settings["freeze"]),
-        checkpoint_every=50,
-        seed=config.run.seed,
-        dtype=config.model.dtype,
-    )
-    if not demonstrations:
-        raise PivotRLError("sft: no demonstration fits the model's context; take a longer one")
-    return sft_round(
-        model=model,
-        demonstrations=demonstrations,
-        settings=settings,
-        workdir=work.folder / "round",
-        on_step=lambda _record: on_step(),
-    )
 
 
 def _published(work: Work, start: Path, result: RoundResult, round_number: int) -> Produced:

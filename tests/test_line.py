@@ -5,7 +5,9 @@ One run is shared; the tests look at what it left, run it again, change things, 
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import shutil
 import signal
@@ -112,6 +114,14 @@ def test_the_store_holds_what_the_report_says(home: Path) -> None:
     assert (promotion["model"], promotion["alias"]) == ("pivotrl-mini", "challenger")
     assert promotion["version"] == made["model"]["version"]
     assert not any((home / "work").glob("*.lock"))
+
+
+def test_rows_leave_the_store_as_csv(home: Path) -> None:
+    query = "select text, mean from pivot_stats join rollouts using (candidate_id) limit 3"
+    said = pivotrl(home, "sql", query, "--csv").stdout
+    read = list(csv.reader(io.StringIO(said)))
+    assert read[0] == ["text", "mean"] and len(read) == 4
+    assert [[row["text"], str(row["mean"])] for row in rows(home, query)] == read[1:]
 
 
 def test_the_questions_of_the_documentation_have_answers(home: Path) -> None:
