@@ -418,6 +418,26 @@ def export(
     print(f"{len(rows):,} pivots -> {out}{more}")
 
 
+@app.command(
+    epilog='Examples:  [bold]pivotrl browse[/]  ·  pivotrl browse "selected and mean < 0.2"  ·  '
+    "pivotrl verdicts .pivotrl/marks.jsonl judges what was marked"
+)
+def browse(
+    where: Annotated[str, typer.Argument(help="SQL condition on pivot_stats.")] = "selected",
+    limit: Annotated[int, typer.Option(help="Turns at most, hardest first.", min=1)] = 1000,
+    debug: Debug = False,
+) -> None:
+    """Walk turns in the terminal: state, demonstration, actions, verdicts; mark a wrong verdict."""
+    from flows.browse import Browser, turns
+    from pivotrl.store import Store
+    from pivotrl.types import ConfigError
+
+    found = turns(Store(home() / "pivotrl.duckdb"), where, limit)
+    if not found:
+        raise ConfigError(f"no profiled turn where {where}; another condition, or a run first")
+    Browser(home(), found).run()
+
+
 app.add_typer(operate.app)
 
 

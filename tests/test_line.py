@@ -5,6 +5,7 @@ One run is shared; the tests look at what it left, run it again, change things, 
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import hashlib
 import io
@@ -22,9 +23,12 @@ import pytest
 from judge_endpoint import Endpoint, says
 from line import ROOT, contents, environment, pivotrl, pivotrl_until, report, small
 from questions import questions
+from textual.widgets import DataTable, Input, Static
 
+from flows.browse import Browser, plain, turns
+from pivotrl.marks import mark_wrong
 from pivotrl.store import Store
-from pivotrl.types import PivotRLError
+from pivotrl.types import ConfigError, PivotRLError
 from tasks.housekeeping import backup, restore
 
 pytestmark = pytest.mark.slow
@@ -134,6 +138,58 @@ def test_the_questions_of_the_documentation_have_answers(home: Path) -> None:
     assert [f"## {question}" for question in asked] == [
         line for line in (ROOT / "docs/questions.md").read_text().splitlines() if line[:3] == "## "
     ]
+
+
+def test_no_control_character_reaches_the_terminal() -> None:
+    assert plain("a\x1b[31m\x07\u202eb\n\tc") == "a\ufffd[31m\ufffd\ufffdb\n\tc"
+
+
+def test_turns_are_walked_and_a_verdict_is_marked(home: Path) -> None:
+    store = Store(home / "pivotrl.duckdb")
+    found = turns(store, "selected", 1000)
+    assert len(found) > 3 and all(row["selected"] for row in found)
+    assert found == sorted(found, key=lambda row: (row["mean"], row["candidate_id"]))
+    with pytest.raises(ConfigError, match="SQL"):
+        turns(store, "no such column", 1)
+
+    async def used() -> tuple[str, str, str]:
+        app = Browser(home, found)
+        async with app.run_test(size=(160, 50)) as pilot:
+            await pilot.pause()
+            first = str(app.query_one("#state", Static).render())
+            await pilot.press("down")
+            await pilot.pause()
+            second = str(app.query_one("#state", Static).render())
+            table = app.query_one("#actions", DataTable)
+            assert table.row_count == 4
+            await pilot.press("tab", "down", "w")
+            await pilot.pause()
+            app.screen.query_one(Input).value = "no, <b>it</b> is right"
+            await pilot.press("enter")
+            await pilot.pause()
+            await pilot.pause()
+            marked = [str(table.get_row_at(row)[2]) for row in range(4)]
+            await pilot.press("w", "escape", "q")
+        return first, second, " ".join(marked)
+
+    first, second, marked = asyncio.run(used())
+    assert "demonstration" in first and "demonstration" in second and first != second
+    assert marked.split() == ["wrong"]
+    (mark,) = rows(
+        home, "select m.*, v.reward from marks m join current_verdicts v using (rollout_id)"
+    )
+    assert (mark["note"], mark["mark"]) == ("no, <b>it</b> is right", "wrong")
+    assert mark["candidate_id"] == found[1]["candidate_id"]
+
+    said = pivotrl(home, "verdicts", str(home / "marks.jsonl"))
+    assert "no, <b>it</b> is right" in said.stdout  # the verifier still says what was marked wrong
+    case = mark_wrong(home, mark["rollout_id"], mark["note"], mark["author"])  # once is enough
+    assert case["accepted"] is (mark["reward"] == 0)
+    assert len((home / "marks.jsonl").read_text().splitlines()) == 1
+    with pytest.raises(PivotRLError, match="no verdict"):
+        mark_wrong(home, "nothing", "", "")
+    none = pivotrl(home, "browse", "mean > 2", expect=2)
+    assert "no profiled turn where mean > 2" in none.stderr
 
 
 def test_prompts_are_what_the_live_domain_shows(home: Path, data: Path) -> None:
