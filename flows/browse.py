@@ -58,7 +58,7 @@ class Browser(App[None]):
         Binding("w", "mark", "this verdict is wrong"),
     ]
     CSS = """
-    #turns { width: 46 } #state { height: 1fr; padding: 0 1 } #actions { height: 40% }
+    #turns { width: 46 } #state { height: auto; padding: 0 1 } #actions { height: 40% }
     """
 
     def __init__(self, home: Path, found: Sequence[Mapping[str, Any]]) -> None:
@@ -116,6 +116,7 @@ class Browser(App[None]):
         parts = [_said(message) for message in state]
         parts.append("── demonstration ──\n" + _said(json.loads(demonstration)))
         self.query_one("#state", Static).update("\n\n".join(parts))
+        self.call_after_refresh(self.query_one(VerticalScroll).scroll_end, animate=False)
         _, samples = self.store.query(
             "select r.rollout_id, v.reward, v.category, coalesce(m.mark, ''), r.text "
             "from rollouts r join current_verdicts v using (rollout_id) "

@@ -23,6 +23,7 @@ import pytest
 from judge_endpoint import Endpoint, says
 from line import ROOT, contents, environment, pivotrl, pivotrl_until, report, small
 from questions import questions
+from textual.containers import VerticalScroll
 from textual.widgets import DataTable, Input, Static
 
 from flows.browse import Browser, plain, turns
@@ -160,6 +161,8 @@ def test_turns_are_walked_and_a_verdict_is_marked(home: Path) -> None:
             await pilot.press("down")
             await pilot.pause()
             second = str(app.query_one("#state", Static).render())
+            scroll = app.query_one(VerticalScroll)
+            assert scroll.scroll_y == scroll.max_scroll_y > 0  # the demonstration is in sight
             table = app.query_one("#actions", DataTable)
             assert table.row_count == 4
             await pilot.press("tab", "down", "w")
