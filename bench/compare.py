@@ -1,6 +1,6 @@
 """The paper's experiment, a domain at a time: docs/results/compare/<domain>.json, then the pages.
 
-    python bench/compare.py --config configs/mini.toml --seeds 0 1 2
+    python bench/compare.py --config configs/mini.toml --seeds 0,1,2
     python bench/compare.py --pages         # assemble again what the domains left
 
 Resumable: what a stopped comparison had done is cached in its home. `compare.json`, `.md` and
@@ -27,7 +27,7 @@ LEFT_OUT = ("stages", "config", "name")
 def main() -> None:
     parser = argparse.ArgumentParser(description="The paper's experiment, a domain at a time.")
     parser.add_argument("--config", default="configs/mini.toml")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--home", type=Path, default=ROOT / ".pivotrl" / "bench-compare")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "results")
     parser.add_argument("--pages", action="store_true", help="run nothing")
@@ -36,8 +36,7 @@ def main() -> None:
     folder = options.out / "compare"
     folder.mkdir(parents=True, exist_ok=True)
     if not options.pages:
-        seeds = ",".join(map(str, options.seeds))
-        words = ["compare", options.config, "--seeds", seeds, *options.overrides]
+        words = ["compare", options.config, "--seeds", options.seeds, *options.overrides]
         environment = os.environ | {"PIVOTRL_HOME": str(options.home)}
         subprocess.run(
             [sys.executable, "-m", "flows.cli", *words], check=True, env=environment, cwd=ROOT
