@@ -9,16 +9,21 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.events import DeploymentEventTrigger, ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 from prefect.workers.process import ProcessWorker
 
 from flows import home
+from flows.rounds import STALE, event_source
 from flows.scheduled import scheduled
 from flows.servers import POOL
 from pivotrl.config import Config
 from pivotrl.types import ConfigError
 from tasks.stage import DEVICE_TAG
+
+FILES = "pivotrl.files"
+"""Event: trajectories have arrived; whoever collects them sends it."""
 
 
 def deploy(
@@ -33,9 +38,10 @@ def deploy(
 ) -> str:
     """Creates or replaces the deployment of `config`'s name; returns its full name.
 
-    One of its runs at a time, later ones wait for it; `devices`: tasks of all runs that may compute
-    at once. Our pool is made where it is not there; another must be.
-    Raises ConfigError for a pool or a schedule that Prefect does not know.
+    It runs by its schedule, by hand, and at the events `pivotrl.stale` and `pivotrl.files` of the
+    resource `pivotrl.<run.name>`. One of its runs at a time, later ones wait for it; `devices`:
+    tasks of all runs that may compute at once. Our pool is made where it is not there, another must
+    be there. Raises ConfigError for a pool or a schedule that Prefect does not know.
     """
     with get_client(sync_client=True) as client:
         try:
@@ -60,6 +66,14 @@ def deploy(
             concurrency_limit=ConcurrencyLimitConfig(
                 limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
             ),
+            triggers=[
+                DeploymentEventTrigger(
+                    name=f"{event} of {config.run.name}",
+                    expect={event},
+                    match=ResourceSpecification(event_source(config)),
+                )
+                for event in (STALE, FILES)
+            ],
             tags=["pivotrl"],
             work_pool_name=pool,
             job_variables=here if kind == "process" else {},

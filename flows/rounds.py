@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
+from prefect.events import emit_event
 
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
@@ -25,6 +26,10 @@ from tasks.verify import verify
 
 if TYPE_CHECKING:
     from pivotrl.judging import Budget
+
+
+STALE = "pivotrl.stale"
+"""Event: the reward's spread collapsed in the last round; its pivots want to be profiled anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +66,15 @@ def train_in_rounds(
         if counts["stop_reason"] == "completed" or not counts["best_step"]:
             break
         start = checkpoint_of(current().home, done.checkpoint)
+    last = rounds[-1].checkpoint
+    if last is not None and last.counts["stop_reason"] == "stale" and not current().dry:
+        emit_event(STALE, resource=event_source(config))
     return rounds
+
+
+def event_source(config: Config) -> dict[str, str]:
+    """The resource of Prefect events about an experiment."""
+    return {"prefect.resource.id": f"pivotrl.{config.run.name}"}
 
 
 def one_round(

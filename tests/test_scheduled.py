@@ -42,6 +42,25 @@ def run_now(home: Path, server: str) -> str:
     return lines[0].removeprefix("STATE ")
 
 
+def runs(home: Path, server: str) -> list[str]:
+    """State and message of the deployment's runs that have begun, oldest first."""
+    code = (
+        "from prefect.client.orchestration import get_client\n"
+        "with get_client(sync_client=True) as client:\n"
+        "    found = client.read_flow_runs(limit=100)\n"
+        "for run in sorted((r for r in found if r.start_time), key=lambda r: r.start_time):\n"
+        "    if run.deployment_id: print(run.state.name, run.state.message)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(home, server),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_a_schedule_trains_on_what_is_new_and_only_on_that(tmp_path: Path, data: Path) -> None:
@@ -96,6 +115,18 @@ def test_a_schedule_trains_on_what_is_new_and_only_on_that(tmp_path: Path, data:
         cached = {stage["label"] for stage in second["stages"] if stage["cached"]}
         assert "sample retail 1/2" in cached or "sample retail 1/3" in cached
         assert second["model"]["version"] == "2"
+
+        sent = (
+            "from prefect.events import emit_event\n"
+            "emit_event('pivotrl.files', resource={'prefect.resource.id': 'pivotrl.nightly'})"
+        )
+        before = runs(home, server)
+        subprocess.run([sys.executable, "-c", sent], env=environment(home, server), check=True)
+        deadline = time.monotonic() + 120
+        while (now := runs(home, server)) == before or "Completed" not in now[-1]:
+            assert time.monotonic() < deadline, now
+            time.sleep(1)
+        assert len(now) == len(before) + 1 and "Nothing new" in now[-1]
 
         table = pivotrl(home, "status").stdout
         assert "scheduled/nightly" in table and "0 3 * * *" in table and "Completed" in table
