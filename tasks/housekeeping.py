@@ -19,8 +19,11 @@ from pivotrl.types import PivotRLError
 SHELVES = ("shards", "checkpoints")
 ROWS_OF_THEIR_OWN = ("runs", "promotions")
 """Shelves of single files that no stage made."""
-KEPT = ("artifacts", "shards", "checkpoints", "results", "reports", "benchmarks")
-DATABASES = ("mlflow.db", "prefect/prefect.db")
+KEPT = (
+    *("artifacts", "shards", "checkpoints", "results", "reports", "benchmarks"),
+    *("report.json", "report.html", "marks.jsonl"),
+)
+DATABASES = ("mlflow.db", "prefect/prefect.db", "judge.sqlite")
 STORE = "pivotrl.duckdb"
 ORIGIN = "home.txt"
 """Where the home was: MLflow keeps whole paths."""
@@ -92,7 +95,7 @@ def backup(home: Path, out: Path) -> int:
         for name in (ORIGIN, STORE, *DATABASES):
             if (copies / name).is_file():
                 archive.add(copies / name, name)
-        for name in (*KEPT, "report.json"):
+        for name in KEPT:
             if (home / name).exists():
                 archive.add(home / name, name)
     unfinished.replace(out)
