@@ -129,6 +129,9 @@ def test_the_page_says_what_does_not_hold_and_loads_nothing() -> None:
     assert "| retail, seed 0 | 350 | 350 | 4 | 4 | 4.00 | 5.00 | 2.75 | 3.67 |" in text
     page = as_html("Ways", found)
     assert page == as_html("Ways", list(sections(reports)))
+    reports[0]["equal_accuracy"][0]["reached"] = False
+    bounded = as_markdown("Ways", list(sections(reports)))
+    assert "| 5.5×" in bounded and "| ≥ 5.5 | > 2.8 | NOT SHOWN |" in bounded
     assert page.count("<svg") == 3 and "no &lt;filter&gt;" in page
     assert not re.search(r"""(src|href)=["'](?!#)""", page)
     assert "<script" not in page
