@@ -155,7 +155,7 @@ def test_turns_are_walked_and_a_verdict_is_marked(home: Path) -> None:
 
     async def used() -> tuple[str, str, str]:
         app = Browser(home, found)
-        async with app.run_test(size=(160, 50)) as pilot:
+        async with app.run_test(size=(120, 26)) as pilot:
             await pilot.pause()
             first = str(app.query_one("#state", Static).render())
             await pilot.press("down")
