@@ -11,7 +11,7 @@ help:
 	@echo "make demo        set up, then the whole line on the embedded default (5 to 8 minutes)"
 	@echo "make test        set up, then the tests (8 to 15 minutes)"
 	@echo "make test-long   the tests of several processes, machines and rounds (about 12 minutes)"
-	@echo "make compare     every way to train, three seeds, then its tables and curves (about an hour)"
+	@echo "make compare     every way to train, three seeds, then its tables and curves (about 75 minutes)"
 	@echo "make ui          the Prefect and MLflow pages of your runs, on loopback"
 	@echo "make check       ruff, mypy, import-linter"
 	@echo "make gpu-check   the trainer on one GPU, with torch and transformers alone (no set-up)"
