@@ -78,7 +78,8 @@ def compare(config: Config, name: str, arms: Sequence[Arm]) -> dict[str, JSON]:
         "runs": [{"seed": seed} | asdict(outcome) for seed, outcome in found],
     }
     page = current().home / "compare.html"
-    page.write_text(as_html(f"Ways to train: {config.run.name}", list(sections([parts]))))
+    text = as_html(f"Ways to train: {config.run.name}", list(sections([parts])))
+    page.write_text(text, encoding="utf-8")
     log_comparison(config, name, found, models, arms_found, page)
     current().say(f"Tables and curves: {page}")
     return write_report(config, current(), name, parts)

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+)
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments.runner import EntrypointType, RunnerDeployment
 from prefect.events import DeploymentEventTrigger, ResourceSpecification
 from prefect.exceptions import ObjectNotFound
@@ -88,14 +95,6 @@ def deploy(
 
 def schedules() -> list[tuple[str, str, str, str]]:
     """(deployment, when, next run, last run) of our flow's deployments."""
-    from prefect.client.schemas.filters import (
-        FlowFilter,
-        FlowFilterName,
-        FlowRunFilter,
-        FlowRunFilterDeploymentId,
-    )
-    from prefect.client.schemas.sorting import FlowRunSort
-
     found = []
     with get_client(sync_client=True) as client:
         ours = FlowFilter(name=FlowFilterName(any_=[scheduled.name]))

@@ -45,7 +45,7 @@ def down(debug: Debug = False) -> None:
 
 @app.command()
 def status(debug: Debug = False) -> None:
-    """Say what runs and where: servers, worker, schedules, the last runs."""
+    """Say what runs and where: servers, worker, schedules and how their last run ended."""
     _show(Console(), home())
 
 

@@ -63,7 +63,7 @@ def reap(home: Path) -> list[str]:
     dead = []
     for path in sorted(_folder(home).glob("*.json")):
         record = json.loads(path.read_text())
-        if _alive(*record["owner"]):
+        if alive(*record["owner"]):
             continue
         if "server" in record:
             _end(*record["server"])
@@ -126,7 +126,7 @@ def _write(path: Path, record: Mapping[str, JSON]) -> None:
     draft.replace(path)
 
 
-def _alive(pid: int, create_time: float) -> bool:
+def alive(pid: int, create_time: float) -> bool:
     """True if that very process runs: not another one under its number, and not a zombie."""
     try:
         process = psutil.Process(pid)
@@ -141,7 +141,7 @@ def _end(pid: int, create_time: float) -> None:
     for send in (psutil.Process.terminate, psutil.Process.kill):
         deadline = time.monotonic() + END_TIMEOUT_SECONDS
         with suppress(psutil.NoSuchProcess):
-            if _alive(pid, create_time):
+            if alive(pid, create_time):
                 send(psutil.Process(pid))
-        while _alive(pid, create_time) and time.monotonic() < deadline:
+        while alive(pid, create_time) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -73,7 +73,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         if session.dry:
             return None
         report = write_report(config, session, name, parts)
-        write_page(session, report)
+        write_page(session, report, candidates, selection, None)
         return report
 
     selection, checkpoint = trainings[-1]
@@ -115,7 +115,14 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     decision = gate(config, tables["trained"], checkpoint)
     model = register(config, name, checkpoints, selection, tables["trained"], decision, tags)
     if config.promote.automatic and decision.passed:
-        champion = promote(session.home, config.register_.model, model["version"])
+        # forced: the version may have been registered by a run that failed against another champion
+        champion = promote(
+            session.home,
+            config.register_.model,
+            model["version"],
+            reason="passed the gate",
+            force=True,
+        )
         session.say(f"Champion: {config.register_.model} version {champion}")
     parts |= {
         "outcome": "trained",
@@ -142,7 +149,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     }
     session.console.print(cost_table(parts["cost"]))
     report = write_report(config, session, name, parts)
-    write_page(session, report)
+    write_page(session, report, candidates, selection, checkpoint)
     show_scores(tables["trained"], report)
     return report
 

@@ -60,9 +60,21 @@ def dry(config: Config) -> None:
     console.print(f"{missing} of {len(records)} stages would run; later ones follow")
 
 
-def would_run(config: Config) -> list[StageRecord]:
-    """The stages that a run would not find cached, as far as can be told before it."""
-    return [r for r in _told_dry(config, Console(quiet=True)) if not r.cached]
+def why_run(config: Config) -> str:
+    """What a run would do anew, as far as can be told before it; empty where there is nothing.
+
+    The last things that a run does, registry and report, are no stages: one that died before them
+    has every stage cached and is to be finished.
+    """
+    records = _told_dry(config, Console(quiet=True))
+    for record in records:
+        if not record.cached:
+            return f"{record.label}: {record.why}"
+    keys = {record.key for record in records}
+    for path in (home() / "reports").glob("*.json"):
+        if keys <= {stage["key"] for stage in json.loads(path.read_bytes())["stages"]}:
+            return ""
+    return "the registry: an earlier run ended before it"
 
 
 def _told_dry(config: Config, console: Console) -> list[StageRecord]:

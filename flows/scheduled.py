@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import home
-from flows.run import check, real, would_run
+from flows.run import check, real, why_run
 from pivotrl.config import load_config
 
 
@@ -30,10 +30,10 @@ def scheduled(config: str, settings: list[str] | None = None) -> State[None]:
     lock = FileLock(home() / "work" / "scheduled.lock", timeout=0)
     try:
         with lock:
-            new = would_run(loaded)
-            if not new:
+            why = why_run(loaded)
+            if not why:
                 return Completed(message="Nothing new: every stage is cached, nothing ran.")
             real(loaded, shlex.join(["pivotrl", "run", config, *overrides]))
-            return Completed(message=f"Ran from {new[0].label}: {new[0].why}")
+            return Completed(message=f"Ran from {why}")
     except Timeout:
         return Completed(message=f"Another scheduled run works in {home()}; this one ended.")

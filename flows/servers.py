@@ -24,13 +24,13 @@ from types import FrameType
 
 import psutil
 
+from flows import processes
 from pivotrl.tracking import store_uri
 from pivotrl.types import ConfigError, PivotRLError
 
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 180.0
 END_TIMEOUT_SECONDS = 10.0
-CLOCK_TOLERANCE_SECONDS = 2.0
 UP = Path("work") / "up.json"
 POOL = "pivotrl"
 """The work pool of the machine's own worker."""
@@ -50,11 +50,7 @@ class Server:
 
     @property
     def alive(self) -> bool:
-        with suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < CLOCK_TOLERANCE_SECONDS
-            return same and process.status() != psutil.STATUS_ZOMBIE
-        return False
+        return processes.alive(self.pid, self.started)
 
     @property
     def healthy(self) -> bool:
@@ -253,16 +249,14 @@ def _end(servers: Sequence[Server]) -> None:
     """Ends them for certain: until it is done no signal hurries it."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
-    for server in servers:
-        with suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGTERM)
-    for server in servers:
+    for send in (signal.SIGTERM, signal.SIGKILL):  # an open page keeps a server waiting
+        for server in servers:
+            if server.alive:
+                with suppress(ProcessLookupError):
+                    os.killpg(server.pid, send)
         deadline = time.monotonic() + END_TIMEOUT_SECONDS
-        while server.alive and time.monotonic() < deadline:
+        while any(server.alive for server in servers) and time.monotonic() < deadline:
             time.sleep(0.05)
-        if server.alive:  # an open page keeps its connection, and the server waits
-            with suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
     for number, handler in before.items():
         signal.signal(number, handler)
 

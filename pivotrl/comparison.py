@@ -200,9 +200,7 @@ def headline(domains: Mapping[str, Mapping[str, JSON]]) -> dict[str, float | Non
 
 def arm_of(arms: Mapping[str, JSON], name: str) -> JSON:
     """SFT's goes by the setting that was best."""
-    return next(
-        (row for arm, row in arms.items() if arm == name or arm.startswith(name + " ")), None
-    )
+    return arms.get(name) or next((a for k, a in arms.items() if k.startswith(f"{name} ")), None)
 
 
 def assembled(reports: Sequence[Mapping[str, JSON]]) -> dict[str, JSON]:

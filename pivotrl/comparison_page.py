@@ -20,6 +20,7 @@ from pivotrl.comparison import (
     assembled,
 )
 from pivotrl.page import COLOURS, Section, number, svg
+from pivotrl.theory import rank_correlation
 from pivotrl.types import JSON
 
 if TYPE_CHECKING:
@@ -282,7 +283,9 @@ def _gradients(reports: Reports) -> Figure:
             spreads, norms = zip(*found["groups"], strict=True)
             axes.scatter(spreads, norms, s=12, color=COLOURS[0])
         axes.set(xlabel="reward std", ylabel="gradient norm")
-        axes.set_title(f"{report['domain']}: Spearman {number(found.get('std_correlation'), 2)}")
+        mixed = [(std, norm) for std, norm in found.get("groups", ()) if std]  # others give 0, 0
+        rho = rank_correlation([std for std, _ in mixed], [norm for _, norm in mixed])
+        axes.set_title(f"{report['domain']}: Spearman {number(rho, 2)} where rewards differ")
     return figure
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from pivotrl.theory import kendall_tau, rank_correlation
+from pivotrl.theory import kendall_tau
 from pivotrl.training.adapters import trainable
 from pivotrl.training.logprobs import choose, log_probs
 from pivotrl.training.records import Backend
@@ -105,11 +105,6 @@ def drift(
             taus[name] += [] if tau is None else [tau]
     means = {f"tau_{name}": fmean(some) if some else None for name, some in taus.items()}
     return {"kl": fmean(kl) if kl else None} | means
-
-
-def std_correlation(found: Sequence[tuple[float, float]]) -> float | None:
-    """Spearman's ρ of a group's reward std and its gradient norm."""
-    return rank_correlation([std for std, _ in found], [norm for _, norm in found])
 
 
 def _rows(prompt: TokenIds, actions: Sequence[TokenIds]) -> list[Row]:

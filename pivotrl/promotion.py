@@ -61,9 +61,11 @@ def decide(
             low = row.difference_low
             said = f"{row.suite}: change {row.difference:+.1f}, at worst {low:+.1f}"
             checks.append((low >= -bar.max_drop, f"{said}, may fall by {bar.max_drop:g}"))
-    malformed = last_step.get("completions/malformed_ratio", 0.0)
-    said = f"malformed actions in the last step: {malformed:.1%} of at most {bar.max_malformed:.1%}"
-    checks.append((malformed <= bar.max_malformed, said))
+    malformed = last_step.get("completions/malformed_ratio")
+    said = "not measured" if malformed is None else f"{malformed:.1%}"
+    known = malformed is not None and malformed <= bar.max_malformed
+    limit = f"of at most {bar.max_malformed:.1%}"
+    checks.append((known, f"malformed actions in the last step: {said} {limit}"))
     if bar.max_kl is not None:
         kl = last_step.get("kl")
         said = "not measured (train.kl_beta = 0)" if kl is None else f"{kl:.3f}"

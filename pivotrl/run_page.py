@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -28,17 +29,25 @@ LAST = 2
 """Messages right before a turn that are shown at once."""
 
 
-def run_sections(report: Mapping[str, JSON], store: Store) -> Iterator[Section]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunKeys:
+    """Of the stages that the page is of."""
+
+    candidates: str
+    selection: str
+    training: str | None
+
+
+def run_sections(report: Mapping[str, JSON], store: Store, keys: RunKeys) -> Iterator[Section]:
     """Of a report that `retrain` wrote, right after its run was merged."""
-    keys = {stage["stage"]: stage["key"] for stage in report["stages"]}
-    candidates = f"/extract/{keys['extract']}/"
+    candidates = f"/extract/{keys.candidates}/"
     yield _outcome(report)
     yield _went_in(report, store)
-    yield _kept(report, store, keys["select"], candidates)
-    yield _examples(store, keys["select"])
-    yield _rejections(store, keys["select"], candidates)
-    if report["outcome"] == "trained":
-        yield _training(store, keys["train"])
+    yield _kept(report, store, keys.selection, candidates)
+    yield _examples(store, keys.selection)
+    yield _rejections(store, keys.selection, candidates)
+    if keys.training:
+        yield _training(store, keys.training)
         yield _scores(report)
     yield _cost(report)
 
@@ -108,7 +117,7 @@ def _share(domain: Mapping[str, JSON], name: str) -> str:
 def _histogram(found: Sequence[tuple[float, bool]]) -> Figure:
     figure = _figure(1)
     parts = [[mean for mean, kept in found if kept is wanted] for wanted in (True, False)]
-    edges = [number_ / 16 for number_ in range(18)]
+    edges = [step / 16 for step in range(18)]
     figure.axes[0].hist(
         parts, bins=edges, stacked=True, label=["pivots", "others"], color=["#3a7d44", "#bbbbbb"]
     )

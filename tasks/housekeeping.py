@@ -78,6 +78,7 @@ def backup(home: Path, out: Path) -> int:
     home = home.resolve()
     if not (home / STORE).is_file():
         raise PivotRLError(f"{home}: there is no store to keep; run something first")
+    (home / "work").mkdir(exist_ok=True)
     unfinished = out.with_name(out.name + ".unfinished")
     with (
         tempfile.TemporaryDirectory(dir=home / "work") as folder,

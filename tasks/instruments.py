@@ -65,7 +65,7 @@ def instruments(
 
 def _body(work: Work) -> Produced:
     from pivotrl.engines.hf import load_model
-    from pivotrl.instruments import action_log_probs, drift, gradients, std_correlation
+    from pivotrl.instruments import action_log_probs, drift, gradients
 
     config: Config = work.extra["config"]
     forget_policy()
@@ -76,8 +76,7 @@ def _body(work: Work) -> Produced:
     counts: dict[str, JSON] = {"probes": len(probes)}
     base = load_model(config.model.path, dtype="float32", device=config.model.device)
     if work.settings["measured"] == GRADIENT:
-        groups = gradients(base, probes, budget)
-        counts |= {"std_correlation": std_correlation(groups), "groups": groups}
+        counts["groups"] = gradients(base, probes, budget)
     else:
         before = action_log_probs(base, probes, budget)
         del base

@@ -84,9 +84,11 @@ def rollback(home: Path, model: str) -> tuple[str, str]:
     reign: list[str] = []  # who was champion before whom, without those that were rolled back
     for version, reason in rows:
         if reason.startswith(ROLLED_BACK):
-            reign.pop()
+            del reign[-1:]
         else:
             reign.append(version)
+    if reign[-1:] != [champion.number]:  # somebody moved the alias in MLflow
+        reign.append(champion.number)
     before = find_version(home, model, reign[-2]) if len(reign) > 1 else None
     if before is None:
         raise PivotRLError(f"model {model!r} had no champion before version {champion.number}")

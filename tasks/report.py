@@ -70,13 +70,24 @@ def write_report(
     return report
 
 
-def write_page(session: Session, report: Mapping[str, JSON]) -> None:
+def write_page(
+    session: Session,
+    report: Mapping[str, JSON],
+    candidates: Manifest,
+    selection: Manifest,
+    checkpoint: Manifest | None,
+) -> None:
     """`report.html` under the home, and one beside the run's own report."""
     from pivotrl.page import as_html
-    from pivotrl.run_page import run_sections
+    from pivotrl.run_page import RunKeys, run_sections
 
     store = Store(session.home / "pivotrl.duckdb")
-    text = as_html(report["name"], list(run_sections(report, store)))
+    keys = RunKeys(
+        candidates=candidates.key,
+        selection=selection.key,
+        training=checkpoint.key if checkpoint else None,
+    )
+    text = as_html(report["name"], list(run_sections(report, store, keys)))
     name = report["name"].replace(" ", "_").replace(":", "")
     for path in (session.home / "reports" / f"{name}.html", session.home / "report.html"):
         path.write_text(text, encoding="utf-8")

@@ -102,7 +102,7 @@ def domain_report(name: str, gain: float) -> dict:
         "seeds": [0],
         "arms": summary(arms),
         "equal_accuracy": [{"seed": 0} | equal_accuracy(ONE, arms[2])],
-        "gradient": {"std_correlation": 0.8, "groups": [[0.0, 0.0], [0.5, 1.0]]},
+        "gradient": {"groups": [[0.0, 0.0], [0.4, 1.0], [0.5, 2.0]]},
         "runs": [{"seed": 0} | asdict(outcome) for outcome in arms],
     }
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pivotrl.config import Config, Section, describe, flatten, load_config
+from pivotrl.config import Config, Section, describe, flatten, load_config, make_config
+from pivotrl.suites import suites
 from pivotrl.types import ConfigError
 
 ROOT = Path(__file__).parents[1]
@@ -76,3 +77,10 @@ def test_every_key_says_what_it_means_and_the_page_is_true() -> None:
     assert (ROOT / "docs/configuration.md").read_text() == describe(), (
         "run: python -m pivotrl.config > docs/configuration.md"
     )
+
+
+def test_longer_tasks_are_a_suite_of_their_own() -> None:
+    tree = {"run": {"name": "x"}, "data": {"trajectories": "t.jsonl"}, "model": {"path": "m"}}
+    settings = ["evaluate.domains=['retail']", "evaluate.horizon=4"]
+    labels = [suite.label for suite in suites(make_config(tree, settings, "x"))]
+    assert labels == ["retail x4 T=1", "retail x4 greedy"]

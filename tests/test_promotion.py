@@ -10,7 +10,7 @@ import pytest
 from pivotrl.promotion import Bar, decide
 from pivotrl.scores import ScoreRow
 from pivotrl.store import Store
-from pivotrl.tracking import TrackedRun, find_version, load_path, log_run, scores_of
+from pivotrl.tracking import TrackedRun, find_version, load_path, log_run, scores_of, set_alias
 from pivotrl.types import PivotRLError
 from tasks.promote import CHAMPION, GATE_TAG, PASSED, promote, rollback
 
@@ -49,7 +49,8 @@ def test_a_clear_gain_without_a_clear_loss_passes() -> None:
         (BAR, [BENCHMARK], STEP, {}, "no live domain was scored"),
         (BAR, [DOMAIN], {"completions/malformed_ratio": 0.2}, {}, "20.0% of at most 5.0%"),
         (replace(BAR, max_kl=0.05), [DOMAIN], STEP, {}, "0.100, of at most 0.05"),
-        (replace(BAR, max_kl=0.05), [DOMAIN], {}, {}, "not measured"),
+        (replace(BAR, max_kl=0.05), [DOMAIN], {"completions/malformed_ratio": 0}, {}, "KL"),
+        (BAR, [DOMAIN], {}, {}, "malformed actions in the last step: not measured"),
     ],
 )
 def test_what_fails_is_said_first(bar, scores, step, champion, why) -> None:
@@ -96,6 +97,10 @@ def test_champions_come_and_go_with_a_reason(tmp_path: Path) -> None:
     assert rollback(home, "own") == ("3", "2")  # not to the one that was rolled back
     assert promote(home, "own", "4") == "4"
     assert rollback(home, "own") == ("4", "2")
+    by_hand = find_version(home, "own", "4")
+    assert by_hand
+    set_alias(home, by_hand, CHAMPION)  # as MLflow's page does, without a row
+    assert rollback(home, "own") == ("4", "2")
     assert '"number": 2' in (load_path(home, "own@champion") / "config.json").read_text()
     with pytest.raises(PivotRLError, match="no 9 of model"):
         promote(home, "own", "9")
@@ -110,5 +115,6 @@ def test_champions_come_and_go_with_a_reason(tmp_path: Path) -> None:
         ("3", "rolled back from version 4", "w3"),
         ("2", "rolled back from version 3", "w2"),
         ("4", "passed the gate", "w4"),
+        ("2", "rolled back from version 4", "w2"),
         ("2", "rolled back from version 4", "w2"),
     ]
