@@ -49,7 +49,8 @@ def compare(config: Config, name: str, arms: Sequence[Arm]) -> dict[str, JSON]:
         if report is None or report["outcome"] != "trained":
             raise PivotRLError(f"{title}: there are no pivots to train on; widen select.*")
         found += [(seed, outcome) for outcome in outcomes(arm.name, report)]
-        models[seed, arm.name] = report["model"]["run_id"]
+        if report["model"]:
+            models[seed, arm.name] = report["model"]["run_id"]
         gradient = gradient or report["instruments"].get("gradient", {})
     everyone = best_sft([outcome for _, outcome in found])
     arms_found = summary(everyone)

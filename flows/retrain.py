@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from prefect import flow
@@ -12,8 +12,10 @@ from flows.rounds import train_in_rounds
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles, identify
-from pivotrl.scores import compare
+from pivotrl.promotion import Decision
+from pivotrl.scores import ScoreRow, compare
 from pivotrl.suites import Suite, suites
+from pivotrl.tracking import Unreachable
 from pivotrl.types import JSON
 from tasks.agree import agree
 from tasks.extract import extract
@@ -80,7 +82,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     trained = checkpoint_of(session.home, checkpoint)
     policy = identify(trained)
     live = dict.fromkeys(s.name for s in asked if s.kind == "domain" and not s.by_harness)
-    agreed = {name: agree(config, config.model.path, base, name) for name in live}
+    agreed = {domain: agree(config, config.model.path, base, domain) for domain in live}
     before = score(config, config.model.path, base, asked, "base", None)
     after = score(config, trained, policy, asked, "trained", checkpoint)
     controls = {
@@ -98,11 +100,11 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     for label, rows in tables.items():
         if rows:
             session.console.print(score_table(rows, label))
-    agreement = {name: found.counts for name, found in agreed.items() if found is not None}
-    for name, found in agreement.items():
+    agreement = {domain: found.counts for domain, found in agreed.items() if found is not None}
+    for domain, found in agreement.items():
         if found["agreeing"] is not None:
             session.say(
-                f"Reward against the oracle of {name}: {found['agreeing']:.1%} agree of "
+                f"Reward against the oracle of {domain}: {found['agreeing']:.1%} agree of "
                 f"{found['n']:,} actions"
             )
     tags = {
@@ -112,18 +114,8 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         "selection": selection.key,
     }
     checkpoints = [made for _, made in trainings]
-    decision = gate(config, tables["trained"], checkpoint)
-    model = register(config, name, checkpoints, selection, tables["trained"], decision, tags)
-    if config.promote.automatic and decision.passed:
-        # forced: the version may have been registered by a run that failed against another champion
-        champion = promote(
-            session.home,
-            config.register_.model,
-            model["version"],
-            reason="passed the gate",
-            force=True,
-        )
-        session.say(f"Champion: {config.register_.model} version {champion}")
+    went_in = (trajectories, candidates, selection)
+    decision, model = remember(config, name, went_in, checkpoints, tables["trained"], tags)
     parts |= {
         "outcome": "trained",
         "selection": selection.counts,
@@ -135,7 +127,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         "instruments": measured,
         "scores": {label: [asdict(row) for row in rows] for label, rows in tables.items()},
         "model": model,
-        "gate": asdict(decision),
+        "gate": decision and asdict(decision),
         "cost": cost(
             config,
             candidates,
@@ -152,6 +144,41 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     write_page(session, report, candidates, selection, checkpoint)
     show_scores(tables["trained"], report)
     return report
+
+
+def remember(
+    config: Config,
+    name: str,
+    went_in: tuple[Manifest, Manifest, Manifest],
+    checkpoints: Sequence[Manifest],
+    scores: Sequence[ScoreRow],
+    tags: Mapping[str, str],
+) -> tuple[Decision | None, dict[str, JSON] | None]:
+    """The gate's decision and the registered model; neither while MLflow does not answer.
+
+    `went_in`: trajectories, candidates, selection.
+    """
+    session = current()
+    try:
+        decision = gate(config, scores, checkpoints[-1])
+        model = register(config, name, *went_in, checkpoints, scores, decision, tags)
+        if config.promote.automatic and decision.passed:
+            # forced: the version may have been registered by a run that failed against another
+            champion = promote(
+                session.home,
+                config.register_.model,
+                model["version"],
+                reason="passed the gate",
+                force=True,
+            )
+            session.say(f"Champion: {config.register_.model} version {champion}")
+    except Unreachable as error:
+        session.say(
+            f"[yellow]Not registered[/]: {error}. Everything else is done; the same command, or "
+            "the next scheduled run, registers the model once MLflow is back"
+        )
+        return None, None
+    return decision, model
 
 
 def train_controls(

@@ -95,8 +95,8 @@ def one_round(
     selection = select(config, candidates, earned, fingerprint)
     merge(f"profile {number}", *rollouts, *earned, selection)
     checkpoint = None
-    if selection is not None and not session.dry:
-        show_selection(config, selection)
+    if candidates is not None and selection is not None and not session.dry:
+        show_selection(config, selection, candidates, fingerprint)
         table = selection_table(selection.counts["domains"], config.select.lambda_diff)
         session.console.print(table)
         if selection.counts.get("unprofiled"):

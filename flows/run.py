@@ -63,8 +63,8 @@ def dry(config: Config) -> None:
 def why_run(config: Config) -> str:
     """What a run would do anew, as far as can be told before it; empty where there is nothing.
 
-    The last things that a run does, registry and report, are no stages: one that died before them
-    has every stage cached and is to be finished.
+    The last things that a run does, registry and report, are no stages: one that died before them,
+    or found MLflow silent, has every stage cached and is to be finished.
     """
     records = _told_dry(config, Console(quiet=True))
     for record in records:
@@ -72,7 +72,9 @@ def why_run(config: Config) -> str:
             return f"{record.label}: {record.why}"
     keys = {record.key for record in records}
     for path in (home() / "reports").glob("*.json"):
-        if keys <= {stage["key"] for stage in json.loads(path.read_bytes())["stages"]}:
+        report = json.loads(path.read_bytes())
+        owed = report["outcome"] == "trained" and report["model"] is None
+        if not owed and keys <= {stage["key"] for stage in report["stages"]}:
             return ""
     return "the registry: an earlier run ended before it"
 
@@ -221,6 +223,7 @@ def execute(
     """
     folder = made_home()
     from flows import processes
+    from tasks.merge import renew
     from tasks.report import store_run
 
     console = Console()
@@ -228,6 +231,7 @@ def execute(
     log.setLevel(logging.WARNING)
     log.addHandler(RichHandler(console=console, show_time=False, show_path=False))
     session = Session(home=folder, console=console)
+    renew(folder, session.say)
     dead = processes.reap(folder)
     processes.guard_server(folder)
     moment = datetime.now(UTC)

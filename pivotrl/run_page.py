@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from pivotrl.page import COLOURS, Example, Said, Section, number, svg
+from pivotrl.profile_tables import OWN, own_shards
 from pivotrl.store import Store
 from pivotrl.types import JSON
 
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EXAMPLES = 8
-OWN = (
-    "select candidate_id from candidates join merged_shards m on m.sha256 = candidates.shard "
-    "where m.table_name = 'candidates' and contains(m.file, ?)"
-)
-"""The candidates of the run, by where their shards lie."""
 LAST = 2
 """Messages right before a turn that are shown at once."""
 
@@ -40,7 +36,7 @@ class RunKeys:
 
 def run_sections(report: Mapping[str, JSON], store: Store, keys: RunKeys) -> Iterator[Section]:
     """Of a report that `retrain` wrote, right after its run was merged."""
-    candidates = f"/extract/{keys.candidates}/"
+    candidates = own_shards(keys.candidates)
     yield _outcome(report)
     yield _went_in(report, store)
     yield _kept(report, store, keys.selection, candidates)
@@ -55,10 +51,13 @@ def run_sections(report: Mapping[str, JSON], store: Store, keys: RunKeys) -> Ite
 def _outcome(report: Mapping[str, JSON]) -> Section:
     rows = [["outcome", report["outcome"]]]
     if report["outcome"] == "trained":
-        model, gate = report["model"], report["gate"]
-        rows += [["model", str(model["model_uri"])]]
-        rows += [["gate", "passed" if gate["passed"] else "failed"]]
-        rows += [["", reason] for reason in gate["reasons"]]
+        if model := report["model"]:
+            gate = report["gate"]
+            rows += [["model", str(model["model_uri"])]]
+            rows += [["gate", "passed" if gate["passed"] else "failed"]]
+            rows += [["", reason] for reason in gate["reasons"]]
+        else:
+            rows += [["model", "not registered: MLflow did not answer"]]
         rows += [["training", warning] for warning in report["training"]["warnings"]]
     return Section(title="Outcome", note=report["name"], columns=("", ""), rows=rows)
 

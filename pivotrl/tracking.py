@@ -1,6 +1,7 @@
 """Remembers a finished run in MLflow: numbers, tables, plots, and the checkpoint as a model.
 
-Everything lies under `PIVOTRL_HOME`: the SQLite store `mlflow.db` and the files in `artifacts/`.
+Everything lies under `PIVOTRL_HOME`: the SQLite store `mlflow.db` and the files in `artifacts/`;
+with `MLFLOW_TRACKING_URI`, MLflow's own variable, the files alone.
 A run is logged once: its content key finds it again, and a half-logged one is replaced. A
 checkpoint is a `LoggedModel` without a flavour, so that it is read with transformers and never
 unpickled. This module must never know how the numbers were made, nor a config, nor Prefect.
@@ -30,12 +31,24 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+
+class Unreachable(PivotRLError):
+    """MLflow does not answer; what was to be logged can be logged later."""
+
+
 EXPERIMENT = "pivotrl"
 KEY_TAG = "pivotrl.key"
 MODEL_TAG = "pivotrl.model_id"
 PARENT_TAG = "mlflow.parentRunId"
 METRICS_PER_BATCH = 1000
 PARAMETERS_PER_BATCH = 100
+
+PLOTTED = {
+    "reward": ("reward", "validation/reward"),
+    "signal": ("reward_std", "frac_reward_zero_std"),
+    "kl": ("kl",),
+}
+"""Training curves: file and its metrics."""
 
 _MESSAGE = {"type": "object", "required": ["role"], "properties": {"role": {"type": "string"}}}
 CHAT_SCHEMA: Mapping[str, JSON] = {
@@ -54,6 +67,28 @@ CHAT_SCHEMA: Mapping[str, JSON] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """What one stage did: a run below the pipeline's."""
+
+    name: str
+    steps: Sequence[tuple[int, Mapping[str, float]]] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    tables: Mapping[str, Sequence[Mapping[str, JSON]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """A data set that went in."""
+
+    name: str
+    digest: str
+    """Of its content."""
+    source: str
+    """Where it was read from."""
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrackedRun:
     name: str
     key: str
@@ -64,13 +99,15 @@ class TrackedRun:
     """Data hashes, policy fingerprints."""
     steps: Sequence[tuple[int, Mapping[str, float]]] = ()
     """Training metrics by step, under TRL's names."""
-    rounds: Sequence[Sequence[tuple[int, Mapping[str, float]]]] = ()
-    """The same, apart by round: of several each gets a nested run."""
+    parts: Sequence[Part] = ()
+    """The same by stage: each gets a nested run."""
+    data: Sequence[Data] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Scores; also shown on the model."""
     tables: Mapping[str, Sequence[Mapping[str, JSON]]] = field(default_factory=dict)
-    """Rows by name. A table `scores` with `suite`, `model`, `score`, `standard_error` is plotted;
-    where a row has `miniature` true, the plot says so."""
+    """Rows by name. A table `scores` with `suite`, `model`, `score`, `standard_error` is plotted,
+    and so is the `change`, `change_error` of its rows of `kind` benchmark; where a row has
+    `miniature` true, the plot says so."""
     files: Sequence[Path] = ()
     """Kept as they are."""
     checkpoint: Path | None = None
@@ -102,7 +139,8 @@ def metric_name(name: str) -> str:
 
 
 def store_uri(home: Path) -> str:
-    return f"sqlite:///{home.resolve() / 'mlflow.db'}"
+    """Of the server or database that `MLFLOW_TRACKING_URI` names, else of the home's own file."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.resolve() / 'mlflow.db'}"
 
 
 def log_run(home: Path, run: TrackedRun) -> Registered:
@@ -130,10 +168,13 @@ def log_run(home: Path, run: TrackedRun) -> Registered:
         client.log_figure(run_id, figure, file)
     for path in run.files:
         client.log_artifact(run_id, str(path))
-    for number, steps in enumerate(run.rounds, 1):
+    _log_data(client, run_id, run.data)
+    for part in run.parts:
         tags = {PARENT_TAG: run_id}
-        nested = client.create_run(experiment, run_name=f"{run.name} round {number}", tags=tags)
-        _log_steps(client, nested.info.run_id, steps)
+        nested = client.create_run(experiment, run_name=f"{run.name} {part.name}", tags=tags)
+        _log_steps(client, nested.info.run_id, part.steps)
+        _log_steps(client, nested.info.run_id, [(0, part.metrics)])
+        _log_tables(client, nested.info.run_id, part.tables)
         client.set_terminated(nested.info.run_id)
     version = _register(client, run_id, model_id, run) if model_id else None
     client.set_terminated(run_id)
@@ -160,7 +201,7 @@ def find_version(home: Path, name: str, number_or_alias: str) -> Version | None:
     """By number where it is one, else by alias; None if there is none."""
     from mlflow.exceptions import MlflowException
 
-    if not (home / "mlflow.db").is_file():
+    if _without_store(home):
         return None
     client = _client(home)
     by_number = number_or_alias.isdecimal()
@@ -203,7 +244,7 @@ def load_path(home: Path, name: str) -> Path:
     """
     from mlflow.exceptions import MlflowException
 
-    if not (home / "mlflow.db").is_file():
+    if _without_store(home):
         raise PivotRLError(f"{home / 'mlflow.db'}: no models yet; train one with `pivotrl run`")
     client = _client(home)
     wanted = name.removeprefix("models:/")
@@ -216,7 +257,7 @@ def load_path(home: Path, name: str) -> Path:
             location = client.get_logged_model(wanted).artifact_location
     except MlflowException as error:
         raise PivotRLError(
-            f"{home / 'mlflow.db'}: no model {name!r}; `pivotrl ui` shows what is registered"
+            f"no model {name!r} in {home}; `pivotrl ui` shows what is registered"
         ) from error
     path = _local_path(location)
     if not path.is_dir():
@@ -226,15 +267,20 @@ def load_path(home: Path, name: str) -> Path:
 
 def figures(run: TrackedRun) -> dict[str, Figure]:
     """The plots of a run by file name; a plot without data is left out."""
-    plots = {"plots/reward.png": _reward_figure(run.steps)}
-    plots["plots/scores.png"] = _scores_figure(run.tables.get("scores", ()))
+    plots = {
+        f"plots/{name}.png": _steps_figure(run.steps, metrics) for name, metrics in PLOTTED.items()
+    }
+    scores = run.tables.get("scores", ())
+    plots |= {"plots/scores.png": _scores_figure(scores), "plots/ood.png": _change_figure(scores)}
     return {file: figure for file, figure in plots.items() if figure is not None}
 
 
-def _reward_figure(steps: Sequence[tuple[int, Mapping[str, float]]]) -> Figure | None:
+def _steps_figure(
+    steps: Sequence[tuple[int, Mapping[str, float]]], names: Sequence[str]
+) -> Figure | None:
     from matplotlib.figure import Figure
 
-    names = [n for n in ("reward", "reward_std") if any(n in metrics for _, metrics in steps)]
+    names = [n for n in names if any(n in metrics for _, metrics in steps)]
     if not names:
         return None
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -242,8 +288,30 @@ def _reward_figure(steps: Sequence[tuple[int, Mapping[str, float]]]) -> Figure |
     for name in names:
         points = [(step, metrics[name]) for step, metrics in steps if name in metrics]
         axes.plot(*zip(*points, strict=True), label=name)
-    axes.set(xlabel="step", ylabel="reward", title="Reward by training step", ylim=(0, None))
+    axes.set(xlabel="step", ylim=(0, None))
     axes.legend()
+    return figure
+
+
+def _change_figure(rows: Sequence[Mapping[str, JSON]]) -> Figure | None:
+    """Benchmarks alone: what the training changed outside its domain."""
+    from matplotlib.figure import Figure
+
+    changes = [row for row in rows if row.get("kind") == "benchmark" and "change" in row]
+    if not changes:
+        return None
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(
+        [row["suite"] for row in changes],
+        [row["change"] for row in changes],
+        xerr=[row["change_error"] for row in changes],
+        color=["#3a7d44" if row["change"] >= 0 else "#d1495b" for row in changes],
+        capsize=2,
+    )
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.invert_yaxis()
+    axes.set(xlabel="change in points, ± one paired standard error")
     return figure
 
 
@@ -276,14 +344,29 @@ def _scores_figure(rows: Sequence[Mapping[str, JSON]]) -> Figure | None:
 
 
 def _client(home: Path) -> MlflowClient:
+    """Raises Unreachable, after the retries that MLflow makes by itself."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import SQLAlchemyError
 
     for name in ("mlflow", "alembic"):  # a new store announces every table it makes
         logging.getLogger(name).setLevel(logging.WARNING)
     home.mkdir(parents=True, exist_ok=True)
     uri = store_uri(home)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    try:
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.search_experiments(max_results=1)
+    except (MlflowException, SQLAlchemyError) as error:
+        where = make_url(uri).render_as_string(hide_password=True)
+        raise Unreachable(f"MLflow at {where} does not answer: {type(error).__name__}") from error
+    return client
+
+
+def _without_store(home: Path) -> bool:
+    """Nothing was ever logged: to ask would make the store."""
+    return "MLFLOW_TRACKING_URI" not in os.environ and not (home / "mlflow.db").is_file()
 
 
 def _experiment(client: MlflowClient, home: Path) -> str:
@@ -370,6 +453,24 @@ def _log_tables(
         columns = list(dict.fromkeys(column for row in rows for column in row))
         data = {column: [row.get(column) for row in rows] for column in columns}
         client.log_table(run_id, data, f"tables/{name}.json")
+
+
+def _log_data(client: MlflowClient, run_id: str, data: Sequence[Data]) -> None:
+    from mlflow.entities import Dataset, DatasetInput
+
+    inputs = [
+        DatasetInput(
+            Dataset(
+                name=one.name,
+                digest=one.digest,
+                source_type="local",
+                source=json.dumps({"uri": one.source}),
+                profile=json.dumps({"num_rows": one.rows}),
+            )
+        )
+        for one in data
+    ]
+    client.log_inputs(run_id, inputs)
 
 
 def _log_model(client: MlflowClient, experiment: str, run_id: str, run: TrackedRun) -> str:

@@ -13,9 +13,11 @@ from prefect.cache_policies import NO_CACHE
 
 from pivotrl.config import Config, flatten
 from pivotrl.manifest import Manifest
+from pivotrl.profile_tables import completions, success_rates, verdict_table
 from pivotrl.promotion import Decision
 from pivotrl.scores import ScoreRow
-from pivotrl.tracking import find_version, metric_name, parameter
+from pivotrl.store import Store
+from pivotrl.tracking import Data, Part, find_version, metric_name, parameter
 from pivotrl.types import JSON, digest
 from tasks.promote import GATE_TAG, PASSED, record
 from tasks.session import current
@@ -45,15 +47,18 @@ _register: Task[..., Registered] = Task(
 def register(
     config: Config,
     name: str,
-    checkpoints: Sequence[Manifest],
+    trajectories: Manifest,
+    candidates: Manifest,
     selection: Manifest,
+    checkpoints: Sequence[Manifest],
     scores: Sequence[ScoreRow],
     decision: Decision,
     tags: Mapping[str, str],
 ) -> dict[str, JSON]:
     """`{"run_id", "version", "model_uri", "created", ...}` of the registered model.
 
-    `checkpoints`: one a round; the last is registered, the steps of all are logged in a row.
+    `checkpoints`: one a round; the last is registered, the steps of all are logged in a row. Below
+    the run lie those of its stages: profile, train (one a round), evaluate.
     """
     home = current().home
     checkpoint = checkpoints[-1]
@@ -64,17 +69,19 @@ def register(
         steps += [(before + step, metrics) for step, metrics in of_round]
     table = [
         {
+            "kind": row.kind,
             "suite": row.suite,
             "model": model,
             "score": getattr(row, model),
             "standard_error": getattr(row, f"{model}_error"),
             "miniature": row.miniature,
         }
+        | ({"change": row.difference, "change_error": row.difference_error} if trained else {})
         for row in scores
-        for model in ("base", "trained")
+        for model, trained in (("base", False), ("trained", True))
     ]
     metrics = {
-        f"{row.kind}/{row.suite}/{what}": getattr(row, what)
+        metric_name(f"{row.kind}/{row.suite}/{what}"): getattr(row, what)
         for row in scores
         for what in ("base", "trained", "difference")
     }
@@ -93,8 +100,23 @@ def register(
                 f"{GATE_TAG}.reasons": "\n".join(decision.reasons),
             },
             "steps": steps,
-            "rounds": rounds if len(rounds) > 1 else [],
-            "metrics": {metric_name(n): v for n, v in metrics.items()},
+            "parts": [
+                _profile(home, candidates, selection),
+                *(
+                    Part(name=f"train {n}" if len(rounds) > 1 else "train", steps=of_round)
+                    for n, of_round in enumerate(rounds, 1)
+                ),
+                Part(name="evaluate", metrics=metrics, tables={"scores": table}),
+            ],
+            "data": [
+                Data(
+                    name=config.run.name,
+                    digest=trajectories.fingerprint,
+                    source=", ".join(map(str, config.data.trajectories)),
+                    rows=trajectories.counts["trajectories"],
+                )
+            ],
+            "metrics": metrics,
             "tables": {"selection": selection.counts["domains"], "scores": table},
             "checkpoint": checkpoint_of(home, checkpoint),
             "base_model": str(config.model.path),
@@ -114,3 +136,20 @@ def register(
         description="The registered model, in MLflow's pages (`pivotrl ui`).",
     )
     return asdict(registered)
+
+
+def _profile(home: Path, candidates: Manifest, selection: Manifest) -> Part:
+    policy = selection.parts["settings"]["policy"]
+    store = Store(home / "pivotrl.duckdb")
+    counts = {k: v for k, v in selection.counts.items() if isinstance(v, int)}
+    of = (store, candidates.key, policy)
+    return Part(
+        name="profile",
+        metrics={f"profile/{name}": value for name, value in counts.items()},
+        tables={
+            "selection": selection.counts["domains"],
+            "success_rates": success_rates(*of),
+            "verdicts": verdict_table(*of),
+            "completions": completions(*of),
+        },
+    )

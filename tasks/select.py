@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
+from pivotrl.profile_tables import bars, success_rates, verdict_table
 from pivotrl.selection import Criteria, criteria_of
 from pivotrl.selection import select as select_pivots
+from pivotrl.store import Store
 from pivotrl.store.shards import write_shard
 from pivotrl.types import JSON, canonical
+from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
 
@@ -28,13 +31,25 @@ def select(
     )
 
 
-def show_selection(config: Config, selection: Manifest) -> None:
-    """The selection as an artifact of the flow run; always made, cached or not."""
+def show_selection(config: Config, selection: Manifest, candidates: Manifest, policy: str) -> None:
+    """Selection, success rates and verdicts as artifacts of the flow run, cached or not."""
     create_table_artifact(
         key="selection",
         table=selection.counts["domains"],
         description=f"Candidates by what the profile says of them; a pivot has σ² > 0 and a mean "
         f"reward below λ = {config.select.lambda_diff:g}.",
+    )
+    store = Store(current().home / "pivotrl.duckdb")
+    rates = success_rates(store, candidates.key, policy)
+    create_markdown_artifact(
+        key="success-rates",
+        markdown=f"# How often the policy is right\n\n{bars(rates)}",
+        description="Profiled turns by mean reward; full bars are pivots.",
+    )
+    create_table_artifact(
+        key="verdicts",
+        table=verdict_table(store, candidates.key, policy),
+        description="Actions by domain and verdict; every rejection has its category.",
     )
 
 

@@ -10,18 +10,21 @@ import csv
 import hashlib
 import io
 import json
+import re
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from html import unescape
 from pathlib import Path
 
+import duckdb
 import pytest
 from judge_endpoint import Endpoint, says
-from line import ROOT, contents, environment, pivotrl, pivotrl_until, report, small
+from line import ROOT, contents, environment, pivotrl, report, small
+from mlflow import MlflowClient
 from questions import questions
 from textual.containers import VerticalScroll
 from textual.widgets import DataTable, Input, Static
@@ -29,6 +32,7 @@ from textual.widgets import DataTable, Input, Static
 from flows.browse import Browser, plain, turns
 from pivotrl.marks import mark_wrong
 from pivotrl.store import Store
+from pivotrl.tracking import store_uri
 from pivotrl.types import ConfigError, PivotRLError
 from tasks.housekeeping import backup, restore
 
@@ -73,6 +77,9 @@ def rows(home: Path, query: str) -> list[dict]:
 def test_the_report_adds_up(home: Path) -> None:
     made = report(home)
     assert made["outcome"] == "trained"
+    assert re.fullmatch(r"mini 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", made["name"])
+    kept = home / "reports" / f"{made['name'].replace(' ', '_').replace(':', '')}.json"
+    assert json.loads(kept.read_text())["name"] == made["name"]
     counts = made["selection"]
     classes = {k: v for k, v in counts.items() if isinstance(v, int) and k != "candidates"}
     assert sum(classes.values()) == counts["candidates"] == made["extract"]["candidates"]
@@ -89,6 +96,32 @@ def test_the_report_adds_up(home: Path) -> None:
     assert page.count("<article>") > 8 and "wrong_argument" in page
     assert f"{counts['kept']:,} (" in page and "retail T=1" in page
     assert made["gate"]["reasons"][0] in unescape(page)
+
+
+def test_prefect_and_mlflow_show_what_the_report_says(home: Path) -> None:
+    made = report(home)
+    with closing(sqlite3.connect(home / "prefect/prefect.db")) as database:
+        shown = dict(database.execute("select key, data from artifact where key is not null"))
+    assert shown.keys() >= {
+        *("selection", "success-rates", "verdicts", "gate", "model", "scores", "report")
+    }
+    turns = [int(line.split("|")[2].replace(",", "")) for line in bars_of(shown["success-rates"])]
+    assert sum(turns) == made["selection"]["candidates"]
+    verdicts = json.loads(json.loads(shown["verdicts"]))
+    assert sum(row["verdicts"] for row in verdicts) == 4 * made["selection"]["candidates"]
+    client = MlflowClient(store_uri(home))
+    run = made["model"]["run_id"]
+    (experiment,) = {client.get_run(run).info.experiment_id}
+    below = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run}'")
+    assert {part.info.run_name for part in below} == {
+        f"{made['name']} {stage}" for stage in ("profile", "train", "evaluate")
+    }
+    (data,) = client.get_run(run).inputs.dataset_inputs
+    assert data.dataset.digest == client.get_run(run).data.tags["data"]
+
+
+def bars_of(markdown: str) -> list[str]:
+    return [line for line in json.loads(markdown).splitlines() if line.startswith("| ")][1:]
 
 
 def test_the_store_holds_what_the_report_says(home: Path) -> None:
@@ -429,29 +462,6 @@ def test_a_run_may_start_from_the_champion(
 
 
 @pytest.mark.long
-def test_killed_while_sampling_and_while_training_it_ends_as_if_never_killed(
-    home: Path, data: Path, tmp_path: Path
-) -> None:
-    killed = tmp_path / "killed"
-
-    def one_shard_sampled() -> bool:
-        return any(killed.glob("shards/sample/*/manifest.json"))
-
-    def training_has_a_checkpoint() -> bool:
-        return any(p.is_dir() for p in killed.glob("work/*/round/checkpoint-??????"))
-
-    for reached in (one_shard_sampled, training_has_a_checkpoint):
-        code, output = pivotrl_until(killed, small(data), reached, signal.SIGKILL)
-        assert code == -signal.SIGKILL, output
-        assert not any(killed.glob("checkpoints/train/*"))
-    done = pivotrl(killed, *small(data))
-    assert "cached" in done.stdout
-    stages = ("ingest", "extract", "sample", "verify", "select", "train", "evaluate")
-    assert contents(killed, *stages) == contents(home, *stages)
-    assert report(killed)["scores"] == report(home)["scores"]
-
-
-@pytest.mark.long
 def test_two_runs_on_one_home_at_once_both_end(home: Path, data: Path, tmp_path: Path) -> None:
     both = shutil.copytree(home, tmp_path / "both")
     quick = ("train.steps=1", "train.validation_pivots=0", "evaluate.benchmarks=[]")
@@ -492,6 +502,28 @@ def test_a_restored_home_is_the_same(
     finally:
         shutil.rmtree(home)
         shutil.move(away, home)
+
+
+def test_a_store_of_an_older_schema_is_built_anew_and_kept(
+    home: Path, data: Path, tmp_path: Path, prefect_server: str
+) -> None:
+    old = shutil.copytree(home, tmp_path / "old")
+    counted = "select count(*) n, sum(mean) total, sum(selected::int) pivots from pivot_stats"
+    before, tables = rows(old, counted), "select count(*) n from rollouts"
+    held = rows(old, tables)
+    with duckdb.connect(str(old / "pivotrl.duckdb")) as opened:
+        opened.execute("update store_version set version = 0")
+    refused = pivotrl(old, "sql", "select 1", expect=1)
+    assert "has the old schema 0" in refused.stderr and "pivotrl run" in refused.stderr
+    done = pivotrl(old, *small(data), server=prefect_server).stdout
+    assert "the old one is kept as pivotrl.schema-0.duckdb" in flat(done)
+    assert (old / "pivotrl.schema-0.duckdb").stat().st_size > 0
+    assert rows(old, counted) == before and rows(old, tables) == held
+    assert len(rows(old, "select name from runs")) == len(rows(home, "select name from runs")) + 1
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
 
 
 def test_what_the_store_holds_is_never_markup(tmp_path: Path) -> None:

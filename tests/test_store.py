@@ -598,7 +598,7 @@ def test_a_killed_merge_leaves_a_whole_store(store: Store, tmp_path: Path) -> No
 
 def test_a_store_that_is_not_ours_is_refused(store: Store, tmp_path: Path) -> None:
     values(store, "SELECT 1")
-    for version, says in ((99, "newer version.*upgrade"), (0, "old schema.*move it away")):
+    for version, says in ((99, "newer version.*upgrade"), (0, "old schema.*sets it aside")):
         with duckdb.connect(str(store.path)) as opened:
             opened.execute("UPDATE store_version SET version = ?", [version])
         for call in (lambda: store.query("SELECT 1"), lambda: store.merge("runs", [])):

@@ -9,7 +9,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from pivotrl.tracking import TrackedRun, figures, load_path, log_run, store_uri
+from pivotrl.tracking import (
+    PARENT_TAG,
+    Data,
+    Part,
+    TrackedRun,
+    figures,
+    load_path,
+    log_run,
+    store_uri,
+)
 from pivotrl.types import PivotRLError
 
 
@@ -39,8 +48,10 @@ def home(tmp_path_factory) -> Path:
 @pytest.fixture
 def run(checkpoint: Path) -> TrackedRun:
     rows = [
-        {"suite": suite, "model": model, "score": 0.5, "standard_error": 0.02, "miniature": True}
-        for suite in ("retail", "MATH-500")
+        {"suite": suite, "kind": kind, "model": model, "score": 0.5, "standard_error": 0.02}
+        | {"miniature": True}
+        | ({"change": -0.5, "change_error": 0.4} if model == "trained" else {})
+        for suite, kind in (("retail", "domain"), ("MATH-500", "benchmark"))
         for model in ("base", "trained")
     ]
     return TrackedRun(
@@ -54,6 +65,15 @@ def run(checkpoint: Path) -> TrackedRun:
         ],
         metrics={"retail/success": 0.51},
         tables={"scores": rows, "selection": [{"rule": "kept", "candidates": 12}, {"rule": "x"}]},
+        parts=[
+            Part(
+                name="profile",
+                metrics={"profile/kept": 12},
+                tables={"completions": [{"completion": "look(x)", "reward": 1.0}]},
+            ),
+            Part(name="train", steps=[(1, {"reward": 0.3}), (2, {"reward": 0.4})]),
+        ],
+        data=[Data(name="retail", digest="ab" * 8, source="runs.jsonl", rows=300)],
         checkpoint=checkpoint,
         base_model="mini",
         registered_name="pivotrl-mini",
@@ -96,7 +116,16 @@ def test_a_run_is_logged_whole_and_quietly(home, run, empty_folder, capfd, caplo
     assert content["columns"] == ["rule", "candidates"]
     assert content["data"][0] == ["kept", 12]
     plots = {f.path for f in client(home).list_artifacts(registered.run_id, "plots")}
-    assert plots == {"plots/reward.png", "plots/scores.png"}
+    assert plots == {f"plots/{n}.png" for n in ("reward", "signal", "scores", "ood")}
+    (data,) = logged.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("retail", "ab" * 8)
+    below = client(home).search_runs(["1"], f"tags.`{PARENT_TAG}` = '{registered.run_id}'")
+    parts = {part.info.run_name.removeprefix("mini 2026-01-01 "): part for part in below}
+    assert parts.keys() == {"profile", "train"}
+    assert parts["profile"].data.metrics == {"profile/kept": 12}
+    assert parts["train"].data.metrics == {"reward": 0.4}
+    path = client(home).download_artifacts(parts["profile"].info.run_id, "tables/completions.json")
+    assert json.loads(Path(path).read_text())["data"] == [["look(x)", 1.0]]
 
 
 def test_the_model_has_schema_tags_scores_and_alias(home, run):
@@ -172,7 +201,7 @@ def test_a_run_without_a_checkpoint_registers_no_model(home, run):
 
 def test_an_unknown_model_is_one_line_with_a_remedy(home, run, tmp_path):
     log_run(home, run)
-    with pytest.raises(PivotRLError, match=r"no model 'pivotrl-mini@champion'; .*pivotrl ui"):
+    with pytest.raises(PivotRLError, match=r"no model 'pivotrl-mini@champion' in .*; .*pivotrl ui"):
         load_path(home, "pivotrl-mini@champion")
     with pytest.raises(PivotRLError, match="no models yet"):
         load_path(tmp_path, "pivotrl-mini@champion")

@@ -92,6 +92,20 @@ class Store:
             opened.execute("CHECKPOINT")
             shutil.copyfile(self.path, path)
 
+    def set_aside(self) -> Path | None:
+        """Moves a file of an older schema to `<name>.schema-<version>.duckdb`; None for another."""
+        if not self.path.exists():
+            return None
+        with connection(self.path, read_only=False, wait_seconds=self.wait_seconds) as opened:
+            version = _version(opened, self.path)
+            if version is None or version >= VERSION:
+                return None
+            aside = self.path.with_name(f"{self.path.stem}.schema-{version}.duckdb")
+            opened.execute("CHECKPOINT")
+            shutil.copyfile(self.path, aside)
+        self.path.unlink()
+        return aside
+
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with connection(self.path, read_only=False, wait_seconds=self.wait_seconds) as opened:
@@ -123,16 +137,9 @@ class Store:
 
     def _version_of(self, opened: duckdb.DuckDBPyConnection) -> int | None:
         """The store's schema version if we can use it, None for an empty file."""
-        tables = {
-            row[0] for row in opened.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-        }
-        if not tables:
+        version = _version(opened, self.path)
+        if version is None:
             return None
-        if "store_version" not in tables:
-            raise PivotRLError(
-                f"{self.path}: a DuckDB file, but no store; use another PIVOTRL_HOME"
-            )
-        version: int = opened.execute("SELECT max(version) FROM store_version").fetchall()[0][0]
         if version > VERSION:
             raise PivotRLError(
                 f"{self.path}: written by a newer version (schema {version}, this one knows "
@@ -140,10 +147,21 @@ class Store:
             )
         if version < VERSION:
             raise PivotRLError(
-                f"{self.path}: has the old schema {version} (this one writes {VERSION}); move it "
-                "away, the next run builds it anew from the shards"
+                f"{self.path}: has the old schema {version} (this one writes {VERSION}); the next "
+                "`pivotrl run` sets it aside and builds it anew from the shards"
             )
         return version
+
+
+def _version(opened: duckdb.DuckDBPyConnection, path: Path) -> int | None:
+    """Of the schema, whichever it is; None for an empty file."""
+    tables = {row[0] for row in opened.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+    if not tables:
+        return None
+    if "store_version" not in tables:
+        raise PivotRLError(f"{path}: a DuckDB file, but no store; use another PIVOTRL_HOME")
+    found: int = opened.execute("SELECT max(version) FROM store_version").fetchall()[0][0]
+    return found
 
 
 def _owns_its_rows(opened: duckdb.DuckDBPyConnection, table: str, sha256: str) -> bool:
