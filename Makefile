@@ -2,6 +2,8 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 RECIPE ?= retail
+# not in the lock: which build it is, and with which CUDA libraries, is the machine's choice
+TORCH ?= torch==2.13.0
 STAMP := .venv/.installed
 
 .PHONY: setup demo compare test test-long check ui base-model gpu-check clean
@@ -22,8 +24,9 @@ setup: $(STAMP)
 $(STAMP): infra/lock.txt pyproject.toml
 	@echo "Installing into .venv (about 5 GB, a few minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@xargs -a infra/lock.txt -P 4 -n 20 \
-		$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile --no-deps
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile $(TORCH)
+	@split -n r/4 --filter='$(BIN)/python -m pip install -qq --disable-pip-version-check \
+		--no-compile --no-deps --require-hashes -r /dev/stdin' infra/lock.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python infra/check_imports.py
 	@touch $(STAMP)

@@ -1,5 +1,8 @@
 """The Prefect and MLflow servers over one `PIVOTRL_HOME` and a worker, on loopback.
 
+Both use the home's own SQLite files, or the databases that their own variables name:
+`PREFECT_API_DATABASE_CONNECTION_URL`, and `MLFLOW_TRACKING_URI`; of a server, none is started.
+
 Child processes, each with its own log under `work/ui/`. Those of `pivotrl ui` end when it does;
 those of `pivotrl up` stay, and `work/up.json` tells `down`, `status` and every run about them. This
 module must never know what a run holds, and it imports neither Prefect nor MLflow.
@@ -146,10 +149,13 @@ def running(home: Path, prefect_port: int, mlflow_port: int) -> Iterator[list[Se
 
 def _both(home: Path, prefect_port: int, mlflow_port: int, servers: list[Server]) -> list[Server]:
     """Adds both to `servers` as they start, so that a failure leaves none behind."""
+    served = store_uri(home).startswith("http")
     _check_free(prefect_port, "--prefect-port")
-    _check_free(mlflow_port, "--mlflow-port")
+    if not served:
+        _check_free(mlflow_port, "--mlflow-port")
     servers.append(_start_prefect(home, prefect_port))
-    servers.append(_start_mlflow(home, mlflow_port))
+    if not served:
+        servers.append(_start_mlflow(home, mlflow_port))
     return servers
 
 

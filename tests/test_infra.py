@@ -1,0 +1,207 @@
+"""The files of infra/ against their own schemas and programs, and the line over PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import jsonschema
+import pytest
+import yaml
+from line import ROOT, environment, pivotrl, report, small
+from test_line import data
+
+__all__ = ["data"]
+
+INFRA = ROOT / "infra"
+
+
+def test_the_compose_file_is_one_and_keeps_to_loopback() -> None:
+    import check_jsonschema
+
+    schemas = Path(check_jsonschema.__file__).parent / "builtin_schemas" / "vendor"
+    compose = yaml.safe_load((INFRA / "compose.yaml").read_text())
+    jsonschema.validate(compose, json.loads((schemas / "compose-spec.json").read_text()))
+    services = compose["services"]
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert len(ports) == 2 and all(port.startswith("127.0.0.1:") for port in ports)
+    assert "ports" not in services["postgres"]
+    text = (INFRA / "compose.yaml").read_text()
+    assert set(re.findall(r"PASSWORD: (\S+?)\{", text)) == {"$"}, "no password is written down"
+    for one in services.values():
+        assert set(one.get("depends_on", {})) <= set(services)
+
+
+def test_the_kubernetes_file_passes_the_strict_schemas() -> None:
+    import kubernetes_validate
+
+    found = list(yaml.safe_load_all((INFRA / "k8s.yaml").read_text()))
+    for manifest in found:
+        kubernetes_validate.validate(manifest, "1.34", strict=True)
+    kinds = [manifest["kind"] for manifest in found]
+    assert kinds.count("Deployment") == 1 and "ConfigMap" in kinds
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(found[-1] | {"sepc": {}}, "1.34", strict=True)
+
+
+async def job(**variables: Any) -> dict[str, Any]:
+    """What Prefect's worker would start of our template."""
+    from prefect.client.schemas.objects import FlowRun
+    from prefect_kubernetes.worker import KubernetesWorkerJobConfiguration
+
+    (config,) = (
+        manifest
+        for manifest in yaml.safe_load_all((INFRA / "k8s.yaml").read_text())
+        if manifest["kind"] == "ConfigMap"
+    )
+    template = json.loads(config["data"]["gpu-job.json"])
+    made = await KubernetesWorkerJobConfiguration.from_template_and_values(template, variables)
+    made.prepare_for_flow_run(FlowRun(id=uuid4(), flow_id=uuid4(), name="scheduled"))
+    return made.job_manifest
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_job_of_a_run_has_its_gpus_its_home_and_no_rights() -> None:
+    import asyncio
+
+    import kubernetes_validate
+
+    made = asyncio.run(job(gpus=8, env={"PIVOTRL_HOME": "/data"}))
+    pod = made["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 8
+    assert {"name": "PIVOTRL_HOME", "value": "/data"} in container["env"]
+    assert {"name": "home", "mountPath": "/data"} in container["volumeMounts"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == "pivotrl-home"
+    for only_prefect_wants in ("parallelism", "completions"):
+        del pod[only_prefect_wants]
+    kubernetes_validate.validate(made, "1.34", strict=True)
+
+
+def test_the_deployments_of_the_file_are_what_a_real_server_takes(prefect_server: str) -> None:
+    own = environment(ROOT / ".pivotrl", prefect_server)
+    pool = [sys.executable, "-m", "prefect", "work-pool", "create", "pivotrl", "--type", "process"]
+    subprocess.run([*pool, "--overwrite"], env=own, check=True, capture_output=True, timeout=120)
+    line = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    line += ["--prefect-file", "infra/prefect.yaml"]
+    done = subprocess.run(line, env=own, cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        found = client.read_deployment_by_name("scheduled/mini")
+        named = {a["name"] for a in client.request("POST", "/automations/filter").json()}
+    assert found.parameters == {"config": "configs/mini.toml", "settings": []}
+    assert [schedule.schedule.cron for schedule in found.schedules] == ["0 3 * * *"]
+    assert found.global_concurrency_limit and found.global_concurrency_limit.limit == 1
+    assert any(name.startswith("mini") for name in named), named
+
+
+@dataclass(frozen=True)
+class Postgres:
+    port: int
+    password: str
+
+    def url(self, scheme: str, database: str) -> str:
+        return f"{scheme}://pivotrl:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def ask(self, database: str, question: str) -> list[tuple[Any, ...]]:
+        import psycopg
+
+        with psycopg.connect(self.url("postgresql", database), autocommit=True) as connection:
+            cursor = connection.execute(question)
+            return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A real server of the Debian package, with two empty databases, on loopback."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if not programs and os.environ.get("CI") != "true":
+        pytest.skip("PostgreSQL is not installed (infra/apt.txt)")
+    folder = Path(tempfile.mkdtemp(prefix="pivotrl-postgres-"))
+    password = "s3cret-of-the-test"
+    (folder / "password").write_text(password)
+    as_user: list[str] = []
+    if os.getuid() == 0:  # it refuses to run as root
+        as_user = ["runuser", "-u", "postgres", "--"]
+        for path in (folder, folder / "password"):
+            shutil.chown(path, "postgres")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    control = [*as_user, str(programs[-1].with_name("pg_ctl")), "-D", str(folder / "data"), "-w"]
+    make = [*as_user, str(programs[-1]), "-D", str(folder / "data"), "-U", "pivotrl"]
+    make += ["--auth=scram-sha-256", f"--pwfile={folder / 'password'}", "--encoding=UTF8"]
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    try:
+        subprocess.run(make, check=True, capture_output=True, cwd="/")
+        start = [*control, "-l", str(folder / "log"), "-o", options, "start"]
+        subprocess.run(start, check=True, stdout=subprocess.DEVNULL, cwd="/", timeout=60)
+        found = Postgres(port=port, password=password)
+        for name in ("prefect", "mlflow"):
+            found.ask("postgres", f"create database {name}")
+        yield found
+    finally:
+        subprocess.run([*control, "-m", "immediate", "stop"], capture_output=True, cwd="/")
+        shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_both_servers_and_a_run_over_postgresql(
+    tmp_path: Path, data: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    run = [*small(data), "evaluate.benchmarks=[]", "register.model=kept"]
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:hunter2@127.0.0.1:9")
+    silent = pivotrl(home, *run).stdout  # the run goes on without MLflow
+    assert "Not registered: MLflow at http://user:***@127.0.0.1:9 does not answer" in flat(silent)
+    assert "hunter2" not in silent and report(home)["model"] is None
+    assert "not registered" in (home / "report.html").read_text()
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres.url("postgresql", "mlflow"))
+    variable = "PREFECT_API_DATABASE_CONNECTION_URL"
+    own = environment(home) | {variable: postgres.url("postgresql+asyncpg", "prefect")}
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("127.0.0.1", 0))
+        other.bind(("127.0.0.1", 0))
+        ports = [str(s.getsockname()[1]) for s in (one, other)]
+    up = [sys.executable, "-m", "flows.cli", "up", "--prefect-port", ports[0]]
+    up += ["--mlflow-port", ports[1]]
+    started = subprocess.run(up, env=own, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    try:
+        assert started.returncode == 0, started.stdout + started.stderr
+        assert started.stdout.count("healthy") == 3
+        again = pivotrl(home, *run).stdout  # and what it owes is delivered
+        first = report(home)
+        assert all(stage["cached"] for stage in first["stages"]), again
+        assert first["model"]["version"] == "1" and first["model"]["created"]
+    finally:
+        pivotrl(home, "down")
+    flow_runs = postgres.ask("prefect", "select name, state_type from flow_run")
+    assert [(name, state) for name, state in flow_runs if name == first["name"]] == [
+        (first["name"], "COMPLETED")
+    ]
+    assert postgres.ask("mlflow", "select name, version from model_versions") == [("kept", 1)]
+    assert not (home / "mlflow.db").exists()
+    written = [p for p in home.rglob("*") if p.is_file() and p.stat().st_size < 1_000_000]
+    assert not [p for p in written if postgres.password.encode() in p.read_bytes()]
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
