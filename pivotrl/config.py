@@ -476,8 +476,8 @@ def describe() -> str:
     lines = [
         "# Configuration",
         "",
-        "One TOML an experiment; `python -m pivotrl.config` prints this page. On the command line",
-        "any key is `section.key=value`.",
+        "Written by `python infra/reference.py`. One TOML an experiment; on the command line any key",
+        "is `section.key=value`.",
     ]
     for name, field in Config.model_fields.items():
         section = field.annotation
@@ -493,7 +493,3 @@ def describe() -> str:
             default = "required" if leaf.is_required() else f"`{leaf.default}`"
             lines.append(f"| `{key}` | {default} | {leaf.description} |")
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    print(describe(), end="")

@@ -10,6 +10,49 @@ from collections.abc import Sequence
 from pivotrl.training.advantages import has_signal, spread
 from pivotrl.training.records import Group
 
+MEANINGS = {
+    "reward": "Mean reward of the step's first groups, before any was replaced.",
+    "reward_std": "Sample standard deviation of their rewards over the whole batch, as TRL's.",
+    "group_reward_std": "Mean of the groups' population standard deviations: the signal of GRPO.",
+    "frac_reward_zero_std": "Share of groups whose rewards are all equal.",
+    "zero_signal": "How many groups that is.",
+    "dropped": "Actions without a reward: an error, or nobody could tell. They are no zeros.",
+    "replaced": "Groups without a signal that gave their place to another pivot's.",
+    "groups_sampled": "Groups drawn for the step, the replaced ones too.",
+    "turns": "Turns sampled: one an action, or one a turn of an episode.",
+    "unique_trajectories": "Trajectories that the step's pivots come from.",
+    "num_tokens": "Tokens of prompts and actions since the round began.",
+    "completions/mean_length": "Tokens of an action, mean.",
+    "completions/min_length": "The shortest.",
+    "completions/max_length": "The longest.",
+    "completions/clipped_ratio": "Share of actions that the length limit cut.",
+    "completions/malformed_ratio": "Share of actions that no parser reads.",
+    "rewards/<domain>/mean": "Mean reward of a domain.",
+    "rewards/<domain>/std": "Sample standard deviation there.",
+    "verdict/<category>": "How many actions got this verdict.",
+    "validation/reward": "Mean reward at held-out turns, of the policy that the round would keep.",
+    "loss": "Mean loss of the step's updates.",
+    "grad_norm": "Norm of the gradient before it is clipped.",
+    "learning_rate": "As the step used it.",
+    "kl": "Nats a token to the reference policy (k3 estimator, Schulman 2020).",
+    "entropy": "Nats a token of the policy, over tokens that were learned from.",
+    "sampling/entropy": "Mean of -log-prob over all sampled tokens.",
+    "clip_ratio/low_mean": "Share of tokens whose ratio was clipped below.",
+    "clip_ratio/high_mean": "Share of tokens whose ratio was clipped above.",
+    "sampling/sampling_logp_difference/mean": "Nats a token between sampler and trainer.",
+    "sampling/sampling_logp_difference/max": "The largest.",
+    "sampling/importance_sampling_ratio/min": "Ratio of trainer to sampler, the smallest.",
+    "sampling/importance_sampling_ratio/mean": "Its mean.",
+    "sampling/importance_sampling_ratio/max": "The largest.",
+    "token_ratio": "Tokens of separate rows over those of the prefix tree.",
+    "flops": "Operations of log-probs, loss and backward pass.",
+    "mfu": "Share of the card's peak, where the card is known.",
+    "seconds/sample": "To draw and judge the step's actions.",
+    "seconds/train": "To update the weights and hand them to the engine.",
+    "seconds/validate": "To validate.",
+}
+"""Every metric of a training step, by the name it has in `train_steps`, in MLflow and in TRL."""
+
 
 def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """What the step's first groups showed, before any was replaced.

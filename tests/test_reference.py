@@ -1,0 +1,30 @@
+"""The reference pages are what the code says, and a run logs no metric that they do not explain."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+from line import ROOT
+from test_line import data, home
+
+from pivotrl.store import Store
+from pivotrl.training.metrics import MEANINGS
+
+__all__ = ["data", "home"]
+
+
+def test_the_pages_are_written_from_the_code() -> None:
+    pages = runpy.run_path(str(ROOT / "infra/reference.py"))["PAGES"]
+    stale = [name for name, text in pages.items() if (ROOT / "docs" / name).read_text() != text()]
+    assert not stale, "run: python infra/reference.py"
+
+
+@pytest.mark.slow
+def test_every_metric_of_a_run_is_explained(home: Path) -> None:
+    found = Store(home / "pivotrl.duckdb").query("select distinct metric from train_steps")[1]
+    known = [re.compile(re.sub("<[a-z]+>", "[^/]+", name)) for name in MEANINGS]
+    unknown = [name for (name,) in found if not any(one.fullmatch(name) for one in known)]
+    assert found and not unknown
