@@ -476,8 +476,8 @@ def describe() -> str:
     lines = [
         "# Configuration",
         "",
-        "Written by `python infra/reference.py`. One TOML an experiment; on the command line any key",
-        "is `section.key=value`.",
+        "Written by `python infra/reference.py`. One TOML an experiment; on the command line any",
+        "key is `section.key=value`.",
     ]
     for name, field in Config.model_fields.items():
         section = field.annotation

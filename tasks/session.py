@@ -6,11 +6,14 @@ A dry session follows the same story and runs nothing: a stage that would run is
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
+from uuid import UUID
 
 from rich.console import Console
 from rich.progress import (
@@ -24,6 +27,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+PAGE_SECONDS = 5.0
+"""Between two looks of a progress bar on Prefect's page."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,7 +59,10 @@ class Session:
     def progress(
         self, label: str, total: int | None, unit: str
     ) -> Iterator[Callable[[float], None]]:
-        """A bar with rate and time left; gives the function that advances it."""
+        """A bar with rate and time left, also on the page of a task that takes long.
+
+        Gives the function that advances it.
+        """
         columns = (
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -66,8 +75,39 @@ class Session:
         with Progress(
             *columns, console=self.console, transient=True, disable=not self.console.is_terminal
         ) as bars:
-            task = bars.add_task(label, total=total)
-            yield lambda steps: bars.advance(task, steps)
+            task, page = bars.add_task(label, total=total), _PageBar(label=label)
+
+            def advance(steps: float) -> None:
+                bars.advance(task, steps)
+                page.show(bars.tasks[task].percentage)
+
+            yield advance
+
+
+@dataclass(slots=True, kw_only=True)
+class _PageBar:
+    """A progress artifact of the task run, made once it has taken a while."""
+
+    label: str
+    shown: float = field(default_factory=time.monotonic)
+    artifact: UUID | None = None
+
+    def show(self, percent: float) -> None:
+        if time.monotonic() - self.shown < PAGE_SECONDS:
+            return
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+        from prefect.context import TaskRunContext
+
+        self.shown = time.monotonic()
+        if TaskRunContext.get() is None:
+            return
+        try:
+            if self.artifact is None:
+                self.artifact = cast(UUID, create_progress_artifact(percent, None, self.label))
+            else:
+                update_progress_artifact(self.artifact, percent)
+        except Exception as error:  # a page is no reason for a stage to fail
+            logging.getLogger("pivotrl").debug("no progress on the page: %s", error)
 
 
 class _Rate(ProgressColumn):

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pivotrl.engines.hf import HFEngine, load_model
 from pivotrl.engines.vllm import VLLMEngine
+from pivotrl.tracking import TrackedRun, load_path, log_run
 from pivotrl.types import (
     ConfigError,
     FinishReason,
@@ -49,8 +50,15 @@ SEEDS = [seed_of("test", index) for index in range(len(PROMPTS))]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    """As the registry gives it back: what was registered is what vLLM and transformers load."""
     torch.set_num_threads(1)
-    return make_tiny_model(tmp_path_factory.mktemp("model"), **SHAPE)
+    made = make_tiny_model(tmp_path_factory.mktemp("model"), **SHAPE)
+    home = tmp_path_factory.mktemp("home")
+    log_run(
+        home,
+        TrackedRun(name="tiny", key="00aa", parameters={}, checkpoint=made, registered_name="tiny"),
+    )
+    return load_path(home, "tiny@challenger")
 
 
 @pytest.fixture(scope="module")

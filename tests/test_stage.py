@@ -90,6 +90,30 @@ def test_a_failed_stage_publishes_nothing_and_is_not_retried_for_ever(session: S
     assert not (session.home / "shards" / "fails").exists()
 
 
+def test_a_long_stage_shows_its_progress_on_its_page(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(work: Work) -> Produced:
+        with session.progress("halves", 2, "halves") as advance:
+            advance(1)
+            monkeypatch.setattr("prefect.artifacts.update_progress_artifact", broken)
+            advance(1)  # a server that went away is no reason to fail
+        return Produced(counts={"halves": 2})
+
+    def broken(*_: object) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr("tasks.session.PAGE_SECONDS", 0.0)
+    made = Stage(name="slow", body=slow, modules=("pivotrl.types",))(settings={})
+    assert made and made.counts == {"halves": 2}
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(limit=200)
+    (shown,) = [one for one in found if one.type == "progress" and one.description == "halves"]
+    assert shown.data == 50 and shown.task_run_id
+
+
 def test_a_dry_session_runs_nothing_and_says_what_would_run(session: Session) -> None:
     made = run(1)
     session.dry = True
