@@ -22,6 +22,7 @@ from rich.markup import escape
 from flows import home
 from flows.servers import api_url
 from pivotrl.config import Config, load_config, make_config
+from pivotrl.system_metrics import watching
 from pivotrl.types import JSON, ConfigError, PivotRLError
 from tasks.session import Session, StageRecord, running
 
@@ -247,7 +248,7 @@ def execute(
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                 signal.signal(number, stop)
-        with running(session), ExitStack() as recorded:
+        with watching() as session.system, running(session), ExitStack() as recorded:
             processes.mark_crashed(folder, dead)
             told = story.with_options(
                 flow_run_name=name.replace("{", "("),

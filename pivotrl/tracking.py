@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+from pivotrl.system_metrics import Sample
 from pivotrl.types import JSON, PivotRLError
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ class TrackedRun:
     parts: Sequence[Part] = ()
     """The same by stage: each gets a nested run."""
     data: Sequence[Data] = ()
+    system: Sequence[Sample] = ()
+    """What the machine did meanwhile."""
     metrics: Mapping[str, float] = field(default_factory=dict)
     """Scores; also shown on the model."""
     tables: Mapping[str, Sequence[Mapping[str, JSON]]] = field(default_factory=dict)
@@ -169,6 +172,7 @@ def log_run(home: Path, run: TrackedRun) -> Registered:
     for path in run.files:
         client.log_artifact(run_id, str(path))
     _log_data(client, run_id, run.data)
+    _log_system(client, run_id, run.system)
     for part in run.parts:
         tags = {PARENT_TAG: run_id}
         nested = client.create_run(experiment, run_name=f"{run.name} {part.name}", tags=tags)
@@ -441,6 +445,18 @@ def _log_steps(
         Metric(name, float(value), now, step)
         for step, metrics in steps
         for name, value in metrics.items()
+    ]
+    for batch in _batches(rows, METRICS_PER_BATCH):
+        client.log_batch(run_id, metrics=batch)
+
+
+def _log_system(client: MlflowClient, run_id: str, samples: Sequence[Sample]) -> None:
+    from mlflow.entities import Metric
+
+    rows = [
+        Metric(name, value, moment, step)
+        for step, (moment, found) in enumerate(samples)
+        for name, value in found.items()
     ]
     for batch in _batches(rows, METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=batch)

@@ -116,6 +116,7 @@ def register(
                     rows=trajectories.counts["trajectories"],
                 )
             ],
+            "system": list(current().system),
             "metrics": metrics,
             "tables": {"selection": selection.counts["domains"], "scores": table},
             "checkpoint": checkpoint_of(home, checkpoint),

@@ -28,6 +28,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from pivotrl.system_metrics import Sample
+
 PAGE_SECONDS = 5.0
 """Between two looks of a progress bar on Prefect's page."""
 
@@ -51,6 +53,8 @@ class Session:
     console: Console
     dry: bool = False
     records: list[StageRecord] = field(default_factory=list)
+    system: list[Sample] = field(default_factory=list)
+    """What the machine does, so far."""
 
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from pivotrl.system_metrics import watching
 from pivotrl.tracking import (
     PARENT_TAG,
     Data,
@@ -73,6 +75,7 @@ def run(checkpoint: Path) -> TrackedRun:
             ),
             Part(name="train", steps=[(1, {"reward": 0.3}), (2, {"reward": 0.4})]),
         ],
+        system=[(1_000, {"system/cpu_utilization_percentage": 50.0})],
         data=[Data(name="retail", digest="ab" * 8, source="runs.jsonl", rows=300)],
         checkpoint=checkpoint,
         base_model="mini",
@@ -119,6 +122,10 @@ def test_a_run_is_logged_whole_and_quietly(home, run, empty_folder, capfd, caplo
     assert plots == {f"plots/{n}.png" for n in ("reward", "signal", "scores", "ood")}
     (data,) = logged.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("retail", "ab" * 8)
+    (busy,) = client(home).get_metric_history(
+        registered.run_id, "system/cpu_utilization_percentage"
+    )
+    assert (busy.value, busy.timestamp) == (50.0, 1_000)
     below = client(home).search_runs(["1"], f"tags.`{PARENT_TAG}` = '{registered.run_id}'")
     parts = {part.info.run_name.removeprefix("mini 2026-01-01 "): part for part in below}
     assert parts.keys() == {"profile", "train"}
@@ -214,3 +221,17 @@ def test_plots_show_what_is_there(run):
     assert "Miniature" in axes.get_title()
     assert [t.get_text() for t in axes.get_xticklabels()] == ["retail", "MATH-500"]
     assert figures(replace(run, steps=(), tables={})) == {}
+
+
+def test_the_machine_is_watched_until_the_end():
+    with watching(0.05) as samples:
+        deadline = time.monotonic() + 60
+        while len(samples) < 3 and time.monotonic() < deadline:
+            time.sleep(0.05)
+    seen = len(samples)
+    time.sleep(0.3)
+    assert 3 <= seen <= len(samples) <= seen + 1
+    moment, found = samples[-1]
+    assert abs(moment / 1000 - time.time()) < 60
+    assert 0 <= found["system/cpu_utilization_percentage"] <= 100
+    assert found["system/system_memory_usage_megabytes"] > 0
