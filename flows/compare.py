@@ -72,7 +72,7 @@ def compare(config: Config, name: str, arms: Sequence[Arm]) -> dict[str, JSON]:
     parts: dict[str, JSON] = {
         "outcome": "compared",
         "seeds": sorted({seed for seed, _ in found}),
-        "domain": config.end_to_end.domain,
+        "domain": "+".join(config.evaluate.domains),
         "arms": arms_found,
         "equal_accuracy": rivals,
         "gradient": gradient,

@@ -153,6 +153,11 @@ def side_by_side(
     check(config)
     if not any(suite.kind == "domain" for suite in suites(config)):
         raise ConfigError("nothing to compare in: name a live domain in evaluate.domains")
+    if config.end_to_end.domain not in config.evaluate.domains:
+        raise ConfigError(
+            f"end-to-end RL would train in {config.end_to_end.domain} and be scored in "
+            f"{', '.join(config.evaluate.domains)}; set end_to_end.domain"
+        )
     made_home()
     from flows.compare import Arm, compare
 

@@ -143,6 +143,7 @@ def test_what_cannot_be_compared_is_said_before_anything_starts(data: Path, tmp_
     for more, message in (
         (["--seeds", "0,x"], "--seeds 0,x: write whole numbers"),
         (["evaluate.domains=[]"], "name a live domain in evaluate.domains"),
+        (["evaluate.domains=['web']"], "would train in retail and be scored in web"),
         (["--arm", "no colon"], "write a name, a colon and settings"),
     ):
         done = pivotrl(tmp_path / "home", *arguments, *more, expect=2)
