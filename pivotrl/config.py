@@ -7,12 +7,15 @@ where the command runs. This module must never know Prefect, a model or a databa
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -32,6 +35,16 @@ def _listed(value: JSON) -> JSON:
     return value if isinstance(value, list | tuple) else [value]
 
 
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an address is http://host/... or https://host/...")
+    if parts.username is not None:
+        raise ValueError("a key in an address would be stored; name a variable that holds it")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -89,9 +102,7 @@ class EngineConfig(Section):
     batch_invariant: bool = Field(
         False, description="vLLM: numbers that do not depend on the batch; slower, newer GPUs only."
     )
-    url: str | None = Field(
-        None, pattern=r"^https?://", description="Server: its address, `http://host/v1`."
-    )
+    url: Address | None = Field(None, description="Server: its address, `http://host/v1`.")
     model: str | None = Field(None, description="Server: the name under which it serves.")
     api_key_env: str | None = Field(
         None, description="Server: environment variable that holds its key; never stored."
@@ -134,9 +145,8 @@ class VerifyConfig(Section):
 
 
 class JudgeConfig(Section):
-    url: str | None = Field(
+    url: Address | None = Field(
         None,
-        pattern=r"^https?://",
         description="OpenAI-compatible endpoint (`http://host/v1`), asked where rules cannot tell "
         "(in a conversation, a text that may be a paraphrase); without, they reject.",
     )
@@ -320,8 +330,8 @@ class HarnessConfig(Section):
     python: Path | None = Field(
         None, description="Interpreter of the environment that has the harness; without, this one."
     )
-    user_url: str | None = Field(
-        None, pattern=r"^https?://", description="OpenAI-compatible endpoint that plays the user."
+    user_url: Address | None = Field(
+        None, description="OpenAI-compatible endpoint that plays the user."
     )
     user_model: str | None = Field(None, description="Model that it serves.")
     user_api_key_env: str | None = Field(
@@ -452,7 +462,8 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key {key!r}; {hint}{more}"
     if first["type"] == "missing":
         return f"key {key!r} is missing; add it to the file or type {key}=VALUE{more}"
-    return f"{key} = {first['input']!r}: {first['msg'].lower()}{more}"
+    given = re.sub("//[^/@]*@", "//***@", repr(first["input"]))  # scheduled runs log it
+    return f"{key} = {given}: {first['msg'].lower()}{more}"
 
 
 def _known(place: Sequence[str]) -> list[str]:
