@@ -24,13 +24,16 @@ def up(
     prefect_port: PrefectPort = 4200, mlflow_port: MLflowPort = 5000, debug: Debug = False
 ) -> None:
     """Start the Prefect and MLflow servers and a worker on loopback, and leave them running."""
-    from flows import servers
+    from flows import processes, servers
     from flows.run import made_home
 
     folder = made_home()
     console = Console()
     with console.status("Starting the servers and a worker (about 20 seconds)"):
         servers.up(folder, prefect_port, mlflow_port)
+        os.environ["PREFECT_API_URL"] = servers.api_url(folder) or ""
+        # a run that died with its worker holds its deployment's one slot until somebody says so
+        processes.mark_crashed(folder, processes.reap(folder))
     _show(console, folder)
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows import home
+from flows.processes import record_run
 from flows.run import check, real, why_run
 from pivotrl.config import load_config
 
@@ -29,7 +31,7 @@ def scheduled(config: str, settings: list[str] | None = None) -> State[None]:
     check(loaded)
     lock = FileLock(home() / "work" / "scheduled.lock", timeout=0)
     try:
-        with lock:
+        with lock, record_run(home(), str(flow_run.id)):
             why = why_run(loaded)
             if not why:
                 return Completed(message="Nothing new: every stage is cached, nothing ran.")

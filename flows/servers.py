@@ -19,7 +19,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 180.0
 END_TIMEOUT_SECONDS = 10.0
 UP = Path("work") / "up.json"
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 POOL = "pivotrl"
 """The work pool of the machine's own worker."""
 
@@ -66,22 +67,26 @@ class Server:
 def up(home: Path, prefect_port: int = 4200, mlflow_port: int = 5000) -> list[Server]:
     """Starts both servers and a worker and leaves them running; returns them, healthy.
 
-    What runs already is left alone. Raises as `serve` does; then nothing is left running.
+    What runs already is left alone; a worker goes with its Prefect server. Raises as `serve` does;
+    then nothing that this call started is left running.
     """
     home = home.resolve()
-    found = services(home)
-    if found and all(server.alive for server in found):
-        return found
-    down(home)
-    servers: list[Server] = []
+    known = {server.name: server for server in services(home) if server.alive}
+    if "Prefect" not in known and "worker" in known:
+        _end([known.pop("worker")])
+    started: list[Server] = []
     try:
-        for server in _both(home, prefect_port, mlflow_port, servers):
+        for server in _both(home, prefect_port, mlflow_port, started, running=known):
             _wait_until_healthy(server)
-        servers.append(_start_worker(home, servers[0].url))
-        _wait_until_healthy(servers[-1])
+        known |= {server.name: server for server in started}
+        if "worker" not in known:
+            known["worker"] = _start_worker(home, known["Prefect"].url)
+            started.append(known["worker"])
+            _wait_until_healthy(known["worker"])
     except BaseException:
-        _end(servers)
+        _end(started)
         raise
+    servers = [known[name] for name in ("Prefect", "MLflow", "worker") if name in known]
     record = home / UP
     draft = record.with_suffix(".draft")
     draft.write_text(json.dumps([asdict(server) for server in servers], indent=1))
@@ -147,16 +152,25 @@ def running(home: Path, prefect_port: int, mlflow_port: int) -> Iterator[list[Se
         _end(servers)
 
 
-def _both(home: Path, prefect_port: int, mlflow_port: int, servers: list[Server]) -> list[Server]:
-    """Adds both to `servers` as they start, so that a failure leaves none behind."""
-    served = store_uri(home).startswith("http")
-    _check_free(prefect_port, "--prefect-port")
-    if not served:
+def _both(
+    home: Path,
+    prefect_port: int,
+    mlflow_port: int,
+    started: list[Server],
+    running: Collection[str] = (),
+) -> list[Server]:
+    """Starts those that do not run, and adds them as they start: a failure leaves none behind."""
+    prefect = "Prefect" not in running
+    mlflow = "MLflow" not in running and not store_uri(home).startswith("http")
+    if prefect:
+        _check_free(prefect_port, "--prefect-port")
+    if mlflow:
         _check_free(mlflow_port, "--mlflow-port")
-    servers.append(_start_prefect(home, prefect_port))
-    if not served:
-        servers.append(_start_mlflow(home, mlflow_port))
-    return servers
+    if prefect:
+        started.append(_start_prefect(home, prefect_port))
+    if mlflow:
+        started.append(_start_mlflow(home, mlflow_port))
+    return started
 
 
 def _start_worker(home: Path, prefect: str) -> Server:
@@ -181,6 +195,8 @@ def _start_prefect(home: Path, port: int) -> Server:
         # the page looks for its API on port 4200 unless it is told
         "PREFECT_UI_API_URL": f"http://{HOST}:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # in memory, a slot that a killed run held would outlive a restart for good
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
         # runs keep their terminal quiet; a server's log must say why it failed
         "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
         "PREFECT_LOGGING_ROOT_LEVEL": "WARNING",

@@ -9,11 +9,12 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from kills import ORDER, killed_in, started, state, whole
-from line import pivotrl, report, small
+from line import ROOT, pivotrl, report, small
 from test_line import data, home
-from test_scheduled import free_port
+from test_scheduled import free_port, prefect, run_now
 
 __all__ = ["data", "home"]
 
@@ -51,3 +52,41 @@ def test_a_server_that_comes_back_in_mid_run_loses_nothing(
         pivotrl(own, "down")
     assert code == 0
     assert state(own) == state(home)
+
+
+def test_the_next_run_starts_after_worker_and_run_were_killed_together(
+    data: Path, tmp_path: Path
+) -> None:
+    own, config = tmp_path / "own", tmp_path / "nightly.toml"
+    text = (ROOT / "configs/mini.toml").read_text().replace('name = "mini"', 'name = "nightly"')
+    config.write_text(text)
+    settings = [*small(data)[2:], f"model.path={ROOT / 'pivotrl/mini/model'}"]
+    settings += ["evaluate.benchmarks=[]", "train.steps=2", "register.model=own"]
+    ports = ["--prefect-port", free_port(), "--mlflow-port", free_port()]
+    ask = (
+        "from prefect.deployments import run_deployment\n"
+        "print('STATE', run_deployment('scheduled/nightly', timeout=0).id)"
+    )
+    try:
+        pivotrl(own, "up", *ports)
+        services = json.loads((own / "work/up.json").read_text())
+        server = services[0]["url"] + "/api"
+        pivotrl(own, "deploy", str(config), *settings)
+        (first,) = prefect(own, server, ask)
+        deadline = time.monotonic() + 300
+        while not any(own.glob("shards/sample/*/manifest.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        worker = psutil.Process(services[2]["pid"])
+        for process in (*worker.children(recursive=True), worker):
+            process.kill()
+        pivotrl(own, "up", *ports)
+        again = json.loads((own / "work/up.json").read_text())
+        assert again[:2] == services[:2], "what lives is left alone"
+        assert run_now(own, server).startswith("Completed Ran from")
+        state = f"print('STATE', client.read_flow_run('{first}').state.name)"
+        client = "from prefect.client.orchestration import get_client"
+        code = f"{client}\nwith get_client(sync_client=True) as client: {state}"
+        assert prefect(own, server, code) == ["Crashed"]
+    finally:
+        pivotrl(own, "down")
