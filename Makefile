@@ -25,8 +25,9 @@ $(STAMP): infra/lock.txt pyproject.toml
 	@echo "Installing into .venv (about 5 GB, a few minutes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile $(TORCH)
-	@split -n r/4 --filter='$(BIN)/python -m pip install -qq --disable-pip-version-check \
-		--no-compile --no-deps --require-hashes -r /dev/stdin' infra/lock.txt
+	@split -n r/4 infra/lock.txt .venv/lock. && ls .venv/lock.?? | xargs -P 4 -I{} \
+		$(BIN)/python -m pip install -qq --disable-pip-version-check \
+		--no-compile --no-deps --require-hashes -r {}
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@$(BIN)/python infra/check_imports.py
 	@touch $(STAMP)

@@ -21,6 +21,7 @@ from pivotrl.comparison import (
 from pivotrl.comparison_page import sections
 from pivotrl.config import Config
 from pivotrl.page import as_html
+from pivotrl.tracking import Unreachable
 from pivotrl.types import JSON, PivotRLError
 from tasks.comparison import log_comparison
 from tasks.report import write_report
@@ -81,7 +82,10 @@ def compare(config: Config, name: str, arms: Sequence[Arm]) -> dict[str, JSON]:
     page = current().home / "compare.html"
     text = as_html(f"Ways to train: {config.run.name}", list(sections([parts])))
     page.write_text(text, encoding="utf-8")
-    log_comparison(config, name, found, models, arms_found, page)
+    try:
+        log_comparison(config, name, found, models, arms_found, page)
+    except Unreachable as error:
+        current().say(f"[yellow]Not in MLflow[/]: {error}. The same command logs it later")
     current().say(f"Tables and curves: {page}")
     return write_report(config, current(), name, parts)
 

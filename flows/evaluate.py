@@ -13,6 +13,7 @@ from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.scores import compare
 from pivotrl.suites import Suite, suites
+from pivotrl.tracking import Unreachable
 from pivotrl.types import JSON
 from tasks.evaluate import evaluate
 from tasks.merge import merge
@@ -49,10 +50,13 @@ def evaluate_models(config: Config, name: str, models: Sequence[Asked]) -> dict[
     }
     items = {label: scored(session.home, evaluations) for label, evaluations in found.items()}
     session.console.print(scores_table(items))
-    runs = {
-        model.label: track_scores(model.config, name, model.label, model.policy, found[model.label])
-        for model in models
-    }
+    runs = {}
+    try:
+        for model in models:
+            of = (model.label, model.policy, found[model.label])
+            runs[model.label] = track_scores(model.config, name, *of)
+    except Unreachable as error:
+        session.say(f"[yellow]Not in MLflow[/]: {error}. The same command logs it later")
     first, *others = models
     compared = {other.label: compare(items[first.label], items[other.label]) for other in others}
     for label, rows in compared.items():

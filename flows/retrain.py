@@ -154,11 +154,12 @@ def remember(
     scores: Sequence[ScoreRow],
     tags: Mapping[str, str],
 ) -> tuple[Decision | None, dict[str, JSON] | None]:
-    """The gate's decision and the registered model; neither while MLflow does not answer.
+    """The gate's decision and the registered model; None where MLflow did not answer.
 
     `went_in`: trajectories, candidates, selection.
     """
     session = current()
+    decision = model = None
     try:
         decision = gate(config, scores, checkpoints[-1])
         model = register(config, name, *went_in, checkpoints, scores, decision, tags)
@@ -174,10 +175,9 @@ def remember(
             session.say(f"Champion: {config.register_.model} version {champion}")
     except Unreachable as error:
         session.say(
-            f"[yellow]Not registered[/]: {error}. Everything else is done; the same command, or "
-            "the next scheduled run, registers the model once MLflow is back"
+            f"[yellow]{'Not registered' if model is None else 'Not promoted'}[/]: {error}. All "
+            "else is done; the same command, or the next scheduled run, does it once MLflow is back"
         )
-        return None, None
     return decision, model
 
 

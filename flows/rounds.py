@@ -133,14 +133,13 @@ def starting_point(config: Config) -> Path:
     """The base, or the folder of the registered champion; the base where there is none yet."""
     if config.train.start == "base":
         return config.model.path
-    from pivotrl.tracking import load_path
+    from pivotrl.tracking import find_version, load_path
 
-    name = f"{config.register_.model}@champion"
-    try:
-        return load_path(current().home, name)
-    except PivotRLError:
-        current().say(f"[yellow]No {name} yet[/]: this run starts from {config.model.path}")
+    home, model = current().home, config.register_.model
+    if find_version(home, model, "champion") is None:
+        current().say(f"[yellow]No {model}@champion yet[/]: this run starts from the base")
         return config.model.path
+    return load_path(home, f"{model}@champion")
 
 
 def profile(

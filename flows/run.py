@@ -153,11 +153,6 @@ def side_by_side(
     check(config)
     if not any(suite.kind == "domain" for suite in suites(config)):
         raise ConfigError("nothing to compare in: name a live domain in evaluate.domains")
-    if config.end_to_end.domain not in config.evaluate.domains:
-        raise ConfigError(
-            f"end-to-end RL would train in {config.end_to_end.domain} and be scored in "
-            f"{', '.join(config.evaluate.domains)}; set end_to_end.domain"
-        )
     made_home()
     from flows.compare import Arm, compare
 
@@ -177,6 +172,13 @@ def side_by_side(
         for seed in seeds
         for name, changes in chosen.items()
     ]
+    for arm in arms:
+        domain, scored = arm.config.end_to_end.domain, arm.config.evaluate.domains
+        if arm.config.end_to_end.enabled and domain not in scored:
+            raise ConfigError(
+                f"end-to-end RL would train in {domain} and be scored in {', '.join(scored)}; set "
+                "end_to_end.domain"
+            )
     execute(compare, config, (arms,), command)
 
 
@@ -229,7 +231,7 @@ def execute(
     """
     folder = made_home()
     from flows import processes
-    from tasks.merge import renew
+    from pivotrl.store import Store
     from tasks.report import store_run
 
     console = Console()
@@ -237,7 +239,11 @@ def execute(
     log.setLevel(logging.WARNING)
     log.addHandler(RichHandler(console=console, show_time=False, show_path=False))
     session = Session(home=folder, console=console)
-    renew(folder, session.say)
+    if renewal := Store(folder / "pivotrl.duckdb").renew():
+        session.say(
+            f"The store has a new schema: the old one is kept as {renewal.aside.name}; "
+            f"{renewal.shards - renewal.left_out} of its {renewal.shards} shards are in the new one"
+        )
     dead = processes.reap(folder)
     processes.guard_server(folder)
     moment = datetime.now(UTC)

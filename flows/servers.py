@@ -211,9 +211,11 @@ def _start_mlflow(home: Path, port: int) -> Server:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         # with it and four workers, MLflow starts ten processes and takes 1.4 GB
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # not an argument: everybody may read those, and a password may be in it
+        "MLFLOW_BACKEND_STORE_URI": store_uri(home),
     }
     arguments = ["mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    arguments += ["--backend-store-uri", store_uri(home), "--no-serve-artifacts"]
+    arguments += ["--no-serve-artifacts"]
     arguments += ["--default-artifact-root", (home / "artifacts").as_uri()]
     return _start(home, "MLflow", port, "/health", arguments, environment)
 

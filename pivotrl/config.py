@@ -7,7 +7,6 @@ where the command runs. This module must never know Prefect, a model or a databa
 from __future__ import annotations
 
 import difflib
-import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from pivotrl.masking import masked
 from pivotrl.types import JSON, ConfigError
 
 
@@ -39,7 +39,7 @@ def _address(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("an address is http://host/... or https://host/...")
-    if parts.username is not None:
+    if "@" in value or parts.query:
         raise ValueError("a key in an address would be stored; name a variable that holds it")
     return value
 
@@ -462,7 +462,7 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key {key!r}; {hint}{more}"
     if first["type"] == "missing":
         return f"key {key!r} is missing; add it to the file or type {key}=VALUE{more}"
-    given = re.sub("//[^/@]*@", "//***@", repr(first["input"]))  # scheduled runs log it
+    given = masked(repr(first["input"]))  # scheduled runs log it
     return f"{key} = {given}: {first['msg'].lower()}{more}"
 
 

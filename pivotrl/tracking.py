@@ -14,14 +14,16 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
+from pivotrl.masking import masked
 from pivotrl.system_metrics import Sample
 from pivotrl.types import JSON, PivotRLError
 
@@ -31,16 +33,39 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class Unreachable(PivotRLError):
-    """MLflow does not answer; what was to be logged can be logged later."""
+    """MLflow does not answer, or refuses; what was to be logged can be logged later."""
+
+
+def _answered(ask: Callable[P, T]) -> Callable[P, T]:
+    """`ask`, with Unreachable in place of what MLflow and its database raise."""
+
+    @wraps(ask)
+    def asked(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return ask(*arguments, **options)
+        except Exception as error:
+            from mlflow.exceptions import MlflowException
+            from sqlalchemy.exc import SQLAlchemyError
+
+            if not isinstance(error, MlflowException | SQLAlchemyError):
+                raise
+            what = masked(f"{type(error).__name__}: {error}".splitlines()[0])
+            uri = os.environ.get("MLFLOW_TRACKING_URI", "of this home")
+            raise Unreachable(f"MLflow {masked(uri)} does not answer: {what}") from error
+
+    return asked
 
 
 EXPERIMENT = "pivotrl"
 KEY_TAG = "pivotrl.key"
 MODEL_TAG = "pivotrl.model_id"
 PARENT_TAG = "mlflow.parentRunId"
+NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow says of a model, a version, an alias that it does not have."""
 METRICS_PER_BATCH = 1000
 PARAMETERS_PER_BATCH = 100
 
@@ -101,7 +126,7 @@ class TrackedRun:
     steps: Sequence[tuple[int, Mapping[str, float]]] = ()
     """Training metrics by step, under TRL's names."""
     parts: Sequence[Part] = ()
-    """The same by stage: each gets a nested run."""
+    """What each stage did; each gets a nested run."""
     data: Sequence[Data] = ()
     system: Sequence[Sample] = ()
     """What the machine did meanwhile."""
@@ -146,6 +171,7 @@ def store_uri(home: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home.resolve() / 'mlflow.db'}"
 
 
+@_answered
 def log_run(home: Path, run: TrackedRun) -> Registered:
     """Log the run, its plots and its checkpoint; register the model and move the alias to it.
 
@@ -201,6 +227,7 @@ class Version:
     tags: Mapping[str, str]
 
 
+@_answered
 def find_version(home: Path, name: str, number_or_alias: str) -> Version | None:
     """By number where it is one, else by alias; None if there is none."""
     from mlflow.exceptions import MlflowException
@@ -212,13 +239,16 @@ def find_version(home: Path, name: str, number_or_alias: str) -> Version | None:
     find = client.get_model_version if by_number else client.get_model_version_by_alias
     try:
         found = find(name, number_or_alias)
-    except MlflowException:
+    except MlflowException as error:
+        if error.error_code not in NOT_THERE:
+            raise
         return None
     return Version(
         name=name, number=str(found.version), run_id=found.run_id or "", tags=dict(found.tags)
     )
 
 
+@_answered
 def scores_of(home: Path, version: Version) -> dict[str, float]:
     """`metric_name` of a suite -> what the version scored in its own run, in points."""
     metrics: Mapping[str, float] = _client(home).get_run(version.run_id).data.metrics
@@ -228,11 +258,13 @@ def scores_of(home: Path, version: Version) -> dict[str, float]:
     }
 
 
+@_answered
 def set_alias(home: Path, version: Version, alias: str) -> None:
     """Moves the alias to the version."""
     _client(home).set_registered_model_alias(version.name, alias, version.number)
 
 
+@_answered
 def nest(home: Path, parent: str, children: Iterable[str]) -> None:
     """Shows the runs below the parent, by run ids; a run has one parent, the last."""
     client = _client(home)
@@ -240,6 +272,7 @@ def nest(home: Path, parent: str, children: Iterable[str]) -> None:
         client.set_tag(child, PARENT_TAG, parent)
 
 
+@_answered
 def load_path(home: Path, name: str) -> Path:
     """The local folder of a model's files, for `AutoModelForCausalLM.from_pretrained`.
 
@@ -260,6 +293,8 @@ def load_path(home: Path, name: str) -> Path:
         else:
             location = client.get_logged_model(wanted).artifact_location
     except MlflowException as error:
+        if error.error_code not in NOT_THERE:
+            raise
         raise PivotRLError(
             f"no model {name!r} in {home}; `pivotrl ui` shows what is registered"
         ) from error
@@ -348,36 +383,31 @@ def _scores_figure(rows: Sequence[Mapping[str, JSON]]) -> Figure | None:
 
 
 def _client(home: Path) -> MlflowClient:
-    """Raises Unreachable, after the retries that MLflow makes by itself."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy import make_url
-    from sqlalchemy.exc import SQLAlchemyError
 
     for name in ("mlflow", "alembic"):  # a new store announces every table it makes
         logging.getLogger(name).setLevel(logging.WARNING)
     home.mkdir(parents=True, exist_ok=True)
     uri = store_uri(home)
-    try:
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        client.search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError) as error:
-        where = make_url(uri).render_as_string(hide_password=True)
-        raise Unreachable(f"MLflow at {where} does not answer: {type(error).__name__}") from error
-    return client
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def _without_store(home: Path) -> bool:
     """Nothing was ever logged: to ask would make the store."""
-    return "MLFLOW_TRACKING_URI" not in os.environ and not (home / "mlflow.db").is_file()
+    return not os.environ.get("MLFLOW_TRACKING_URI") and not (home / "mlflow.db").is_file()
 
 
 def _experiment(client: MlflowClient, home: Path) -> str:
     found = client.get_experiment_by_name(EXPERIMENT)
-    if found:
-        return found.experiment_id
     location = (home.resolve() / "artifacts").as_uri()
+    if found:
+        if found.artifact_location != location:
+            raise PivotRLError(
+                f"{masked(store_uri(home))} keeps the models of {found.artifact_location}, not of "
+                f"{home}; one MLflow serves one home"
+            )
+        return found.experiment_id
     return client.create_experiment(EXPERIMENT, artifact_location=location)
 
 
@@ -527,6 +557,7 @@ def _register(client: MlflowClient, run_id: str, model_id: str, run: TrackedRun)
             name,
             client.get_logged_model(model_id).artifact_location,
             run_id=run_id,
+            model_id=model_id,  # a server takes a local folder from nobody else
             tags={**run.tags, KEY_TAG: run.key, MODEL_TAG: model_id},
             description=f"{run.name}, trained from {run.base_model}",
         ).version

@@ -17,8 +17,6 @@ from pivotrl.store import Store
 from pivotrl.types import PivotRLError
 
 SHELVES = ("shards", "checkpoints")
-ROWS_OF_THEIR_OWN = ("runs", "promotions")
-"""Shelves of single files that no stage made."""
 KEPT = (
     *("artifacts", "shards", "checkpoints", "results", "reports", "benchmarks"),
     *("report.json", "report.html", "marks.jsonl"),

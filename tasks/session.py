@@ -79,13 +79,15 @@ class Session:
         with Progress(
             *columns, console=self.console, transient=True, disable=not self.console.is_terminal
         ) as bars:
-            task, page = bars.add_task(label, total=total), _PageBar(label=label)
+            task = bars.add_task(label, total=total)
+            page = _PageBar(label=label, total=total)
 
             def advance(steps: float) -> None:
                 bars.advance(task, steps)
-                page.show(bars.tasks[task].percentage)
+                page.advance(steps)
 
             yield advance
+            page.end()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,17 +95,28 @@ class _PageBar:
     """A progress artifact of the task run, made once it has taken a while."""
 
     label: str
+    total: int | None
+    done: float = 0.0
     shown: float = field(default_factory=time.monotonic)
     artifact: UUID | None = None
+    silent: bool = False
+    """Prefect did not answer once."""
 
-    def show(self, percent: float) -> None:
-        if time.monotonic() - self.shown < PAGE_SECONDS:
-            return
+    def advance(self, steps: float) -> None:
+        self.done += steps
+        if self.total and time.monotonic() - self.shown >= PAGE_SECONDS:
+            self.shown = time.monotonic()
+            self._show(100 * min(1.0, self.done / self.total))
+
+    def end(self) -> None:
+        if self.artifact is not None:
+            self._show(100.0)
+
+    def _show(self, percent: float) -> None:
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
         from prefect.context import TaskRunContext
 
-        self.shown = time.monotonic()
-        if TaskRunContext.get() is None:
+        if self.silent or TaskRunContext.get() is None:
             return
         try:
             if self.artifact is None:
@@ -111,6 +124,7 @@ class _PageBar:
             else:
                 update_progress_artifact(self.artifact, percent)
         except Exception as error:  # a page is no reason for a stage to fail
+            self.silent = True
             logging.getLogger("pivotrl").debug("no progress on the page: %s", error)
 
 

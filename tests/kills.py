@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +19,15 @@ from pivotrl.store import Store
 STAGES = ("ingest", "extract", "sample", "verify", "select", "train", "evaluate", "agree")
 ORDER = ("ingest", "extract", "sample", "verify", "select", "train", "agree", "evaluate")
 """As a run comes to them."""
-SECONDS = {"sample": 4.0, "train": 8.0, "evaluate": 6.0}
+SAID = {"agree": "reward against oracle"}
+"""What a run calls a stage."""
+SECONDS = {"ingest": 3.0, "sample": 3.0, "train": 6.0, "evaluate": 6.0}
 """Within which a stage is hit."""
 AT_ONCE = 0.3
 """Of the others."""
+
+
+Running = subprocess.Popen[bytes]
 
 
 def state(home: Path) -> tuple[dict, list[tuple]]:
@@ -38,13 +45,13 @@ def state(home: Path) -> tuple[dict, list[tuple]]:
     return contents(home, *STAGES), Store(home / "pivotrl.duckdb").query(sql + " order by 1")[1]
 
 
-def started(home: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+def started(home: Path, arguments: Sequence[str], log: int = subprocess.DEVNULL) -> Running:
     return subprocess.Popen(
         command(*arguments),
-        env=environment(home),
+        env=environment(home) | {"PYTHONUNBUFFERED": "1"},
         cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
         start_new_session=True,
     )
 
@@ -56,28 +63,24 @@ def whole(home: Path, arguments: Sequence[str]) -> None:
 
 
 def killed_in(home: Path, stage: str, arguments: Sequence[str], rng: random.Random) -> bool:
-    """Starts a run and kills it while it is in the stage, or near it; False if it ended before.
+    """Starts a run and kills it in the stage, or right after; False if it ended before.
 
-    A stage is under way once the one before it has published something, the first once the home has
-    folders; how long after is drawn from the time that it takes.
+    A stage is under way once the run has said that the one before it, its first shard, is done or
+    cached; how long after is drawn from the time that it takes.
     """
     before = ORDER[ORDER.index(stage) - 1] if stage != ORDER[0] else None
-    process = started(home, arguments)
-    deadline = time.monotonic() + 600
-    while process.poll() is None and not _reached(home, before):
-        assert time.monotonic() < deadline, f"{stage}: never came so far"
-        time.sleep(0.01)
-    instant = time.monotonic() + rng.uniform(0, SECONDS.get(stage, AT_ONCE))
-    while process.poll() is None and time.monotonic() < instant:
-        time.sleep(0.005)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    code = process.wait()
-    assert code in (0, -signal.SIGKILL), f"{stage}: exit {code}"
+    awaited = re.compile(rf"^[✓•] {SAID.get(before, before)}" if before else ".", re.MULTILINE)
+    with tempfile.NamedTemporaryFile() as log:
+        process = started(home, arguments, log.fileno())
+        deadline = time.monotonic() + 600
+        while process.poll() is None and not awaited.search(Path(log.name).read_text()):
+            assert time.monotonic() < deadline, f"{stage}: never came so far"
+            time.sleep(0.01)
+        instant = time.monotonic() + rng.uniform(0, SECONDS.get(stage, AT_ONCE))
+        while process.poll() is None and time.monotonic() < instant:
+            time.sleep(0.005)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        code = process.wait()
+        assert code in (0, -signal.SIGKILL), f"{stage}: exit {code}"
     return code != 0
-
-
-def _reached(home: Path, stage: str | None) -> bool:
-    if stage is None:
-        return (home / "work").is_dir()
-    return any(any(home.glob(f"{s}/{stage}/*/manifest.json")) for s in ("shards", "checkpoints"))

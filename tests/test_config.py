@@ -46,8 +46,9 @@ def test_overrides_are_toml_or_text() -> None:
         ("sft.epochs=[0]", ["sft.epochs", "greater than or equal to 1"]),
         ("evaluate.items=1", ["evaluate.items", "greater than or equal to 2"]),
         ("run.name.deeper=1", ["name is a value"]),
+        ("judge.url=https://host/v1?key=1", ["would be stored"]),
         ("judge.url=ftp://host", ["judge.url", "is http://host/"]),
-        ("judge.url=https://me:pass@host/v1", ["https://***@host/v1", "would be stored"]),
+        ("judge.url=https://me:p@ss@host/v1", ["https://***@host/v1", "would be stored"]),
     ],
 )
 def test_a_wrong_key_or_value_is_one_line_with_the_remedy(override: str, words: list[str]) -> None:

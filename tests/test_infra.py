@@ -17,10 +17,14 @@ from typing import Any
 from uuid import uuid4
 
 import jsonschema
+import psutil
 import pytest
 import yaml
 from line import ROOT, environment, pivotrl, report, small
 from test_line import data
+
+from pivotrl.tracking import TrackedRun, load_path, log_run
+from pivotrl.types import PivotRLError
 
 __all__ = ["data"]
 
@@ -170,7 +174,7 @@ def test_both_servers_and_a_run_over_postgresql(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:hunter2@127.0.0.1:9")
     silent = pivotrl(home, *run).stdout  # the run goes on without MLflow
-    assert "Not registered: MLflow at http://user:***@127.0.0.1:9 does not answer" in flat(silent)
+    assert "Not registered: MLflow http://***@127.0.0.1:9 does not answer" in flat(silent)
     assert "hunter2" not in silent and report(home)["model"] is None
     assert "not registered" in (home / "report.html").read_text()
 
@@ -187,10 +191,16 @@ def test_both_servers_and_a_run_over_postgresql(
     try:
         assert started.returncode == 0, started.stdout + started.stderr
         assert started.stdout.count("healthy") == 3
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{ports[1]}")  # as compose does
         again = pivotrl(home, *run).stdout  # and what it owes is delivered
         first = report(home)
         assert all(stage["cached"] for stage in first["stages"]), again
         assert first["model"]["version"] == "1" and first["model"]["created"]
+        assert load_path(home, "kept@challenger").is_dir()
+        with pytest.raises(PivotRLError, match="one MLflow serves one home"):
+            log_run(tmp_path / "another", TrackedRun(name="other", key="00", parameters={}))
+        commands = [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
+        assert not [line for line in commands if postgres.password in line]
     finally:
         pivotrl(home, "down")
     flow_runs = postgres.ask("prefect", "select name, state_type from flow_run")

@@ -94,10 +94,15 @@ def test_a_long_stage_shows_its_progress_on_its_page(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(work: Work) -> Produced:
+        with session.progress("quarters", 4, "quarters") as advance:
+            advance(1)
+            advance(1)
         with session.progress("halves", 2, "halves") as advance:
             advance(1)
             monkeypatch.setattr("prefect.artifacts.update_progress_artifact", broken)
             advance(1)  # a server that went away is no reason to fail
+        with session.progress("no total", None, "steps") as advance:
+            advance(1)
         return Produced(counts={"halves": 2})
 
     def broken(*_: object) -> None:
@@ -110,8 +115,9 @@ def test_a_long_stage_shows_its_progress_on_its_page(
 
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(limit=200)
-    (shown,) = [one for one in found if one.type == "progress" and one.description == "halves"]
-    assert shown.data == 50 and shown.task_run_id
+    shown = {one.description: one for one in found if one.type == "progress"}
+    assert (shown["quarters"].data, shown["halves"].data) == (100, 50)
+    assert shown["halves"].task_run_id and "no total" not in shown
 
 
 def test_a_dry_session_runs_nothing_and_says_what_would_run(session: Session) -> None:

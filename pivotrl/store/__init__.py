@@ -8,13 +8,16 @@ This package must never know how its rows were made.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import duckdb
+from filelock import FileLock
 
 from pivotrl.profiling import judged_sql, profile_sql
 from pivotrl.store import current
@@ -24,6 +27,16 @@ from pivotrl.types import ConfigError, PivotRLError
 
 VERSION = 7
 WAIT_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    aside: Path
+    """The old file."""
+    shards: int
+    """That it held."""
+    left_out: int
+    """Of them, that the new one lacks."""
 
 
 class Store:
@@ -92,19 +105,44 @@ class Store:
             opened.execute("CHECKPOINT")
             shutil.copyfile(self.path, path)
 
-    def set_aside(self) -> Path | None:
-        """Moves a file of an older schema to `<name>.schema-<version>.duckdb`; None for another."""
+    def renew(self) -> Renewal | None:
+        """Builds a file of an older schema anew from its shards; None if it is no such file.
+
+        The old one is kept as `<name>.schema-<version>.duckdb`. Killed on the way it begins again.
+        Shards that are gone or that the present schema does not take stay out, counted.
+        """
         if not self.path.exists():
             return None
-        with connection(self.path, read_only=False, wait_seconds=self.wait_seconds) as opened:
-            version = _version(opened, self.path)
-            if version is None or version >= VERSION:
-                return None
+        with FileLock(self.path.with_suffix(".renewal.lock")):
+            with connection(self.path, read_only=False, wait_seconds=self.wait_seconds) as opened:
+                version = _version(opened, self.path)
+                if version is None or version >= VERSION:
+                    return None
+                opened.execute("CHECKPOINT")  # no log of the old file meets the new one
+                shards = opened.execute(
+                    "SELECT table_name, file FROM merged_shards ORDER BY merged_at, file"
+                ).fetchall()
+            draft = Store(self.path.with_suffix(".renewed"), wait_seconds=self.wait_seconds)
+            draft.path.unlink(missing_ok=True)
+            draft._create()
+            left_out = sum(not draft._takes(table, Path(file)) for table, file in shards)
             aside = self.path.with_name(f"{self.path.stem}.schema-{version}.duckdb")
-            opened.execute("CHECKPOINT")
-            shutil.copyfile(self.path, aside)
-        self.path.unlink()
-        return aside
+            aside.unlink(missing_ok=True)
+            os.link(self.path, aside)
+            draft.path.replace(self.path)
+            return Renewal(aside=aside, shards=len(shards), left_out=left_out)
+
+    def _takes(self, table: str, shard: Path) -> bool:
+        """Merges the shard, if it is there and of the present schema."""
+        if table not in KEYS or not shard.exists():
+            return False
+        try:
+            self.merge(table, [shard])
+        except PivotRLError as error:
+            if isinstance(error.__context__, duckdb.IOException):
+                raise
+            return False
+        return True
 
     def _create(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
