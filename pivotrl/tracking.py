@@ -402,8 +402,8 @@ def _experiment(client: MlflowClient, home: Path) -> str:
     found = client.get_experiment_by_name(EXPERIMENT)
     location = (home.resolve() / "artifacts").as_uri()
     if found:
-        if found.artifact_location != location:
-            raise PivotRLError(
+        if os.environ.get("MLFLOW_TRACKING_URI") and found.artifact_location != location:
+            raise Unreachable(
                 f"{masked(store_uri(home))} keeps the models of {found.artifact_location}, not of "
                 f"{home}; one MLflow serves one home"
             )

@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument(
         "--domains", nargs="+", choices=ENVIRONMENTS, default=["retail"], help="default: retail"
     )
-    parser.add_argument("--demonstrations", type=int, default=300, help="of each (default 300)")
+    parser.add_argument("--demonstrations", type=int, default=900, help="of each (default 900)")
     parser.add_argument("--items", type=int, default=500, help="of each benchmark (default 500)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
