@@ -10,9 +10,9 @@ STAMP := .venv/.installed
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo        set up, then the whole line on the embedded default (5 to 8 minutes)"
+	@echo "make demo        set up, then the whole line on the embedded default (about 9 minutes)"
 	@echo "make test        set up, then the tests (8 to 15 minutes)"
-	@echo "make test-long   the tests of several processes, machines and rounds (about 12 minutes)"
+	@echo "make test-long   the tests of kills, rounds, several processes and machines (about 17 minutes)"
 	@echo "make compare     every way to train, three seeds, then its tables and curves (about 75 minutes)"
 	@echo "make ui          the Prefect and MLflow pages of your runs, on loopback"
 	@echo "make check       ruff, mypy, import-linter"

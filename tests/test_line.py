@@ -437,8 +437,13 @@ def test_a_stale_round_is_followed_by_one_that_profiles_anew(
         names = database.execute("SELECT name FROM flow_run WHERE parent_task_run_id IS NOT NULL")
         assert sorted(name for (name,) in names) == ["round 1", "round 2"]
     with sqlite3.connect(twice / "mlflow.db") as database:
-        found = database.execute("SELECT value FROM tags WHERE key = 'mlflow.parentRunId'")
-        assert [run for (run,) in found] == [report(twice)["model"]["run_id"]] * 2
+        below = database.execute(
+            "SELECT runs.name FROM runs JOIN tags USING (run_uuid) "
+            "WHERE key = 'mlflow.parentRunId' AND value = ?",
+            [report(twice)["model"]["run_id"]],
+        )
+        parts = {name.removeprefix(f"{report(twice)['name']} ") for (name,) in below}
+        assert parts == {"profile", "train 1", "train 2", "evaluate"}
     costs = report(twice)["cost"]
     assert costs["profile"]["rollouts"] == 2 * 4 * report(twice)["selection"]["candidates"]
 
