@@ -9,13 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import orjson
 
 from pivotrl.types import JSON, ConfigError, SamplingParams, digest
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt")
+MISTRAL_FILE = "tekken.json"
+"""Mistral's tokenizer; its version decides the chat format, which mistral-common renders."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "merges.txt", MISTRAL_FILE)
 STOP_FILES = (
     "generation_config.json",
     "tokenizer_config.json",
@@ -69,6 +72,8 @@ def _template(path: Path) -> str:
     settings = path / "tokenizer_config.json"
     config: Mapping[str, JSON] = orjson.loads(settings.read_bytes()) if settings.is_file() else {}
     if not config.get("chat_template"):
+        if (path / MISTRAL_FILE).is_file():
+            return digest(["mistral-common", version("mistral-common")])
         raise ConfigError(
             f"{path}: the tokenizer has no chat template; add chat_template.jinja to the folder"
         )

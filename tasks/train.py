@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
 WHERE = ("nodes", "master")
 """Change no number."""
-TOKENIZER_GLOBS = ("tokenizer*", "chat_template*", "special_tokens*", "vocab*", "merges*")
+TOKENIZER_GLOBS = (
+    "tokenizer*",
+    "chat_template*",
+    "special_tokens*",
+    "vocab*",
+    "merges*",
+    "tekken*",
+)
 
 
 def train(

@@ -15,6 +15,7 @@ import orjson
 
 from pivotrl.chat.encoding import Encoder, alternation
 from pivotrl.chat.forms import FORMS, HERMES, CallForm
+from pivotrl.chat.mistral import BACKEND, MistralTokenizer
 from pivotrl.chat.parsing import parse_completion
 from pivotrl.chat.wording import WORDINGS
 from pivotrl.types import (
@@ -94,7 +95,7 @@ class ChatFormat:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer: Any = AutoTokenizer.from_pretrained(
                 str(path),
                 local_files_only=True,
                 trust_remote_code=False,
@@ -105,6 +106,8 @@ class ChatFormat:
                 f"{path}: no tokenizer that loads ({_first_line(error)}); "
                 "copy the model's tokenizer.json and tokenizer_config.json there"
             ) from None
+        if type(tokenizer).__name__ == BACKEND:
+            tokenizer = MistralTokenizer(tokenizer)
         if not tokenizer.chat_template:
             raise ConfigError(
                 f"{path}: the tokenizer has no chat template; use an instruction-tuned model "
