@@ -355,6 +355,8 @@ def test_livecodebench_rewards_are_nemo_gyms() -> None:
         row["responses_create_params"]["input"][0]["content"]: read(row)
         for row in rows_of("livecodebench/gym_code_gen_example5_with_tests.jsonl")
     }
+    for said, row in rows.items():
+        assert [m.content for m in BENCHMARKS["livecodebench"].prompt(row)] == [said]
     rewards = []
     for rollout in rows_of("livecodebench/gym_code_gen_example_rollouts5.jsonl"):
         row = rows[rollout["responses_create_params"]["input"][0]["content"]]

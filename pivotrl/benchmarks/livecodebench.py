@@ -29,7 +29,7 @@ WINDOW = ("2024-08-01", "2025-05-31")
 
 
 def read(row: Row) -> Row | None:
-    """A row of LiveCodeBench or NeMo-Gym; None outside `WINDOW`."""
+    """A row of LiveCodeBench, or of NeMo-Gym with its prompt made; None outside `WINDOW`."""
     day = str(row.get("contest_date") or WINDOW[0])[:10]
     if not WINDOW[0] <= day <= WINDOW[1]:
         return None
@@ -38,6 +38,9 @@ def read(row: Row) -> Row | None:
 
 
 def prompt(row: Row) -> tuple[Message, ...]:
+    if "question_content" not in row:
+        made = row["responses_create_params"]["input"]
+        return tuple(Message(role=Role(m["role"]), content=m["content"]) for m in made)
     starter = row.get("starter_code")
     formatting = WITH_STARTER_CODE if starter else WITHOUT_STARTER_CODE
     text = (
