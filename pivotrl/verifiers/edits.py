@@ -1,8 +1,8 @@
 """Edits of a file: two are the same where both make the same of one text.
 
 That text is the file as far as it is known, else the wider of the two texts that they replace.
-What they make is the same line for line, or as Python: one syntax tree. This module must never
-know a tool, a shell or a candidate.
+What they make is the same line for line, or but for layout, which in Python is one syntax tree.
+This module must never know a tool, a shell or a candidate.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from pivotrl.types import JSON
+from pivotrl.verifiers.layout import bare
 
 MAX_PARSED = 6_000
 """Characters of Python that are compared as syntax trees."""
@@ -69,7 +70,7 @@ def applied(edit: Edit, lines: Mapping[int, str]) -> dict[int, str]:
     return moved | dict(enumerate(made, first))
 
 
-def same_edit(wanted: Edit, given: Edit, lines: Mapping[int, str], python: bool) -> bool:
+def same_edit(wanted: Edit, given: Edit, lines: Mapping[int, str], language: str) -> bool:
     """Whether both make the same of the file of which `lines` are known."""
     if wanted.every != given.every or (wanted.every and wanted.old != given.old):
         return False
@@ -78,11 +79,11 @@ def same_edit(wanted: Edit, given: Edit, lines: Mapping[int, str], python: bool)
     if one and other:
         text = runs[one[0]][1]
         return one[0] == other[0] and _same_result(
-            text, (one[1], one[2], wanted.new), (other[1], other[2], given.new), python
+            text, (one[1], one[2], wanted.new), (other[1], other[2], given.new), language
         )
     if wanted.old is None or given.old is None:
         alike = wanted.old == given.old and wanted.lines == given.lines
-        return alike and same_lines((), _split(wanted.new), _split(given.new), python)
+        return alike and same_lines((), _split(wanted.new), _split(given.new), language)
     wide, narrow = (wanted, given) if len(wanted.old) >= len(given.old) else (given, wanted)
     text, part = wide.old or "", narrow.old or ""
     start = text.find(part) if part and text.count(part) == 1 else 0 if part == text else -1
@@ -97,23 +98,26 @@ def same_edit(wanted: Edit, given: Edit, lines: Mapping[int, str], python: bool)
         ):
             return False
     results = (0, len(text), wide.new), (start, end, narrow.new)
-    return _same_result(text, *(results if wide is wanted else results[::-1]), python)
+    return _same_result(text, *(results if wide is wanted else results[::-1]), language)
 
 
 def same_lines(
-    before: Sequence[str], wanted: Sequence[str], given: Sequence[str], python: bool
+    before: Sequence[str], wanted: Sequence[str], given: Sequence[str], language: str
 ) -> bool:
     """Whether what is made of `before` is the same; comments matter where nothing else changes."""
-    whole = wanted, given
+    whole = before, wanted, given
     start = _shared(before, wanted, given)
     before, wanted, given = before[start:], wanted[start:], given[start:]
     end = _shared(before[::-1], wanted[::-1], given[::-1])
     before, wanted, given = (_full(t[: len(t) - end]) for t in (before, wanted, given))
     if wanted == given:
         return True
-    if not python or same_code(before, wanted):
+    if language != "python":
+        old, one, other = (bare("\n".join(lines), language) for lines in whole)
+        return old != one == other
+    if same_code(before, wanted):
         return False
-    return same_code(wanted, given) or same_code(*whole)
+    return same_code(wanted, given) or same_code(*whole[1:])
 
 
 def same_code(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -154,19 +158,20 @@ def _place(edit: Edit, runs: Sequence[Run]) -> tuple[int, int, int] | None:
 
 
 def _same_result(
-    text: str, wanted: tuple[int, int, str], given: tuple[int, int, str], python: bool
+    text: str, wanted: tuple[int, int, str], given: tuple[int, int, str], language: str
 ) -> bool:
     """Of two replacements in a text, by (start, end, new): on the whole lines that they touch."""
     low, high = min(wanted[0], given[0]), max(wanted[1], given[1])
     low = text.rfind("\n", 0, low) + 1
     if high > low and text[high - 1] != "\n":
         high = text.find("\n", high) + 1 or len(text)
-    for start, end in ((low, high), _statement(text, low, high) if python else (low, high)):
+    around = _statement(text, low, high) if language == "python" else (low, high)
+    for start, end in ((low, high), around):
         before = text[start:end]
         one, other = (text[start:a] + new + text[b:end] for a, b, new in (wanted, given))
         if before.endswith("\n") and _joins(one) != _joins(other):  # the next line is drawn up
             return False
-        if same_lines(_split(before), _split(one), _split(other), python):
+        if same_lines(_split(before), _split(one), _split(other), language):
             return True
     return False
 

@@ -12,6 +12,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from pivotrl.types import JSON, Action, Message, Role, ToolCall
 from pivotrl.verifiers.edits import Edit, applied, runs_of, tidy
@@ -24,9 +25,11 @@ MAX_CONTENT = 100_000
 END = 10**9
 WINDOW = 100
 """Lines that SWE-agent's viewer shows."""
-_ENDS, _SHOWN, _FAILED, _OVERWRITES = (
-    re.compile(AGENTS[key]) for key in ("ends", "shown", "failed", "overwrites")
+_ENDS, _SHOWN, _FAILED, _OVERWRITES, _CLIPPED = (
+    re.compile(AGENTS[key]) for key in ("ends", "shown", "failed", "overwrites", "clipped")
 )
+_HIT = re.compile(r"(?:([^\s:]+):)?(\d{1,6}):(.*)")
+_GLOB = re.compile(r"(?:\*\*/)?([\w.*?{},-]*)")
 _NUMBERED = re.compile(r"\s*(\d{1,6})(?:\t|:|→| \| |\|)(.*)")
 _AFTER = re.compile(r"\s*|\[.*\]|\(.*\)|bash-\$|</\w+>")
 """What a shell adds after a file's lines."""
@@ -53,6 +56,8 @@ class Step:
     edit: Edit | None = None
     form: Form = ()
     """Of a command."""
+    over: bool = True
+    """Whether what creates a file may find one there."""
 
 
 class State:
@@ -64,6 +69,7 @@ class State:
         self._events: list[tuple[ToolCall | None, str, str]] = []
         """(a call, the file open before it, what it showed)."""
         self._lines: dict[str, dict[int, str]] = {}
+        self._whole: set[str] = set()
         waiting: list[ToolCall] = []
         for message in messages:
             if message.role is Role.ASSISTANT:
@@ -84,8 +90,15 @@ class State:
             lines: dict[int, str] = {}
             for event in self._events if path else ():
                 lines = self._after(lines, path, *event)
+                self._whole -= set() if lines else {path}
             self._lines[path] = lines
         return self._lines[path]
+
+    def whole(self, path: str) -> str | None:
+        """The text of a file of which all lines are known, else None."""
+        runs = runs_of(self.lines(path))
+        known = path in self._whole and len(runs) == 1 and runs[0][0] == 1
+        return runs[0][1] if known else None
 
     def _after(
         self, lines: dict[int, str], path: str, call: ToolCall | None, opened: str, shown: str
@@ -102,13 +115,23 @@ class State:
             if step.kind == "edit" and step.edit:
                 lines = applied(step.edit, lines)
             elif step.kind == "create":
-                lines = dict(enumerate(step.text.split("\n"), 1))
+                lines = dict(enumerate(step.text.removesuffix("\n").split("\n"), 1))
+                self._whole.add(path)
         where = _named(shown)
         views = step is not None and step.kind == "view"
         if where or views:
             where = located(where, self.directory) if where else step.path if step else ""
             if same_path(where, path):
-                lines = lines | _numbered(shown, step.lines[0] if step and views else None)
+                seen = _numbered(shown, step.lines[0] if step and views else None)
+                whole = step and views and step.lines == (1, END) and not _CLIPPED.search(shown)
+                lines = seen if whole else lines | seen
+                self._whole |= {path} if whole else set()
+        command = _command_of(step.form) if step else None
+        if command and command.name == "grep":
+            alone = command.arguments[1] if len(command.arguments) == 2 else ""
+            hits = filter(None, map(_HIT.fullmatch, shown.split("\n")))
+            files = [(located(hit[1] or alone, self.directory), hit) for hit in hits]
+            lines = lines | {int(hit[2]): hit[3] for file, hit in files if same_path(file, path)}
         return lines
 
 
@@ -158,7 +181,8 @@ def step_of(call: ToolCall, directory: str | None, opened: str = "") -> Step | N
     if what in AGENTS["view"] and (where or path is not None):
         return Step(kind="view", path=where, lines=_range(arguments, name))
     if what in AGENTS["create"]:
-        return Step(kind="create", path=where, text=tidy(content))
+        text, over = tidy(content), what.startswith("write")
+        return Step(kind="create", path=where, text=text, over=over)
     if isinstance(old, str) and (isinstance(new, str) or (new is None and path is not None)):
         every = first_of(arguments, AGENTS["every"]) in (True, "true", "True")
         edit = Edit(old=tidy(old), new=tidy(new), every=every)
@@ -175,15 +199,26 @@ def step_of(call: ToolCall, directory: str | None, opened: str = "") -> Step | N
 
 
 def edit_by(step: Step, state: State) -> Step | None:
-    """What a command makes of a file that is known, as an edit; None where it is none."""
-    command = step.form[1] if step.form[:1] == ("command",) else None
-    if step.edit or not isinstance(command, Command) or command.redirects:
+    """What a command, or a file written anew, makes of one that is known, as an edit, else None."""
+    every = step.edit if step.edit and step.edit.every and step.edit.old else None
+    anew = every or (step.kind == "create" and step.over)
+    if anew and (text := state.whole(step.path)) is not None:
+        new = text.replace(every.old or "", every.new) if every else f"{step.text.rstrip()}\n"
+        return Step(kind="edit", path=step.path, edit=Edit(new=new, lines=(1, text.count("\n"))))
+    command = _command_of(step.form)
+    if step.edit or command is None or command.redirects:
         return step if step.edit else None
     if command.name == "python" and [flag for flag, _ in command.flags] == ["c"]:
         return _by_python(command.flags[0][1], state)
     if command.name == "sed" and command.flags == (("i", ""),) and len(command.arguments) == 2:
         return _by_sed(*command.arguments, step.text, state)
     return None
+
+
+def _command_of(form: Form) -> Command | None:
+    """The one command that a form is."""
+    bare = form[1] if form[:1] == ("literal",) else form
+    return bare[1] if bare[:1] == ("command",) else None
 
 
 def _by_sed(script: str, path: str, typed: str, state: State) -> Step | None:
@@ -302,17 +337,25 @@ def _opened_by(call: ToolCall | None) -> str:
 
 
 def _as_command(name: str, arguments: Mapping[str, JSON], opened: str) -> str:
-    """The command line that SWE-agent's tools for finding are; empty for others."""
-    what = arguments.get("file_name" if name == "find_file" else "search_term")
-    where = arguments.get("dir", ".") if name != "search_file" else arguments.get("file", opened)
-    if name not in ("find_file", "search_dir", "search_file") or not where:
+    """The command line that a tool for finding is; empty for others."""
+    kind = next((kind for kind, names in AGENTS["finders"].items() if name in names), "")
+    keys = [AGENTS[key] for key in ("pattern", "where", "include", "output", "fold")]
+    given = {key for key, value in arguments.items() if value not in ("", False)}
+    if not kind or not given <= {*chain(*keys), *AGENTS["how_long"], *AGENTS["layout"]}:
         return ""
-    if not isinstance(what, str) or not isinstance(where, str):
+    what, where, include, output, fold = (first_of(arguments, names) for names in keys)
+    where = where or (opened if name == "search_file" else ".")
+    if not all(isinstance(text, str) for text in (where, what or "", include or "", output or "")):
         return ""
-    what, where = shlex.quote(what), shlex.quote(where)
-    if name == "find_file":
-        return f"find {where} -name {what}"
-    return f"grep {'-r ' if name == 'search_dir' else ''}-e {what} {where}"
+    glob = _GLOB.fullmatch(str((what if kind == "find" else include) or ""))
+    where, text = shlex.quote(str(where)), shlex.quote(str(what))
+    if not where or not glob or (what is None) != (kind == "list") or (include and kind == "list"):
+        return ""
+    if kind in ("list", "find"):
+        return f"find {where} -name '{glob[1]}'" if kind == "find" else f"ls {where}"
+    shows = AGENTS["outputs"].get(output or kind, "") + "i" * (fold is True)
+    files = f"--include={glob[1]}" if glob[1] else ""
+    return f"grep -n{'r' * (name != 'search_file')}{shows} {files} -e {text} {where}"
 
 
 def _by_shell(line: str, directory: str | None) -> Step | None:
@@ -322,23 +365,29 @@ def _by_shell(line: str, directory: str | None) -> Step | None:
     except Unreadable:
         return None
     bare = form[1] if form[0] == "literal" else form
+    folders: tuple[str, ...] = ()
+    if bare[0] == "sequence" and len(bare) == 3 and {part[0] for part in bare[1:]} == {"and"}:
+        first = _command_of(bare[1][1])
+        if first and (first.name, first.flags) == ("mkdir", (("p", ""),)):
+            folders, bare = first.arguments, bare[2][1]
     command = bare[1] if bare[0] == "command" else None
-    if isinstance(command, Command) and command.name == VIEW and not command.redirects:
+    if not folders and command and command.name == VIEW and not command.redirects:
         first, last = command.flags[0][1].split("-")
         if first.isdecimal() and len(first + last) <= 12:
             lines = (int(first), END if last == "$" else int(last))
             return Step(kind="view", path=command.arguments[0], lines=lines)
-    if isinstance(command, Command) and not command.redirects and command.arguments:
+    if not folders and command and not command.redirects and command.arguments:
         words = " ".join([*(f"-{f} {v}" for f, v in command.flags), *command.arguments[1:]])
         if f"{command.name} {words}".replace("\0", "") in AGENTS["lists"]:
             return Step(kind="view", path=command.arguments[0])
-    if isinstance(command, Command) and command.name in ("cat", "tee") and not command.flags:
+    if command and command.name in ("cat", "tee") and not command.flags:
         goes = dict(command.redirects)
         text, shown = goes.pop("<<", None), goes.pop(">", "/dev/null")
         files = [shown, *command.arguments] if command.name == "cat" else command.arguments
         quiet = command.name == "cat" or shown == "/dev/null"
         fixed = text is not None and (bare is not form or not re.search(r"[$`\\]", text))
-        if fixed and quiet and not goes and len(files) == 1 and files[0] != "/dev/null":
+        above = all(folders) and all(files[0].startswith(f"{folder}/") for folder in folders)
+        if fixed and quiet and not goes and len(files) == 1 and files[0] != "/dev/null" and above:
             return Step(kind="create", path=located(files[0], directory), text=tidy(text))
     return Step(kind="command", form=form, text=line)
 

@@ -28,7 +28,7 @@ COUNT = re.compile(r"[0-9]{1,9}")
 _NEXT_NUMBER = re.compile(r"(\d{1,9})([⁺⁻])")
 _BASIC, _EXTENDED = re.compile(r"(?:[^\\+?(){}|]|\\\|)+"), re.compile(r"[^\\+?(){}]+")
 _FIXED = re.compile(r"[^\\.^$*\[\]]+")
-LOOKS_LIKE_PATH = re.compile(r"(?!-)(?!\w*://)[\w@%+=~.*?-]*[./][\w@%+=~.*?/-]*")
+LOOKS_LIKE_PATH = re.compile(r"(?!-|\w*://|[\w/-]+\.{2,3}[\w-])[\w@%+=~.*?-]*[./][\w@%+=~.*?/-]*")
 UNKNOWN = re.compile(r"(?<!\0)[*?]|\$\(|`|\$P?WD")
 """In a word whose value depends on the directory."""
 
@@ -77,6 +77,11 @@ def _rules() -> list[tuple[re.Pattern[str], str]]:
         (re.compile(rule.replace("□", "(?:␝>>? •+)?").replace("•", "[^␞␟␝␜]"), re.DOTALL), to)
         for rule, to in rules
     ]
+
+
+@lru_cache(maxsize=2)
+def _named(kind: str) -> frozenset[str]:
+    return frozenset(table("shell_rewrites")[kind].replace("\n", "").split(", "))
 
 
 def rewritten(commands: Sequence[Command], is_last: bool = True) -> list[Command]:
@@ -294,13 +299,14 @@ def without_noise(parts: list[tuple[str, Form]]) -> list[tuple[str, Form]]:
 def joined(parts: list[tuple[str, Form]]) -> Form:
     if not parts:
         return ("nothing",)
-    # `a && b` and `a; b` differ only where a fails: an agent's lines mean the same by both, unless
-    # it asks by a.
+    # `a && b` and `a; b` differ only where a fails: mostly b then only shows, or fails too.
     flat: list[tuple[str, Form]] = []
-    asked = False
+    asked, sure = False, True
     for operator, form in parts:
-        operator = "and" if operator == "then" and not asked else operator
+        if operator == "then" and not asked and (sure or _is(form, "follows")):
+            operator = "and"
         asked |= form[0] == "not" or (form[0] == "command" and form[1].name == "test")
+        sure &= _is(form, "sure")
         if flat and operator == "and" and (both := _both(flat[-1][1], form)):
             flat[-1] = (flat[-1][0], both)
         else:
@@ -308,6 +314,19 @@ def joined(parts: list[tuple[str, Form]]) -> Form:
     if len(flat) == 2 and flat[0][1][0] == "not" and flat[1][0] in ("and", "or"):
         flat = [("and", flat[0][1][1]), ("or" if flat[1][0] == "and" else "and", flat[1][1])]
     return flat[0][1] if len(flat) == 1 and flat[0][0] == "and" else ("sequence", *flat)
+
+
+def _is(form: Form, kind: str) -> bool:
+    """Whether all commands of a form are in that list of `shell_rewrites.toml`."""
+    if form[0] in ("literal", "pipe"):
+        return all(_is(part, kind) for part in form[1:])
+    if form[0] != "command":
+        return form[0] in ("directory", "background")
+    command, names = form[1], _named(kind)
+    words = command.name.removeprefix("sudo " if kind == "sure" else "").split()
+    alone = kind == "sure" or not dict(command.redirects).keys() & {">", ">>"}
+    known = any(" ".join(words[:size]) in names for size in (1, 2))
+    return alone and (known or not command.name)
 
 
 def _both(one: Form, two: Form) -> Form | None:

@@ -64,6 +64,8 @@ def renamed(words: Sequence[str]) -> list[str]:
         if not sizes:
             break
         words[: sizes[0]] = names[" ".join(words[: sizes[0]])].split()
+    if (tool := words[0].rpartition("node_modules/.bin/")) and tool[1]:
+        words[:1] = ["npx", tool[2]]
     if words[:2] == ["git", "restore"] and not any(w.startswith("-") for w in words[2:]):
         words[1] = "checkout"
     if words[0] == "service" and len(words) == 3:
@@ -88,7 +90,7 @@ def read(name: str, words: Sequence[str]) -> tuple[str, Spec | None, Flags, list
     if rest and _deepest(full, rest)[0] != full:  # after flags of the main command
         full, deeper, more, rest = read(full, rest)
         flags = [*flags, *more]
-        spec = (deeper or spec).but(moves=spec.moves)
+        spec = (deeper or spec).but(moves=spec.moves, moves_file=spec.moves_file)
     return full, spec, flags, rest
 
 
@@ -139,6 +141,9 @@ def _split(spec: Spec, words: Sequence[str]) -> tuple[Flags, list[str]]:
                 letter, letters = letters[0], letters[1:]
                 if letter in spec.place:
                     rest.append(f"-{letter}{letters}")
+                    break
+                if letter in spec.attached:
+                    flags.append((letter, letters))
                     break
                 if letter in takes:
                     value = letters or (queue.popleft() if queue else "")

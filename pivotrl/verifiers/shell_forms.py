@@ -23,7 +23,7 @@ import bashlex
 
 from pivotrl.verifiers import shell_commands as commands
 from pivotrl.verifiers.shell_commands import Command, Form
-from pivotrl.verifiers.shell_flags import Spec, known_of, read, renamed, spec_of
+from pivotrl.verifiers.shell_flags import Spec, known_of, read, renamed, spec_of, tables
 from pivotrl.verifiers.shell_scripts import normal_script
 
 MAX_CHARACTERS, MAX_PATH = 20_000, 4_096
@@ -170,6 +170,8 @@ class _Reader:
             return ("not", form) if negated else form
         if node.kind == "command":
             return self.command(node, into)
+        if node.kind == "operator":  # "!;", as bashlex reads it
+            raise Unreadable("an operator without a command")
         return self.compound(node)
 
     def compound(self, node: Any) -> Form:
@@ -250,7 +252,8 @@ class _Reader:
         if redirects[:1] == [("2>&", "1")]:  # to where the output then went: it is only shown
             redirects = redirects[1:] if to_file else redirects
         # What goes on to another program is not only shown.
-        to_file |= into is not None and getattr(into.parts[0], "word", "") not in _PAGERS
+        first = getattr(into, "parts", [into])[0]
+        to_file |= into is not None and getattr(first, "word", "") not in _PAGERS
         quiet = QUIETENS - {("2>&", "1")} if to_file else QUIETENS
         kept = tuple(sorted(r for r in redirects if r not in quiet))
         if words[:1] == ["cd"] and len(words) <= 2 and not kept:
@@ -265,11 +268,9 @@ class _Reader:
         return ("command", command)
 
     def move(self, target: str) -> Form | None:
-        start = "" if target.startswith(("/", "~", "$")) else self.directory or "."
+        start = "" if target.startswith(("/", "~", "$")) else self.directory or ""
         home = self.home if target == "~" else None
         self.directory = home or posixpath.normpath(posixpath.join(start, target))
-        if start == ".":
-            self.directory = f"./{self.directory}"
         self.moved = True
         return None
 
@@ -290,9 +291,9 @@ class _Reader:
         end = "/" if slash and word.endswith("/") else ""
         if word.startswith("/"):
             return posixpath.normpath(word) + end
-        if self.directory is None or not word or word.startswith(("-", "$", "~", "\\")):
+        if not word or "://" in word or word.startswith(("-", "$", "~", "\\")):
             return word
-        return posixpath.normpath(posixpath.join(self.directory, word)) + end
+        return posixpath.normpath(posixpath.join(self.directory or "", word)) + end
 
     def simple(
         self,
@@ -308,7 +309,10 @@ class _Reader:
             return self.simple(rest[len(given) :], redirects, (*assigned, *given))
         if name == "[" and rest[-1:] == ["]"]:
             name, rest = "test", rest[:-1]
-        name, *rest = renamed([self.path(name) if "/" in name else name, *rest])
+        if "/" in name and name not in tables()["names"]:
+            name = self.path(name)
+            name = name if "/" in name else f"./{name}"  # none that is looked for
+        name, *rest = renamed([name, *rest])
         name, spec, flags, arguments = read(name, rest)
         spec = spec or known_of(name)
         if spec.prefix >= 0 and len(arguments) > spec.prefix:
@@ -363,9 +367,15 @@ class _Reader:
             value = self.path(value) if flag in located else value.replace("\0", "")
             flags[index] = (flag, normal_script(languages.get(flag, ""), value))
         before = self.directory
-        if moved := [value for flag, value in flags if flag == spec.moves]:
+        moved = [value for flag, value in flags if flag == spec.moves]
+        if moved and spec.moves_file:  # by the file that is the default there
+            folder, file = posixpath.split(moved[-1])
+            whole = len(moved) == 1 and file in spec.moves_file.split()
+            moved = [folder or "."] if whole else []
+        if moved:
             flags = [f for f in flags if f[0] != spec.moves]
-            self.directory = self.path(moved[-1])
+            to = self.path(moved[-1])
+            self.directory = to if to != "." else None
         command = replace(command, flags=tuple(flags), arguments=tuple(arguments))
         files = commands.file_places(command, spec)
         slash = spec.paths == "slash"

@@ -14,6 +14,7 @@ from pivotrl.verifiers import outcome
 from pivotrl.verifiers.comparison import excerpt
 from pivotrl.verifiers.edits import same_edit, same_lines
 from pivotrl.verifiers.file_steps import State, Step, edit_by, same_path, step_of
+from pivotrl.verifiers.layout import language_of
 from pivotrl.verifiers.terminal import TerminalVerifier
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
@@ -88,7 +89,7 @@ def _difference(wanted: Step, given: Step, state: State) -> str | None:
     if one and other and one.edit and other.edit:
         if not same_path(one.path, other.path):
             return "wrong_file"
-        same = same_edit(one.edit, other.edit, state.lines(one.path), _is_python(one))
+        same = same_edit(one.edit, other.edit, state.lines(one.path), language_of(one.path))
         return None if same else "wrong_edit"
     if wanted.kind != given.kind:
         return "different_step"
@@ -101,12 +102,7 @@ def _difference(wanted: Step, given: Step, state: State) -> str | None:
     if wanted.kind == "view":
         return None if _overlap(wanted.lines, given.lines) else "wrong_lines"
     texts = (wanted.text.split("\n"), given.text.split("\n"))
-    return None if same_lines((), *texts, python=_is_python(wanted)) else "wrong_edit"
-
-
-def _is_python(step: Step) -> bool:
-    """Also where the file is not known."""
-    return not step.path or step.path.endswith((".py", ".pyi"))
+    return None if same_lines((), *texts, language=language_of(wanted.path)) else "wrong_edit"
 
 
 def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -9,11 +9,13 @@ PivotRL's terminal domain, with comparison in place of string similarity.
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
 
 import orjson
 
@@ -29,13 +31,15 @@ SHELL_TOOL = re.compile(outcome.AGENTS["shell"])
 _BLOCK = re.compile(r"```(?:mswea_bash_command|bash|sh|shell)?[ \t]*\n(.*?)\n?```", re.DOTALL)
 _DIRECTORY_SAID = re.compile(
     r"\(Current directory: (?P<a>/[^\s)]*)\)|(?P<user>[\w.-]+)@[\w.-]+:(?P<b>[/~]\S*?) ?[#$]"
-    r"|(?:[Ww]orking directory|cwd): (?P<c>/[^\s\]]*)"
+    r"|(?:[Ww]orking directory|cwd)(?::| is:?|=) ?`?(?P<c>/(?:[^\s\]`,]*[^\s\]`,.])?)"
 )
 _PATH = r"(/[\w.+/-]*[\w+-])"
 _ROOT_SAID = re.compile(
     rf"(?i)(?:<uploaded_files>\s*|\b(?:repository|repo|codebase|project)\b[^/\n]{{0,40}}?[\s`'\"(])"
     rf"{_PATH}|\b(?:in|under|at) (?:the )?[`'\"]?{_PATH}[`'\"]? (?:directory|folder|repo)"
+    rf"|\b(?:you|we)(?: are|'re) (?:currently |now )?(?:in|at) (?:the )?[`'\"]?{_PATH}"
 )
+_FORGETS = re.compile(outcome.AGENTS["forgets"])
 _MOVES = re.compile(r"(?:^|[\n;&(])[ \t]*cd[ \t]+([^\s;&|)]+)")
 MAX_LINES, MAX_ASKED = 64, 20_000
 
@@ -150,36 +154,41 @@ def _terminus(text: str) -> Act | None:
 
 def directory_of(messages: Sequence[Message]) -> str | None:
     """Where the shell is, as far as the state tells: by the last prompt or line that says so,
-    else the root of the repository that the task names, unless the shell was moved elsewhere.
+    else the root of the repository that the task names, and where `cd` moved it since.
     """
-    said = next(_said(messages, tuple("abc")), None) or _root_of(messages)
-    if said is None:
-        return None
-    home = home_of(messages) if said.startswith("~") else None
-    return (said.replace("~", home, 1) if home else said).rstrip("/") or "/"
-
-
-def _root_of(messages: Sequence[Message]) -> str | None:
-    asked = (m.content[:MAX_ASKED] for m in messages if m.role in (Role.SYSTEM, Role.USER))
-    found = next(filter(None, map(_ROOT_SAID.search, asked)), None)
-    root = (found[1] or found[2]) if found else None
-    acts = (act_of(action_of(m)) for m in messages if root and m.role is Role.ASSISTANT)
-    lines = (line for act in acts if act for line, _ in act.lines)
-    moved = (to.strip("'\"").rstrip("/") for line in lines for to in _MOVES.findall(line))
-    return None if any(to != root for to in moved) else root
+    asked = [m.content[:MAX_ASKED] for m in messages if m.role in (Role.SYSTEM, Role.USER)]
+    at, said = next(_said(messages, tuple("abc")), (0, None))
+    home = home_of(messages) if said and said.startswith("~") else None
+    start = said.replace("~", home, 1) if said and home else said
+    if start is None and (found := next(filter(None, map(_ROOT_SAID.search, asked)), None)):
+        start = next(filter(None, found.groups()))
+    start = start and (start.rstrip("/") or "/")
+    acts = (act_of(action_of(m)) for m in messages[at:] if m.role is Role.ASSISTANT)
+    lines = [line for act in acts if act for line, where in act.lines if where is None]
+    moves = [to.strip("'\"") for line in lines for to in _MOVES.findall(line)]
+    places = [*accumulate(moves, lambda a, b: posixpath.normpath(posixpath.join(a, b)), initial="")]
+    if start is None or all(place == start for place in places[1:]):
+        one = len({*places[1:]}) == 1 and places[-1].startswith("/")
+        return start or (places[-1] if one and not any(map(_FORGETS.search, asked)) else None)
+    if any(map(_FORGETS.search, asked)):
+        return said and start
+    stays = any(re.fullmatch(r"\s*cd\s+[^\s;&|]+\s*", line) for line in lines)
+    place = posixpath.normpath(posixpath.join(start, places[-1]))
+    return place if stays and not any(re.search(r"^-|[~$(]", to) for to in moves) else None
 
 
 def home_of(messages: Sequence[Message]) -> str | None:
     """The home directory of the user whom the last prompt shows."""
-    user = next(_said(messages, ("user",)), None)
+    _, user = next(_said(messages, ("user",)), (0, None))
     return None if user is None else "/root" if user == "root" else f"/home/{user}"
 
 
-def _said(messages: Sequence[Message], groups: Sequence[str]) -> Iterator[str]:
-    for message in reversed(messages):
+def _said(messages: Sequence[Message], groups: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """(of which message, what it says), the last first."""
+    for index, message in reversed([*enumerate(messages)]):
         if message.role in (Role.TOOL, Role.USER):
             for found in reversed([*_DIRECTORY_SAID.finditer(message.content[-4000:])]):
-                yield from (found[group] for group in groups if found[group])
+                yield from ((index, found[group]) for group in groups if found[group])
 
 
 def _forms(act: Act, directory: str | None, home: str | None) -> list[Form]:
