@@ -11,12 +11,12 @@ nothing. This module must never know which tool it judges, and never call one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pivotrl.types import JSON, ToolCall, ToolSpec
-from pivotrl.verifiers import comparison
+from pivotrl.verifiers import comparison, english
 from pivotrl.verifiers.comparison import MATCH, NO_CONTEXT, Comparison, Context, Undecidable
-from pivotrl.verifiers.values import conforms, same_scalar
+from pivotrl.verifiers.values import conforms, is_set, same_scalar, spaced
 
 COMPARE = frozenset({"exact", "text", "number", "date", "set", "ignore"})
 MAX_DEPTH = 64
@@ -44,6 +44,10 @@ class Scope:
     """For `compare: text`."""
     path: str = ""
     depth: int = 0
+    alone: bool = False
+    """The only array of the object that it is in."""
+    changes: bool = False
+    """The tool changes what is there: an empty value may erase."""
 
 
 def compare_values(schema: JSON, reference: JSON, given: JSON, scope: Scope) -> list[Defect]:
@@ -72,7 +76,7 @@ def compare_values(schema: JSON, reference: JSON, given: JSON, scope: Scope) -> 
         return _compare_objects(schema, reference, given, scope, declared)
     if isinstance(reference, list) and isinstance(given, list):
         return _compare_arrays(schema, reference, given, scope, declared)
-    same = same_scalar(schema, reference, given, declared, scope.context)
+    same = same_scalar(schema, reference, given, declared, scope.context, scope.path)
     return [] if same else [_wrong(scope, reference, given)]
 
 
@@ -112,6 +116,7 @@ def _compare_objects(
     if not isinstance(properties, dict) or not isinstance(required, (list, tuple)):
         raise Undecidable(f"the schema at {scope.path or 'the arguments'} is not a JSON Schema")
     defects = []
+    scope = replace(scope, alone=sum(isinstance(v, list) for v in reference.values()) == 1)
     for key in dict.fromkeys((*reference, *properties)):
         below = properties.get(key, others)
         inner = _inside(scope, f"{scope.path}.{key}" if scope.path else key, declared)
@@ -119,6 +124,9 @@ def _compare_objects(
             defects.append(_wrong(inner, reference[key], "", "missing_argument"))
             continue
         wanted, got = _filled(reference, key, below), _filled(given, key, below)
+        # Nothing given is nothing said, unless it may erase.
+        if wanted is _ABSENT and key in properties and not scope.changes and got in ("", [], {}):
+            continue
         if wanted is _ABSENT and got is _ABSENT:
             continue
         if got is _ABSENT:
@@ -150,8 +158,8 @@ def _compare_arrays(
         return [_wrong(scope, reference, given)]
     items = schema.get("items")
     items = items if isinstance(items, dict) else {}
-    unordered = declared.get("compare") == "set"
-    if unordered:
+    compare = declared.get("compare")
+    if compare == "set" or (compare is None and is_set(schema, scope.path, scope.alone)):
         declared = {k: v for k, v in declared.items() if k != "compare"}
         inner = _inside(scope, f"{scope.path}[]", declared)
         whole = matching(
@@ -228,13 +236,7 @@ def _filled(values: dict[str, JSON], key: str, schema: JSON) -> JSON:
 
 
 def _inside(scope: Scope, path: str, declared: Mapping[str, JSON]) -> Scope:
-    return Scope(
-        root=scope.root,
-        declared=declared,
-        context=scope.context,
-        path=path or scope.path,
-        depth=scope.depth + 1,
-    )
+    return replace(scope, declared=declared, path=path or scope.path, depth=scope.depth + 1)
 
 
 def _wrong(scope: Scope, reference: JSON, given: JSON, category: str = "wrong_argument") -> Defect:
@@ -303,7 +305,9 @@ def compare_call(
         return [Defect(category="wrong_tool", path="", expected=reference.name)]
     spec = tools.get(reference.name) if tools else None
     schema: Mapping[str, JSON] = spec.parameters if spec else {}
-    scope = Scope(root=schema, declared=spec.x_pivotrl if spec else {}, context=context)
+    declared = spec.x_pivotrl if spec else {}
+    changes = english.CHANGES.search(spaced(reference.name)) is not None
+    scope = Scope(root=schema, declared=declared, context=context, changes=changes)
     wanted = {} if reference.arguments is None else reference.arguments
     got = {} if given.arguments is None else given.arguments
     if not isinstance(got, dict):

@@ -2,9 +2,10 @@
 
 A search binds by numbers, years, names, quoted phrases and operators, and is alike in its other
 words, none of which another replaces; an opened page is its canonical address or the id that the
-tool gave; a find or an evidence step is its text; an answer is what it names. Other tools and texts
-are judged as in conversational tool use. Source: PivotRL's browsing domain; RFC 3986, section 6,
-for addresses.
+tool gave; a find or an evidence step is its text; an answer is what it names. What else a step is
+given, as a page's number or a site, binds through its tool's schema, but for how many results; what
+a page is read for is alike as a search. Other tools and texts are judged as in conversational tool
+use. Source: PivotRL's browsing domain; RFC 3986, section 6, for addresses.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from pivotrl.types import JSON, Action, Candidate, Role, ToolCall, Verdict
+from pivotrl.types import JSON, Action, Candidate, Role, ToolCall, ToolSpec, Verdict
 from pivotrl.verifiers import english, outcome
-from pivotrl.verifiers.comparison import excerpt
+from pivotrl.verifiers.arguments import compare_call
+from pivotrl.verifiers.comparison import Undecidable, excerpt
 from pivotrl.verifiers.english import STOP, respell, stem
 from pivotrl.verifiers.facts import plain_letters, read
 from pivotrl.verifiers.text import exchanged_words, same_answer, says_answer
@@ -38,7 +40,12 @@ MAX_CHARACTERS = 2_000
 """Of what a step asks for; a longer one is no step, and compared as any other call."""
 MAX_HOST = 253
 _KINDS = {one["kind"]: (re.compile(one["tool"]), one["keys"]) for one in outcome.AGENTS["steps"]}
-_ASIDE = re.compile(r"(?i).*(reason|explanation|thought|confidence|source|citation|note).*")
+_ASIDE = re.compile(
+    r"(?i).*(?:reason|explanation|thought|confidence|source|citation|note).*"
+    r"|\w*results?|(?:\w+_)?(?:limit|count|size)|top_?[kn]|k|n"
+)
+"""Why, and how many results: the same step."""
+_GOAL = re.compile(r"(?i).*(goal|intent|purpose|question|task|prompt|objective|instruct|query).*")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
 _OPERATOR = re.compile(r"(?i)(?<!\S)(-?(?:site|filetype|intitle|inurl|before|after):\S+|-\w+)")
 _MONTHS = re.compile("january|february|april|june|july|august|(?:sept|nov|dec)ember|october")
@@ -50,6 +57,7 @@ _HYPHEN = re.compile(r"(?i)(?<=[^\W\d])(?<!\bsemi)(?<!\bnon)(?<!\banti)(?<!\bvic
 _SITE = re.compile(r"^www\.|(?:(?<=\.)|^)m\.(?=.*\.)")
 """Labels of a host that lead to the same page, the mobile one's too."""
 _TRACKING = re.compile(r"(?i)(utm_\w+|gclid|fbclid|ref|ref_src|source|igshid|mc_\w+)")
+_NO_CALL = ToolCall(name="", arguments={})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +75,10 @@ class Step:
     """Of an answer or a quotation."""
     page: str = ""
     """That is quoted or searched; empty where it is not said."""
+    beside: ToolCall = _NO_CALL
+    """The call with what else it is given."""
+    goal: Step | None = None
+    """What a page is read for, as a search."""
 
 
 class BrowsingVerifier:
@@ -82,23 +94,24 @@ class BrowsingVerifier:
             return verdict
         references = (candidate.demonstration, *candidate.accepted_actions)
         question = " ".join(m.content for m in candidate.messages if m.role == Role.USER)
-        verdict = outcome.judge_steps(
-            references,
-            action.tool_calls,
-            _step,
-            lambda w, g: _difference(w, g, question),
-            MAX_TOGETHER,
-        ) or self._others.verify(candidate, action)
+        tools = {tool.name: tool for tool in candidate.tools}
+        try:
+            verdict = outcome.judge_steps(
+                references,
+                action.tool_calls,
+                _step,
+                lambda w, g: _difference(w, g, question, tools),
+                MAX_TOGETHER,
+            )
+        except Undecidable:  # of which the verifier of tool use says why
+            verdict = None
+        verdict = verdict or self._others.verify(candidate, action)
         texts = [(i, r.content) for i, r in enumerate(references) if not r.tool_calls]
-        for index, text in texts if verdict.reward == 0.0 and not action.tool_calls else ():
-            if same_answer(text, action.text, question):
-                return outcome.acceptance({"reference": index})
-        said = not action.tool_calls and says_answer(action.text)
-        if (
-            verdict.reward
-            and said
-            and not any(same_answer(t, action.text, question) for _, t in texts)
-        ):
+        texts = [] if action.tool_calls else texts
+        same = [i for i, text in texts if same_answer(text, action.text, question)]
+        if same and verdict.reward == 0.0:
+            return outcome.acceptance({"reference": same[0]})
+        if texts and not same and verdict.reward and says_answer(action.text):
             return outcome.rejection("wrong_answer", {"given": excerpt(action.text)})
         return verdict
 
@@ -113,16 +126,31 @@ def _step(call: ToolCall) -> Step | None:
         where = outcome.first_of(arguments, _KINDS["open"][1])
         if any(isinstance(text, str) and len(text) > MAX_CHARACTERS for text in (value, where)):
             return None
-        if value is not None and (step := made[kind](value)) is not None:
-            if kind == "evidence" and (page := _page(where)):
-                return replace(step, page=min(page.binding))
-            return replace(step, binding=_rest(arguments)) if kind == "answer" else step
+        if value is None or (step := made[kind](value)) is None:
+            continue
+        own = [next(key for key in keys if key in arguments)] if kind == "open" else keys
+        if kind == "evidence" and (page := _page(where)):
+            step, own = replace(step, page=min(page.binding)), [*own, *_KINDS["open"][1]]
+        rest = {k: v for k, v in arguments.items() if k not in own and not _ASIDE.fullmatch(k)}
+        goals = [k for k, v in rest.items() if isinstance(v, str) and _GOAL.fullmatch(k)]
+        goal = _search([rest.pop(k) for k in goals])
+        return replace(step, goal=goal, beside=replace(call, arguments=rest))
     return None
 
 
-def _difference(wanted: Step, given: Step, question: str) -> str | None:
+def _difference(
+    wanted: Step, given: Step, question: str, tools: Mapping[str, ToolSpec]
+) -> str | None:
     if wanted.kind != given.kind:
         return "different_step"
+    named = replace(given.beside, name=wanted.beside.name)
+    if compare_call(wanted.beside, named, tools):
+        return "wrong_argument"
+    if wanted.goal and given.goal and (asked := _search(question[:MAX_CHARACTERS])):
+        # The question's own words are no other goal.
+        told = replace(given.goal, words=given.goal.words - (asked.words - wanted.goal.words))
+        if told.binding != wanted.goal.binding or not _same_search(wanted.goal, told):
+            return "wrong_goal"
     if wanted.page and given.page and wanted.page != given.page:
         return "wrong_page"
     if wanted.kind == "evidence" and _quotes_more(wanted, given):
@@ -199,16 +227,6 @@ def _search(value: JSON) -> Step | None:
 
 def _says(term: str) -> bool:
     return term not in STOP or any(stem(term) in kind for kind in english.CLASSES)
-
-
-def _rest(arguments: Mapping[str, JSON]) -> frozenset[str]:
-    """What is said beside an answer, but for why it is given."""
-    rest = {
-        k: v
-        for k, v in arguments.items()
-        if k not in _KINDS["answer"][1] and not _ASIDE.fullmatch(k)
-    }
-    return frozenset(f"{key}={excerpt(value)}" for key, value in rest.items())
 
 
 def _answer(value: JSON) -> Step | None:

@@ -44,6 +44,8 @@ class Context:
 
     state: Sequence[str] = ()
     """Every text that the policy saw."""
+    told: Sequence[str] = ()
+    """Those of them that the user has read."""
 
 
 NO_CONTEXT = Context()

@@ -41,6 +41,11 @@ _CLAUSE = _pattern("clause")
 REQUEST = _pattern("request")
 OFFER = _pattern("offer")
 """A question out of courtesy; others without content ask about what was just said."""
+COULD_YOU, PLEASE = map(_pattern, ("could_you", "please"))
+UNORDERED, ORDERED, CASELESS = map(_pattern, ("unordered", "ordered", "caseless"))
+SETS, LISTED, SPELLED, CHANGES = map(_pattern, ("sets", "listed", "spelled", "changes"))
+TITLES, NOTES = map(_pattern, ("titles", "notes"))
+"""What a tool's schema says, and kinds of arguments by their names (see english.toml)."""
 _THING = _pattern("thing")
 YES_OR_NO = _pattern("yes_or_no")
 """How to answer, not an answer."""
@@ -79,11 +84,15 @@ def _senses() -> tuple[dict[str, str], dict[str, str]]:
     """Stem -> stem of its sense; phrase -> what it stands for."""
     words: dict[str, str] = {}
     phrases: dict[str, str] = {}
+    heads = {_root(line.partition(" = ")[0]) for line in _DATA["senses"]}
     for line in (*_DATA["senses"], *_DATA["irregular"]):
         sense, _, variants = line.partition(" = ")
+        root = words.get(_root(sense), _root(sense))  # left is leave is depart
         for variant in variants.split(", "):
             if sense.isalpha() and variant.isalpha():
-                words[variant] = words[_root(variant)] = _root(sense)
+                words[variant] = root
+                if _root(variant) not in heads:  # a shipment is no act of shipping
+                    words[_root(variant)] = root
             else:
                 phrases[variant.replace("-", " ")] = sense
     return words, phrases
@@ -179,7 +188,8 @@ def units_of(text: str) -> set[tuple[str, str]]:
 
 def choices_of(sentence: str) -> set[tuple[frozenset[str], frozenset[str]]]:
     """The stems on both sides of each "or" in a sentence in lower case."""
-    parts = [["" if w in STOP else stem(w) for w in WORD.findall(p)] for p in _OR.split(sentence)]
+    empty = STOP | COURTESY
+    parts = [["" if w in empty else stem(w) for w in WORD.findall(p)] for p in _OR.split(sentence)]
     found = set()
     for one, other in pairwise(parts):
         last = frozenset(takewhile(bool, dropwhile(operator.not_, reversed(one))))
@@ -205,7 +215,7 @@ def acts_of(sentence: str) -> set[tuple[str, bool]]:
         for passive, word in _NOT_YET.findall(sentence)
         if passive or word not in STOP
     }
-    for link, passive, word in _DONE.findall(sentence):
+    for link, passive, word in () if " if " in f" {sentence}" else _DONE.findall(sentence):
         if not _PARTICIPLE.fullmatch(word):
             continue
         if passive or link not in ("is", "are") or stem(word) in ACTS:

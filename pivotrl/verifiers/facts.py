@@ -79,9 +79,12 @@ _TIMES = re.compile(
 _QUOTES = re.compile(r"\"([^\"\n]{2,200})\"|`([^`\n]{2,200})`|(?<!\w)'([^'\n]{2,200})'(?!\w)")
 _SENTENCE = re.compile(r"(?<=[.!?])[\"')*]*\s+|\n+")
 _LIST_MARK = re.compile(r"^[ \t]*(?:[-*•+]|\(?\d{1,2}[.)](?=\s))[ \t]*", re.MULTILINE)
+_INLINE = re.compile(r":\s([^.:;?!\n]{3,300})")
+_BETWEEN = re.compile(r",\s*(?:and\s)?|\sand\s")
+"""A list in a sentence, and what parts it."""
 _ROW = re.compile(r"^[ \t]*\|.*\|[ \t]*$", re.MULTILINE)
 _HEADER = re.compile(r"^[ \t]*\|.*\|[ \t]*\n[ \t]*\|[ \t:|-]+\|[ \t]*$", re.MULTILINE)
-_ABBREVIATION = re.compile(r"\b(Dr|Mr|Mrs|Ms|St|Prof|No|Inc|vs)\.")
+_ABBREVIATION = re.compile(r"\b(Dr|Mr|Mrs|Ms|St|Prof|Inc|vs|No(?=\. ?#?\d))\.")
 _VOCATIVE = re.compile(r"(?<=[\w']), [A-Z]\w{1,30}(?=!)")
 _ACCENT = re.compile("[\u0300-\u036f]")
 _LABEL = re.compile(r"^\W*[^:.!?]{1,40}:(?=\W*\s|\*|$)")
@@ -108,6 +111,8 @@ def read(text: str) -> Reading:
     quotes = [" ".join(next(filter(None, q)).lower().split()) for q in _QUOTES.findall(text)]
     headers = _HEADER.findall(text)
     listed = len(_LIST_MARK.findall(text)) + max(0, len(_ROW.findall(text)) - 2 * len(headers))
+    if not listed and (inline := _INLINE.search(text)):
+        listed = len(_BETWEEN.split(inline[1]))
     # The heads of a table are no names.
     body = _LIST_MARK.sub("", _HEADER.sub(lambda m: m[0].lower(), text))
     body = _VOCATIVE.sub("", _ABBREVIATION.sub(r"\1", body))
@@ -237,7 +242,7 @@ class _Spoken:
                 continue
             chunk = raw[:MAX_TOKEN].strip(_EDGES).removesuffix("'s")
             named = not fresh and found.start() >= unnamed
-            fresh = found.start() < unnamed or raw[-1] in ":-"
+            fresh = found.start() < unnamed or raw[-1] in ":-" or raw in ("No,", "Yes,")
             if not chunk:
                 continue
             if len(chunk) == 1 < found.start() and chunk.isupper() and raw == chunk:
@@ -257,6 +262,8 @@ class _Spoken:
                 part = self._part(part, content, raw[-1] == ";")
             if not raw[-1].isalnum():
                 self._begins = ""
+                if self.sequence[-1:] == ["not"]:  # "No, ..." denies nothing of what follows
+                    self.sequence[-1] = "no"
         self._part(part, content, True)
         self.sequence.append("")
         return content

@@ -27,8 +27,10 @@ MIN_SIMILARITY = 0.45
 MIN_SIMILARITY_WITH_FACTS = 0.35
 """Where the texts share a fact, which itself says what they are about."""
 MIN_SIMILARITY_OF_COURTESIES = 0.25
-"""Where neither text has content ("You're welcome! Anything else?")."""
+"""Where neither text has content ("You're welcome!"), or both ask for the same by its name."""
 LENGTH_FACTOR, LENGTH_SLACK = 4, 400
+MAX_NOTE, MIN_NOTE = 4, 0.7
+"""Content words of a short note, and its least similarity."""
 MAX_CHARACTERS = 3_000
 """Of each text that are read; what comes later must be the same, spaces aside."""
 MAX_OWNED = 60
@@ -58,6 +60,7 @@ _ASIDE = re.compile(r"(?im)^[^\w\n]*(?:confidence|sources?)[^\w\n:]*:.*$")
 _YES_NO = re.compile(r"(?i)\W*(yes|no)\b")
 _POLAR = {True: "no", False: "yes"}
 _NO_NAMES = STOP | COURTESY | english.NOT_NAMES | set(english.NUMBER_WORDS)
+_BECAUSE = re.compile(r"(?is)\b(?:because(?: of)?|(?:due|owing|thanks) to|caused by)\b(.{1,300})")
 _OR = re.compile(r"(?i)\b(?:or|either|between)\b")
 _HEDGE = re.compile(r"(?i)[^.;:()]{0,12}(?:\b(?:or|and)\b|[/&])[^.;:()]{0,12}")
 Run = tuple[tuple[str, ...], str]
@@ -83,6 +86,8 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
     shared = {f for f in wanted.facts & got.facts if f[0] != "name"}
     category, details = _contradiction(wanted, got, context)
     least = MIN_SIMILARITY_WITH_FACTS if shared else MIN_SIMILARITY
+    if wanted.wants and wanted.wants == got.wants:
+        least = MIN_SIMILARITY_OF_COURTESIES
     if not wanted.words and not got.words:
         least = MIN_SIMILARITY if wanted.facts else MIN_SIMILARITY_OF_COURTESIES
         if any(kind & wanted.mentions and kind & got.mentions for kind in english.COURTESIES):
@@ -98,6 +103,17 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
     if category != ACCEPTED:
         return comparison.rejected(category, 0.5 + 0.4 * similarity, **details)
     return MATCH
+
+
+def same_note(reference: str, given: str, context: Context) -> bool:
+    """Whether two notes say the same; in one of a few words none may stand for another."""
+    wanted, got = read(reference[:MAX_CHARACTERS]), read(given[:MAX_CHARACTERS])
+    lost, came = _unlike(wanted, got)
+    most = (1 - MIN_NOTE) * (len(wanted.words) + len(got.words))
+    other = (lost and came) or len(lost) + len(came) > most
+    if other and min(len(wanted.words), len(got.words)) <= MAX_NOTE:
+        return False
+    return compare_texts(reference, given, context).category == ACCEPTED
 
 
 def says_answer(text: str) -> bool:
@@ -136,13 +152,18 @@ def same_answer(reference: str, given: str, question: str = "") -> bool:
         return False
     if exchanged_words(wanted.mentions, got.mentions):
         return False
-    if polar and values:
-        return True
     asked = read(question[:MAX_CHARACTERS]).mentions
+    why = _BECAUSE.search(reference)
+    if why and not read(why[1]).words & got.mentions - asked:
+        return False
     if not got.words and values:
         return len(wanted.words - asked) <= MAX_UNITS and not wanted.starters - asked
     names, found = _runs(reference), _runs(given)
+    names = [run for run in names if not {*run[0]} <= asked] or names
     lost = {name for run, _ in names for name in run} - got.mentions
+    if polar and values:
+        came = {name for run, _ in found for name in run} - wanted.mentions - asked
+        return not (lost and came)
     if names and not (said and values and not lost) and not _names_alone(names, found, got, asked):
         return False
     if names and (values or len(wanted.words) <= sum(len(run) for run, _ in names)):
@@ -197,11 +218,13 @@ def _contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str
         missing = [f for f in missing if not _counts(f, got)]
         extra = [f for f in extra if not _counts(f, got) and not _counts(f, wanted)]
         known = [read(text) for text in context.state]
+        told = [read(text) for text in context.told]
+        ids = {f for text in (*told, wanted) for f in text.facts if f[0] == "id"}
+        if len(ids) == 1:  # the only id that is spoken of can be of no other thing
+            extra = [f for f in extra if f not in ids]
         invented = [f for f in extra if f[0] == "id" or not any(_states(k, f) for k in known)]
         if all(f[0] != "name" for f in extra):
-            missing = [
-                f for f in missing if f[0] != "name" or not any(_states(k, f) for k in known)
-            ]
+            missing = [f for f in missing if f[0] != "name" or not any(_states(k, f) for k in told)]
         kinds = {kind for kind, _ in missing}
         if wrong := invented or [f for f in extra if f[0] in kinds]:
             return "wrong_fact", {"given": _shown(wrong), "expected": _shown(missing)}
@@ -222,9 +245,16 @@ def _contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str
         return "negation", {"of": denied}
     if swapped := exchanged_words(wanted.mentions, got.mentions):
         return "negation", {"expected": swapped[0], "given": swapped[1]}
-    if wanted.asks != got.asks:
+    if wanted.asks != got.asks and not _bid(wanted, got):
         return "question_mismatch", {"expected": wanted.asks, "given": got.asks}
     return ACCEPTED, {}
+
+
+def _bid(one: Reading, other: Reading) -> bool:
+    """Whether one says "could you open …" and the other "please open …"."""
+    asks, bids = (one, other) if one.asks else (other, one)
+    both = english.COULD_YOU.search(asks.folded) and english.PLEASE.search(bids.folded)
+    return bool(both) and {*map(stem, asks.wants)} <= bids.mentions
 
 
 def exchanged_words(wanted: Set[str], given: Set[str]) -> tuple[str, str] | None:
@@ -242,6 +272,9 @@ def _denied(wanted: Reading, got: Reading) -> str:
         said, told = one.polarity, other.polarity
         # "Without its antennas" is an aside where the other text does not speak of antennas.
         is_aside = said.only_without and not said.denied.keys() & other.mentions
+        # "The boots don't fit" beside a question that both ask.
+        bound = english.ACTS | english.BINDING | other.mentions
+        is_aside |= one.asks and other.asks and not said.scope & bound
         is_aside |= not said.denied and stem("only") in other.mentions  # "so I can't do that"
         if said.denies and not told.denies and not is_aside:
             return ", ".join(sorted(said.denied)[:3]) or "all"
@@ -282,10 +315,15 @@ def _is_altered(wanted: Reading, got: Reading) -> bool:
     """Whether a text is nearly a copy but for a word: a paraphrase changes more than that."""
     if _copied(wanted, got) < COPIED:
         return False
+    lost, came = _unlike(wanted, got)
+    return bool((lost and came) or lost & english.BINDING)
+
+
+def _unlike(wanted: Reading, got: Reading) -> tuple[Set[str], Set[str]]:
+    """The content words of each that the other has not, in no form."""
     lost, came = wanted.words - got.mentions, got.words - wanted.mentions
     kin = {(a, b) for a, b in product(lost, came) if a[:ROOT] == b[:ROOT] and len(a) >= ROOT}
-    lost, came = lost - {a for a, _ in kin}, came - {b for _, b in kin}
-    return bool((lost and came) or lost & english.BINDING)
+    return lost - {a for a, _ in kin}, came - {b for _, b in kin}
 
 
 def _copied(wanted: Reading, got: Reading) -> float:

@@ -1,8 +1,9 @@
 """Are two single values the same, given the type and the equivalences that are declared for them?
 
 Coercion is what a lenient tool would do: "5", 5 and 5.0 are one number, "true" is true, 5 is "5"
-where a string is declared. Strings are exact but for Unicode form, typographic quotes and white
-space. Every step is bounded in the size of the values. This module must never know a tool.
+where a string is declared. Strings are exact but for Unicode form, typographic quotes, white space
+and spellings of one time; notes and the like (english.toml names them) are compared as texts.
+Every step is bounded in the size of the values. This module must never know a tool.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from pivotrl.types import JSON
-from pivotrl.verifiers.comparison import Context
+from pivotrl.verifiers import english
+from pivotrl.verifiers.comparison import ACCEPTED, Context
 from pivotrl.verifiers.facts import date_of
-from pivotrl.verifiers.text import compare_texts
+from pivotrl.verifiers.text import compare_texts, same_note
 
 RELATIVE_FLOAT_NOISE = 1e-9
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,29})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _YEAR_FIRST = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}", re.ASCII)
+_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::00)?", re.ASCII)
+_ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.{0,30}", re.ASCII)
+_UNSAID = re.compile(r"[\s().-]+")
+_CODE = re.compile(r"[{}<>\[\]\\|^=]")
 _PROSE = re.compile(r"[^\W\d_][^_={}<>\[\]\\|*^]*[.!?]")
 _PLAIN = str.maketrans("‘’‚“”„\u00a0\u202f‐‑", "'''\"\"\"  --")
 # Names that real tool files use for JSON Schema types (BFCL, Python signatures).
@@ -48,14 +54,26 @@ def conforms(schema: JSON, value: JSON) -> bool:
     return not kind or kind == types.get(type(value))
 
 
+def is_set(schema: Mapping[str, JSON], path: str, alone: bool) -> bool:
+    """Whether an array's order means nothing; `alone`: no other's items may belong to its own."""
+    told = f"{schema.get('title', '')} {schema.get('description', '')}"
+    if english.UNORDERED.search(told):
+        return True
+    if english.ORDERED.search(f"{spaced(path)} {told}"):
+        return False
+    kinds = (english.SETS, english.LISTED) if alone else (english.SETS,)
+    return schema.get("uniqueItems") is True or any(k.fullmatch(spaced(path)) for k in kinds)
+
+
 def same_scalar(
     schema: Mapping[str, JSON],
     reference: JSON,
     given: JSON,
     declared: Mapping[str, JSON],
     context: Context,
+    path: str = "",
 ) -> bool:
-    """Whether two values, not both objects and not both arrays, are the same."""
+    """Whether two values of an argument, not both objects and not both arrays, are the same."""
     kind = "number" if declared.get("compare") == "number" else declared_type(schema)
     strings = isinstance(reference, str) and isinstance(given, str)
     # Without a declared type, a number or a truth value may still differ in spelling alone.
@@ -71,7 +89,7 @@ def same_scalar(
     if kind == "string" or strings:
         left, right = _string(reference), _string(given)
         if left is not None and right is not None:
-            return _same_string(schema, left, right, declared, context)
+            return _same_string(schema, left, right, declared, context, path)
     return _equal(reference, given)
 
 
@@ -81,6 +99,7 @@ def _same_string(
     given: str,
     declared: Mapping[str, JSON],
     context: Context,
+    path: str,
 ) -> bool:
     if reference == given:
         return True
@@ -88,16 +107,30 @@ def _same_string(
         return False
     compare, format_ = declared.get("compare"), schema.get("format")
     if compare == "text":
-        return compare_texts(reference, given, context).closeness == 1.0
-    if declared.get("casefold"):
+        return compare_texts(reference, given, context).category == ACCEPTED
+    told = str(schema.get("description", ""))
+    fixed = format_ or reference in told or any(k in schema for k in ("enum", "const", "pattern"))
+    titled = not fixed and english.TITLES.fullmatch(spaced(path))
+    if declared.get("casefold") or english.CASELESS.search(told) or titled:
         reference, given = reference.casefold(), given.casefold()
     left, right = _plain(reference), _plain(given)
     if left == right:
         return True
-    if compare is None and not format_ and _is_prose(schema, reference, context):
-        return compare_texts(reference, given, context).closeness == 1.0
+    if (
+        not fixed
+        and " " in left
+        and left[1:] == right[1:]
+        and left[:1].lower() == right[:1].lower()
+    ):
+        return True
+    if english.SPELLED.fullmatch(spaced(path)):
+        return _UNSAID.sub("", left) == _UNSAID.sub("", right)
+    if compare is None and not fixed and _is_free(path, left, context):
+        return same_note(left, right, context)
+    if (time := _TIME.fullmatch(left)) and (other := _TIME.fullmatch(right)):
+        return (int(time[1]), time[2]) == (int(other[1]), other[2])
     reading: Callable[[str], str | datetime | None]
-    if format_ == "date-time":
+    if format_ == "date-time" or all(map(_ISO.fullmatch, (left, right))):
         reading = _instant
     elif compare == "date" or format_ == "date" or all(map(_YEAR_FIRST.fullmatch, (left, right))):
         reading = date_of
@@ -106,12 +139,20 @@ def _same_string(
     return reading(left) is not None and reading(left) == reading(right)
 
 
-def _is_prose(schema: Mapping[str, JSON], text: str, context: Context) -> bool:
-    """A sentence that the policy made up: not dictated, and not one of a schema's own values."""
-    fixed = any(word in schema for word in ("enum", "const", "pattern"))
-    if fixed or len(text) > 4000 or len(text.split()) < 5 or not _PROSE.fullmatch(text):
-        return False
-    return not any(text.rstrip(".!?") in said for said in context.state)
+def spaced(path: str) -> str:
+    """The words of the last name of a path: `a.newItemIds[0]` is `new item ids`."""
+    name = path.rpartition(".")[2].partition("[")[0]
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]+", " ", name[:80]).lower()
+
+
+def _is_free(path: str, text: str, context: Context) -> bool:
+    """Whether the policy worded it: a note or a sentence of its own, that nobody dictated."""
+    start = text.rstrip(".!?")
+    if english.NOTES.fullmatch(spaced(path)) and not _CODE.search(text):
+        dictated = re.compile(rf"[\"'“‘:]\s{{0,4}}{re.escape(start)}", re.IGNORECASE)
+        return not any(map(dictated.search, context.state))
+    sentence = len(text) <= 4000 and len(text.split()) >= 5 and _PROSE.fullmatch(text)
+    return bool(sentence) and not any(start in said for said in context.state)
 
 
 def _number(value: JSON) -> int | float | None:
