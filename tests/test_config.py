@@ -48,6 +48,7 @@ def test_overrides_are_toml_or_text() -> None:
         ("run.name.deeper=1", ["name is a value"]),
         ("judge.url=https://host/v1?key=1", ["would be stored"]),
         ("judge.url=ftp://host", ["judge.url", "is http://host/"]),
+        ("judge.api_key_env=sk-abc", ["judge.api_key_env = ***", "would be stored"]),
         ("judge.url=https://me:p@ss@host/v1", ["https://***@host/v1", "would be stored"]),
     ],
 )

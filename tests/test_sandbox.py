@@ -125,6 +125,22 @@ def test_the_machine_is_not_seen_and_not_changed(tmp_path: Path) -> None:
 
 
 @in_sandbox
+def test_links_and_roads_of_proc_lead_to_nothing_outside(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    places = ["", "/proc/1/root", "/proc/self/root", "/proc/2/cwd/../../../../.."]
+    printed = attempt(
+        f"import os\nfor n, road in enumerate({places}):\n"
+        f"    os.symlink(road + {str(tmp_path / 'secret')!r}, f'/tmp/{{n}}')\n"
+        "    try: print(open(f'/tmp/{n}').read())\n    except OSError: print('nothing')\n"
+        "    try: open(f'/tmp/{n}', 'w')\n    except OSError: print('nothing')\n"
+        "print(os.path.exists('/proc/1/root/etc/passwd'))"
+    )
+    assert printed.exit is Exit.OK
+    assert printed.stdout.split() == [b"nothing"] * 8 + [b"False"]
+    assert (tmp_path / "secret").read_text() == "secret"
+
+
+@in_sandbox
 def test_there_is_no_network() -> None:
     run = attempt(
         "import socket\nprint([name for _, name in socket.if_nameindex()])\n"

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from needs import needs_chromium
 
-from bench.screenshots import HOST, ask, free_port, screenshot
+from bench.screenshots import CHROMIUM, FLAGS, HOST, ask, free_port, screenshot
 from flows.servers import running
 from pivotrl.tracking import TrackedRun, log_run
 from pivotrl.types import ConfigError
@@ -30,7 +30,9 @@ def sample():
 
 @task(task_run_name="select")
 def select(rollouts):
-    create_table_artifact(key="selection", table=[{"rule": "kept", "candidates": 12}])
+    create_table_artifact(key="selection", table=[
+        {"rule": "kept", "candidates": 12, "domain": "<script>document.title='owned'</script>"
+         "<img src=x onerror=document.title='owned'> [x](javascript:alert(1))"}])
 
 @flow(name="retrain", flow_run_name="mini 2026-01-01")
 def retrain():
@@ -121,6 +123,30 @@ def test_the_pages_show_the_run_in_a_browser(served: Served, tmp_path: Path) -> 
     page = f"{served.mlflow}/#/experiments/1/runs"
     text = screenshot(page, tmp_path / "runs.png", "mini 2026-01-01")
     assert "1 matching run" in text
+
+
+@needs_chromium
+def test_a_hostile_domain_is_text_on_the_page_of_an_artifact(served: Served) -> None:
+    from playwright.sync_api import sync_playwright
+
+    (artifact,) = ask(f"{served.prefect}/api/artifacts/filter", {})
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = chromium.new_page()
+        page.goto(f"{served.prefect}/artifacts/artifact/{artifact['id']}")
+        page.get_by_text("<img src=x").locator("visible=true").first.wait_for(timeout=60_000)
+        assert page.locator("img[src=x]").count() == 0
+        assert page.locator("a[href^=javascript]").count() == 0
+        assert page.title() != "owned"
+        chromium.close()
+
+
+def test_every_socket_of_both_listens_on_loopback(served: Served) -> None:
+    processes = psutil.Process(served.process.pid).children(recursive=True)
+    found = [c for p in processes for c in p.net_connections("inet")]
+    listening = [c.laddr for c in found if c.status == psutil.CONN_LISTEN]
+    assert len({address.port for address in listening}) >= 2
+    assert {address.ip for address in listening} == {HOST}
 
 
 def test_a_taken_port_names_its_holder_and_the_option(tmp_path: Path) -> None:
