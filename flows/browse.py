@@ -18,6 +18,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Header, Input, Static
 
+from flows.terminal import plain
 from pivotrl.marks import mark_wrong
 from pivotrl.store import Store
 from pivotrl.types import JSON, PivotRLError
@@ -138,11 +139,6 @@ def _said(message: Mapping[str, JSON]) -> str:
         parts.append(f"{call['function']['name']}({arguments})")
     text = plain("\n".join(part for part in parts if part))
     return f"[{message['role']}]\n{text[:LONGEST]}"
-
-
-def plain(text: str) -> str:
-    """Without characters that a terminal would obey."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def _cell(value: object) -> Any:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from flows import home, operate
 from flows.arguments import Debug, Experiment, Overrides
+from flows.terminal import terminal
 from pivotrl.types import PivotRLError
 
 app = typer.Typer(
@@ -162,7 +162,7 @@ def sql(
             line = dict(zip(columns, row, strict=True))
             print(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
         return
-    console = Console()
+    console = terminal()
     for table in tables_of(columns, rows[:limit], console.width):
         console.print(table)
     if len(rows) > limit:
@@ -227,7 +227,7 @@ def plan(
     if as_json:
         print(json.dumps(found, indent=2))
         return
-    console = Console()
+    console = terminal()
     title = f"{found['model']}: {found['devices']} x {card}"
     table = Table("GiB of a device", "", title=title)
     table.columns[1].justify = "right"
@@ -296,7 +296,9 @@ def inspect(
         from pivotrl.types import ConfigError
 
         chat = ChatFormat.load(model)  # first: its errors name the folder and the remedy
-        config = AutoConfig.from_pretrained(str(model), local_files_only=True).get_text_config()
+        config = AutoConfig.from_pretrained(
+            str(model), local_files_only=True, trust_remote_code=False
+        ).get_text_config()
         if (context := getattr(config, "max_position_embeddings", None)) is None:
             raise ConfigError(f"{model}: config.json names no max_position_embeddings; add it")
         measured = (chat, context)
@@ -309,10 +311,10 @@ def inspect(
     for name, value in summary.items():
         if isinstance(value, dict):
             for key, count in value.items():
-                table.add_row(f"{name.replace('_', ' ')}: {key}", f"{count:,}")
+                table.add_row(Text(f"{name.replace('_', ' ')}: {key}"), f"{count:,}")
         else:
             table.add_row(name.replace("_", " "), f"{value:,}")
-    Console().print(table)
+    terminal().print(table)
 
 
 @app.command(
@@ -371,11 +373,11 @@ def verdicts(
         }
         print(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode())
         return
-    console = Console()
+    console = terminal()
     table = Table("domain", "cases", "precision", "recall", title="Verdicts on labelled cases")
     for domain, rate in domains.items():
         numbers = (f"{x:.3f}" if x is not None else "" for x in (rate.precision, rate.recall))
-        table.add_row(domain, f"{rate.n:,}", *numbers)
+        table.add_row(Text(domain), f"{rate.n:,}", *numbers)
     console.print(table)
     for case in misses:
         what = "accepts what is wrong" if case.says else f"rejects ({case.verdict.category})"
@@ -459,7 +461,7 @@ def main() -> None:
         known = isinstance(error, PivotRLError)
         line = str(error) if known else f"{type(error).__name__}: {error} (--debug shows where)"
         text = Text.assemble(("error: ", "red"), " ".join(line.split()))
-        Console(stderr=True).print(text, soft_wrap=True)
+        terminal(stderr=True).print(text, soft_wrap=True)
         sys.exit(error.exit_code if isinstance(error, PivotRLError) else 1)
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from flows import home
 from flows.arguments import Debug, Experiment, Overrides
+from flows.terminal import terminal
 
 app = typer.Typer()
 
@@ -28,7 +29,7 @@ def up(
     from flows.run import made_home
 
     folder = made_home()
-    console = Console()
+    console = terminal()
     with console.status("Starting the servers and a worker (about 20 seconds)"):
         servers.up(folder, prefect_port, mlflow_port)
         os.environ["PREFECT_API_URL"] = servers.api_url(folder) or ""
@@ -49,7 +50,7 @@ def down(debug: Debug = False) -> None:
 @app.command()
 def status(debug: Debug = False) -> None:
     """Say what runs and where: servers, worker, schedules and how their last run ended."""
-    _show(Console(), home())
+    _show(terminal(), home())
 
 
 def _show(console: Console, folder: Path) -> None:
@@ -119,7 +120,7 @@ def deploy(
         pool=pool,
         devices=devices,
     )
-    console = Console()
+    console = terminal()
     page = url.removesuffix("/api")
     when = f"at {cron} {timezone}" if cron else "when it is asked to"
     console.print(f"[bold]{name}[/] runs {when}; {page}/deployments", highlight=False)
@@ -141,7 +142,7 @@ def clean(
     for kind in sorted({leftover.kind for leftover in found}):
         own = [leftover.bytes for leftover in found if leftover.kind == kind]
         table.add_row(kind, f"{len(own):,}", f"{sum(own) / 2**20:,.1f}")
-    Console().print(table if found else "nothing to remove")
+    terminal().print(table if found else "nothing to remove")
     if yes:
         remove(found)
         print(f"removed {sum(leftover.bytes for leftover in found) / 2**20:,.1f} MiB")

@@ -21,6 +21,7 @@ from rich.markup import escape
 
 from flows import home
 from flows.servers import api_url
+from flows.terminal import terminal
 from pivotrl.config import Config, load_config, make_config
 from pivotrl.system_metrics import watching
 from pivotrl.types import JSON, ConfigError, PivotRLError
@@ -53,7 +54,7 @@ def check(config: Config) -> None:
 def dry(config: Config) -> None:
     """Prints, stage by stage, what is cached and which part of the key changed where not."""
     check(config)
-    console = Console()
+    console = terminal()
     records = _told_dry(config, console)
     for record in records:
         console.print(_line(record), highlight=False)
@@ -67,7 +68,7 @@ def why_run(config: Config) -> str:
     The last things that a run does, registry and report, are no stages: one that died before them,
     or found MLflow silent, has every stage cached and is to be finished.
     """
-    records = _told_dry(config, Console(quiet=True))
+    records = _told_dry(config, terminal(quiet=True))
     for record in records:
         if not record.cached:
             return f"{record.label}: {record.why}"
@@ -234,7 +235,7 @@ def execute(
     from pivotrl.store import Store
     from tasks.report import store_run
 
-    console = Console()
+    console = terminal()
     log = logging.getLogger("pivotrl")  # Prefect silences the root
     log.setLevel(logging.WARNING)
     log.addHandler(RichHandler(console=console, show_time=False, show_path=False))

@@ -122,10 +122,11 @@ def serve(home: Path, prefect_port: int = 4200, mlflow_port: int = 5000) -> None
 
     Raises `ConfigError` if a port is taken, `PivotRLError` if a server does not start or dies.
     """
-    from rich.console import Console
     from rich.panel import Panel
 
-    console = Console()
+    from flows.terminal import terminal
+
+    console = terminal()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     with suppress(KeyboardInterrupt):

@@ -7,6 +7,7 @@ where the command runs. This module must never know Prefect, a model or a databa
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,7 +45,14 @@ def _address(value: str) -> str:
     return value
 
 
+def _variable(value: str) -> str:
+    if not re.fullmatch("[A-Z_][A-Z0-9_]*", value):
+        raise ValueError("the NAME of a variable is wanted, as in MY_KEY; a key would be stored")
+    return value
+
+
 Address = Annotated[str, AfterValidator(_address)]
+Variable = Annotated[str, AfterValidator(_variable)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -104,7 +112,7 @@ class EngineConfig(Section):
     )
     url: Address | None = Field(None, description="Server: its address, `http://host/v1`.")
     model: str | None = Field(None, description="Server: the name under which it serves.")
-    api_key_env: str | None = Field(
+    api_key_env: Variable | None = Field(
         None, description="Server: environment variable that holds its key; never stored."
     )
     concurrency: Count = Field(32, description="Server: requests at once.")
@@ -151,7 +159,7 @@ class JudgeConfig(Section):
         "(in a conversation, a text that may be a paraphrase); without, they reject.",
     )
     model: str | None = Field(None, description="Model that it serves; required with `url`.")
-    api_key_env: str | None = Field(
+    api_key_env: Variable | None = Field(
         None, description="Environment variable that holds its key; the key is never stored."
     )
     budget: Count = Field(
@@ -334,7 +342,7 @@ class HarnessConfig(Section):
         None, description="OpenAI-compatible endpoint that plays the user."
     )
     user_model: str | None = Field(None, description="Model that it serves.")
-    user_api_key_env: str | None = Field(
+    user_api_key_env: Variable | None = Field(
         None, description="Environment variable that holds its key; never stored."
     )
     limit: Count | None = Field(None, description="The first so many tasks; without, all.")
@@ -462,7 +470,8 @@ def _explain(error: ValidationError) -> str:
         return f"unknown key {key!r}; {hint}{more}"
     if first["type"] == "missing":
         return f"key {key!r} is missing; add it to the file or type {key}=VALUE{more}"
-    given = masked(repr(first["input"]))  # scheduled runs log it
+    # scheduled runs log it
+    given = "***" if key.endswith("_env") else masked(repr(first["input"]))
     return f"{key} = {given}: {first['msg'].lower()}{more}"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +21,7 @@ from pivotrl.store import Store
 from pivotrl.store.shards import write_shard
 from pivotrl.suites import Suite
 from pivotrl.types import JSON, FinishReason, canonical, digest
+from tasks.artifacts import show_table
 from tasks.session import Session
 from tasks.stage import read_table
 
@@ -172,7 +173,7 @@ def selection_table(domains: Sequence[Mapping[str, JSON]], lambda_diff: float) -
     table = Table()
     table.add_column(f"pivot: σ² > 0, mean < {lambda_diff:g}")
     for row in domains:
-        table.add_column(row["domain"], justify="right")
+        table.add_column(Text(row["domain"]), justify="right")
     for name in domains[0] if domains else ():
         if name != "domain" and (name == "kept" or any(row[name] for row in domains)):
             style = "bold green" if name == "kept" else None
@@ -232,7 +233,7 @@ def score_table(rows: Sequence[ScoreRow], label: str, base: str = "base") -> Tab
 
 def show_scores(rows: Sequence[ScoreRow], report: Mapping[str, JSON]) -> None:
     """The scores and a summary as artifacts of the flow run."""
-    create_table_artifact(
+    show_table(
         key="scores",
         table=[
             {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(row).items()}

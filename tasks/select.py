@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
@@ -15,6 +15,7 @@ from pivotrl.selection import select as select_pivots
 from pivotrl.store import Store
 from pivotrl.store.shards import write_shard
 from pivotrl.types import JSON, canonical
+from tasks.artifacts import show_table
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
@@ -33,7 +34,7 @@ def select(
 
 def show_selection(config: Config, selection: Manifest, candidates: Manifest, policy: str) -> None:
     """Selection, success rates and verdicts as artifacts of the flow run, cached or not."""
-    create_table_artifact(
+    show_table(
         key="selection",
         table=selection.counts["domains"],
         description=f"Candidates by what the profile says of them; a pivot has σ² > 0 and a mean "
@@ -46,7 +47,7 @@ def show_selection(config: Config, selection: Manifest, candidates: Manifest, po
         markdown=f"# How often the policy is right\n\n{bars(rates)}",
         description="Profiled turns by mean reward; full bars are pivots.",
     )
-    create_table_artifact(
+    show_table(
         key="verdicts",
         table=verdict_table(store, candidates.key, policy),
         description="Actions by domain and verdict; every rejection has its category.",

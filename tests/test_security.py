@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -78,6 +79,18 @@ def told() -> StringIO:
 
 
 @pytest.fixture(scope="module")
+def logged() -> Iterator[list[str]]:
+    """What the stages log, as Prefect keeps it."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("prefect.task_runs")
+    log.addHandler(handler)
+    yield lines
+    log.removeHandler(handler)
+
+
+@pytest.fixture(scope="module")
 def session(
     tmp_path_factory: pytest.TempPathFactory, prefect_server: str, told: StringIO
 ) -> Iterator[Session]:
@@ -102,7 +115,7 @@ def row(number: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def line(session: Session) -> dict[str, Manifest]:
+def line(session: Session, logged: list[str]) -> dict[str, Manifest]:
     """Hostile rows, good and bad, and hostile actions, brought through the stages to pivots."""
     home = session.home
     rows: list[Any] = [*map(row, range(4)), {HOSTILE: HOSTILE}, row(9) | {"messages": HOSTILE}]
@@ -137,7 +150,9 @@ def line(session: Session) -> dict[str, Manifest]:
     ]
     write_shard(home / "shards/rollouts.parquet", "rollouts", made)
     digest = file_hash(home / "shards/rollouts.parquet")
-    file = FileEntry(path="shards/rollouts.parquet", table="rollouts", sha256=digest, content=digest)
+    file = FileEntry(
+        path="shards/rollouts.parquet", table="rollouts", sha256=digest, content=digest
+    )
     rollouts = Manifest(kind="sample", key="s", parts={}, files=(file,))
     policy = PolicyFiles(weights="w", tokenizer="t", template="c")
     of = (config, model, policy, trajectories, candidates)
@@ -208,20 +223,16 @@ def test_hostile_text_is_a_cell_of_a_table_artifact_and_in_no_markdown(
         assert found[key]["type"] == "table"  # test_servers shows it in a browser
         table = found[key]["data"]
         cells = json.loads(table) if isinstance(table, str) else table
-        assert {one["domain"] for one in cells} == {HOSTILE}
+        (domain,) = {one["domain"] for one in cells}
+        assert "DROP TABLE" in domain and "＜script＞" in domain
+        assert not set(domain) & set("<>[]()|`*!\"'\n\x1b")
     said = [f"{one['data']} {one['description']}" for one in found.values()]
-    assert not [s for s, one in zip(said, found.values(), strict=True)
-                if one["type"] == "markdown" and "script" in s]  # fmt: skip
+    assert not [text for text in said if "<script" in text or "\x1b" in text]
 
 
-def test_hostile_text_is_no_line_of_a_log(session: Session, line: dict[str, Manifest]) -> None:
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        logs = client.request("POST", "/logs/filter", json={}).json()
-    for one in logs:
-        assert not re.search("(?m)^2026-01-01", one["message"]), one
-        assert not OBEYED.search(one["message"]), one
+def test_hostile_text_is_no_line_of_a_log(line: dict[str, Manifest], logged: list[str]) -> None:
+    assert any(one.startswith("select: ") and "DROP TABLE" in one for one in logged)
+    assert not [one for one in logged if "\n" in one or OBEYED.search(one)]
 
 
 def test_hostile_text_is_text_in_the_browser_of_turns(
@@ -367,8 +378,10 @@ def test_a_model_folder_runs_nothing(tmp_path: Path) -> None:
     assert made.exists(), "this pickle does nothing: the test shows nothing"
 
 
-@pytest.mark.parametrize("reach", ["''.__class__.__mro__[1].__subclasses__()",
-                                   "cycler.__init__.__globals__.os.system('touch made')"])  # fmt: skip
+@pytest.mark.parametrize(
+    "reach",
+    ["''.__class__.__mro__[1].__subclasses__()", "cycler.__init__.__globals__.os.system('')"],
+)
 def test_a_chat_template_reaches_no_python(reach: str, tmp_path: Path) -> None:
     make_tiny_model(tmp_path)
     template = tmp_path / "chat_template.jinja"
