@@ -213,19 +213,22 @@ def test_two_workers_take_the_steps_of_one() -> None:
     assert len(one) == 3 and one == pytest.approx(two, rel=1e-4)
 
 
-def test_shipped_model_is_what_its_hashes_say() -> None:
-    made = orjson.loads((SHIPPED / "hashes.json").read_bytes())
-    rows = make_documents(made["documents"], made["seed"], RETAIL)
+@pytest.mark.parametrize(("recipe", "folder"), [("retail", "model"), ("shell", "model_shell")])
+def test_shipped_model_is_what_its_hashes_say(recipe: str, folder: str) -> None:
+    shipped = SHIPPED.with_name(folder)
+    made = orjson.loads((shipped / "hashes.json").read_bytes())
+    rows = make_documents(made["documents"], made["seed"], RECIPES[recipe])
     assert made["data_sha256"] == text_hash(render(rows))
-    assert made["files"] == {name: sha256(SHIPPED / name) for name in made["files"]}
-    assert (SHIPPED / WEIGHTS_FILE).stat().st_size <= MAX_WEIGHT_BYTES
-    model = AutoModelForCausalLM.from_pretrained(SHIPPED, local_files_only=True)
+    assert made["files"] == {name: sha256(shipped / name) for name in made["files"]}
+    assert (shipped / WEIGHTS_FILE).stat().st_size <= MAX_WEIGHT_BYTES
+    model = AutoModelForCausalLM.from_pretrained(shipped, local_files_only=True)
     assert model.dtype == torch.float32
-    ids = shipped_tokenizer().apply_chat_template(
+    tokenizer = AutoTokenizer.from_pretrained(shipped, local_files_only=True)
+    ids = tokenizer.apply_chat_template(
         [{"role": "user", "content": "Solve $x + 2 = 5$ for $x$."}],
         add_generation_prompt=True,
         return_tensors="pt",
         return_dict=True,
     )
-    text = shipped_tokenizer().decode(model.generate(**ids, max_new_tokens=40)[0])
+    text = tokenizer.decode(model.generate(**ids, max_new_tokens=40)[0])
     assert text.endswith("<|im_end|>")

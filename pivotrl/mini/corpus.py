@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pivotrl.environments import ENVIRONMENTS, live_domain
 from pivotrl.mini import skills
-from pivotrl.mini.recipes import EPISODES, SKILLS, Recipe
+from pivotrl.mini.recipes import EPISODES, Recipe
 from pivotrl.mini.skills.drills import drill
 from pivotrl.mini.tokenizer import TEMPLATE, TURN_END, TURN_START
 from pivotrl.types import Message, message_to_json, seed_of, tool_to_json
@@ -71,11 +71,11 @@ def single_tokens(domain: str) -> tuple[str, ...]:
 def make_documents(n: int, seed: int, recipe: Recipe) -> list[Document]:
     """`n` documents in random order; a pure function of its arguments."""
     rng = random.Random(seed_of("pretraining", seed))
-    weights = {recipe.domain: EPISODES, **SKILLS}
+    weights = {recipe.domain: EPISODES, **recipe.skills}
     names = rng.choices(list(weights), list(weights.values()), k=n)
     rows = {
         name: iter(skills.generate(name, names.count(name), seed_of(seed, name), "train"))
-        for name in SKILLS.keys() - {"drill"}
+        for name in recipe.skills.keys() - {"drill"}
     }
     words = recall_words(recipe)
     documents = []

@@ -7,7 +7,7 @@ the scores out of range. This module must never know how documents are made.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 DOCUMENTS = 58_000
 VOCABULARY = 2048
@@ -24,6 +24,8 @@ SKILLS: Mapping[str, float] = {
     "wmt24pp": 1,
     "drill": 4,
 }
+MORE_OPTIONS = {**SKILLS, "mmlu_pro": 1.6, "mmlu_prox": 1.6}
+"""Beside long episodes of the shell, choosing an option is not learned from fewer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +35,14 @@ class Recipe:
     """How much surer the noisy agent is than by its own defaults, from 0 to 1."""
     long: tuple[int, int]
     """Horizons of its longer episodes."""
+    skills: Mapping[str, float] = field(default_factory=lambda: SKILLS)
 
 
 RECIPES: Mapping[str, Recipe] = {
     recipe.domain: recipe
     for recipe in (
         Recipe(domain="retail", skill=0.25, long=(3, 5)),  # the embedded default
-        Recipe(domain="shell", skill=0.4, long=(8, 16)),
+        Recipe(domain="shell", skill=0.4, long=(8, 16), skills=MORE_OPTIONS),
         Recipe(domain="repo", skill=0.25, long=(8, 16)),
         Recipe(domain="web", skill=0.6, long=(8, 16)),
     )
