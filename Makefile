@@ -62,7 +62,7 @@ gpu-check:
 base-model: setup
 	@rm -rf build/base-model
 	@$(BIN)/python -m pivotrl.mini.base_model --out build/base-model --recipe $(RECIPE)
-	@echo "to ship it: copy build/base-model over pivotrl/mini/model (retail)"
+	@echo "to ship it: copy build/base-model over pivotrl/mini/model (retail) or pivotrl/mini/model_shell (shell)"
 
 clean:
 	rm -rf .pivotrl build *.egg-info

@@ -17,16 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from judge_endpoint import Endpoint, Reply, completion, honest, says
 from rich.console import Console
+from sampled import rollouts_of
 from tiny_model import make_tiny_model
 
 from pivotrl import judging
 from pivotrl.config import Config, load_config
 from pivotrl.judging import Budget, Judge, judgements, question
-from pivotrl.manifest import FileEntry, Manifest, file_hash
+from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.rollouts import Parse
 from pivotrl.store import Store
-from pivotrl.store.shards import read_shard, write_shard
+from pivotrl.store.shards import read_shard
 from pivotrl.types import (
     Action,
     Candidate,
@@ -392,33 +393,6 @@ def session(
         yield opened
 
 
-def rollouts_of(home: Path, candidate_id: str, texts: list[str]) -> Manifest:
-    rows = [
-        {
-            "rollout_id": f"r{number}",
-            "candidate_id": candidate_id,
-            "policy": "p",
-            "sample_index": number,
-            "prompt_hash": "h",
-            "prompt_tokens": 1,
-            "token_ids": [1],
-            "logprobs": [-1.0],
-            "text": text,
-            "seed": number,
-            "finish_reason": "stop",
-            "status": "ok",
-        }
-        for number, text in enumerate(texts)
-    ]
-    file = home / "shards" / "sampled.parquet"
-    write_shard(file, "rollouts", rows)
-    sha256 = file_hash(file)
-    entry = FileEntry(
-        path="shards/sampled.parquet", table="rollouts", sha256=sha256, content=sha256
-    )
-    return Manifest(kind="sample", key="s", parts={}, files=(entry,))
-
-
 def test_from_undecided_verdicts_to_pivots(
     session: Session, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -444,7 +418,7 @@ def test_from_undecided_verdicts_to_pivots(
     shard = next(entry for entry in candidates.files if entry.table == "candidates")
     (row,) = read_shard(home / shard.path)
     texts = ["I am sure.", "The red one.", WRONG, "blue or red"]
-    rollouts = rollouts_of(home, row["candidate_id"], texts)
+    rollouts = rollouts_of(home, {row["candidate_id"]: texts})
 
     policy = PolicyFiles(weights="w", tokenizer="t", template="c")
 

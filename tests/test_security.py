@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from line import ROOT
 from rich.console import Console
+from sampled import rollouts_of
 from textual.widgets import DataTable, Static
 from tiny_model import make_tiny_model
 
@@ -27,12 +28,12 @@ from flows.browse import Browser, turns
 from pivotrl.chat import ChatFormat
 from pivotrl.config import load_config
 from pivotrl.engines.hf import load_model
-from pivotrl.manifest import FileEntry, Manifest, file_hash
+from pivotrl.manifest import Manifest
 from pivotrl.page import as_html
 from pivotrl.policies import PolicyFiles
 from pivotrl.run_page import RunKeys, run_sections
 from pivotrl.store import Store
-from pivotrl.store.shards import read_shard, write_shard
+from pivotrl.store.shards import read_shard
 from pivotrl.types import ConfigError, Message, PivotRLError, Role
 from tasks.extract import extract
 from tasks.ingest import ingest
@@ -82,8 +83,12 @@ def told() -> StringIO:
 def logged() -> Iterator[list[str]]:
     """What the stages log, as Prefect keeps it."""
     lines: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Kept()
     log = logging.getLogger("prefect.task_runs")
     log.addHandler(handler)
     yield lines
@@ -130,30 +135,11 @@ def line(session: Session, logged: list[str]) -> dict[str, Manifest]:
     candidates = extract(config, trajectories)
     assert trajectories is not None and candidates is not None
     shard = next(entry for entry in candidates.files if entry.table == "candidates")
-    made = [
-        {
-            "rollout_id": f"{found['candidate_id']}-{number}",
-            "candidate_id": found["candidate_id"],
-            "policy": "p",
-            "sample_index": number,
-            "prompt_hash": "h",
-            "prompt_tokens": 1,
-            "token_ids": [1],
-            "logprobs": [-1.0],
-            "text": text,
-            "seed": number,
-            "finish_reason": "stop",
-            "status": "ok",
-        }
+    texts = {
+        found["candidate_id"]: (json.loads(found["demonstration"])["content"], HOSTILE)
         for found in read_shard(home / shard.path)
-        for number, text in enumerate((json.loads(found["demonstration"])["content"], HOSTILE))
-    ]
-    write_shard(home / "shards/rollouts.parquet", "rollouts", made)
-    digest = file_hash(home / "shards/rollouts.parquet")
-    file = FileEntry(
-        path="shards/rollouts.parquet", table="rollouts", sha256=digest, content=digest
-    )
-    rollouts = Manifest(kind="sample", key="s", parts={}, files=(file,))
+    }
+    rollouts = rollouts_of(home, texts)
     policy = PolicyFiles(weights="w", tokenizer="t", template="c")
     of = (config, model, policy, trajectories, candidates)
     verdicts = verify(*of, rollouts, shard, "verify")

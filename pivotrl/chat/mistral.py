@@ -6,6 +6,7 @@ tokenizer with a template. This module must never know how calls are read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -53,15 +54,19 @@ class MistralTokenizer:
 
     def __call__(self, text: str, **_: object) -> dict[str, list[int]]:
         """Ids of a text with its control tokens, which mistral-common reads as plain letters."""
-        controls = {str(token): id for id, token in self.added_tokens_decoder.items()}
-        separators = alternation(controls)
-        parts = separators.split(text) if separators else [text]
+        controls, separators = self._controls
         ids: list[int] = []
-        for part in filter(None, parts):
-            plain = part not in controls
-            ids += self._plain(part) if plain else [controls[part]]
+        for part in filter(None, separators.split(text)):
+            if part in controls:
+                ids.append(controls[part])
+            else:
+                ids += self._backend(part, add_special_tokens=False)["input_ids"]
         return {"input_ids": ids}
 
-    def _plain(self, text: str) -> list[int]:
-        ids: list[int] = self._backend(text, add_special_tokens=False)["input_ids"]
-        return ids
+    @cached_property
+    def _controls(self) -> tuple[dict[str, int], re.Pattern[str]]:
+        """Control token -> id, and the pattern that finds them."""
+        controls = {str(token): id for id, token in self.added_tokens_decoder.items()}
+        separators = alternation(controls)
+        assert separators is not None  # mistral-common refuses a file without
+        return controls, separators

@@ -53,7 +53,7 @@ class Reading:
     choices: frozenset[tuple[frozenset[str], frozenset[str]]]
     """The stems on both sides of an "or" in a text that asks."""
     listed: int
-    """The bullets, or the rows of tables."""
+    """The bullets, the rows of tables, or else the parts of a list after a colon."""
     starters: frozenset[str]
     """Stems with a capital that may be names or only begin a sentence."""
     neighbours: frozenset[tuple[str, str]]

@@ -48,7 +48,7 @@ QUIETENS = {("2>", "/dev/null"), ("2>&", "1"), ("&>", "/dev/null"), (">", "/dev/
 
 
 class Unreadable(ValueError):
-    """No form can be made: too long, or nested too deeply."""
+    """No form can be made: too long, nested too deeply, or an operator alone."""
 
 
 @lru_cache(maxsize=256)
