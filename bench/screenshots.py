@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from flows.servers import HOST, running
-from pivotrl.tracking import EXPERIMENT
+from pivotrl.tracking.client import EXPERIMENT
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = (

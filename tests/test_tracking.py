@@ -11,16 +11,9 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from pivotrl.system_metrics import watching
-from pivotrl.tracking import (
-    PARENT_TAG,
-    Data,
-    Part,
-    TrackedRun,
-    figures,
-    load_path,
-    log_run,
-    store_uri,
-)
+from pivotrl.tracking import Data, Part, TrackedRun, load_path, log_run, store_uri
+from pivotrl.tracking.client import PARENT_TAG
+from pivotrl.tracking.figures import figures
 from pivotrl.types import PivotRLError
 
 

@@ -1,0 +1,39 @@
+"""Remembers a finished run in MLflow: numbers, tables, plots, and the checkpoint as a model.
+
+Everything lies under `PIVOTRL_HOME`: the SQLite store `mlflow.db` and the files in `artifacts/`;
+with `MLFLOW_TRACKING_URI`, MLflow's own variable, the files alone.
+A run is logged once: its content key finds it again, and a half-logged one is replaced. A
+checkpoint is a `LoggedModel` without a flavour, so that it is read with transformers and never
+unpickled. This module must never know how the numbers were made, nor a config, nor Prefect.
+"""
+
+from pivotrl.tracking.client import Unreachable, store_uri
+from pivotrl.tracking.registry import Version, find_version, load_path, scores_of, set_alias
+from pivotrl.tracking.runs import (
+    Data,
+    Part,
+    Registered,
+    TrackedRun,
+    log_run,
+    metric_name,
+    nest,
+    parameter,
+)
+
+__all__ = [
+    "Data",
+    "Part",
+    "Registered",
+    "TrackedRun",
+    "Unreachable",
+    "Version",
+    "find_version",
+    "load_path",
+    "log_run",
+    "metric_name",
+    "nest",
+    "parameter",
+    "scores_of",
+    "set_alias",
+    "store_uri",
+]
