@@ -395,8 +395,10 @@ def test_what_cannot_be_asked_is_said_before_anything_is_sent(server) -> None:
 def test_an_interrupt_ends_it_at_once(server) -> None:
     server.reply = with_status(HANG)
     code = (
+        "import signal\n"
         "from pivotrl.engines.server import ServerEngine\n"
         "from pivotrl.types import SamplingParams\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a job may inherit none
         f"e = ServerEngine({server.url!r}, 'policy', stop_ids=frozenset({{2}}), decode=str,"
         " context=99, vocabulary=9)\n"
         "e.sample([[1]], 40, SamplingParams(max_tokens=3), [1])\n"
