@@ -23,6 +23,7 @@ from typing import Any
 from filelock import FileLock
 from prefect import Task
 from prefect.logging import get_run_logger
+from prefect.settings import get_current_settings
 
 from pivotrl.manifest import (
     SCHEMA,
@@ -170,7 +171,7 @@ class Stage:
             persist_result=True,
             result_serializer="json",
             refresh_cache=manifest is None,
-            tags=[DEVICE_TAG] if self.computes_with and manifest is None else [],
+            tags=[DEVICE_TAG] if self.computes_with and manifest is None and shared() else [],
             retries=self.retries,
             retry_delay_seconds=[2.0 * 3**i for i in range(self.retries)],
             retry_condition_fn=lambda _task, _run, state: (
@@ -246,6 +247,15 @@ class Stage:
             if isinstance(value, int) and value and not isinstance(value, bool)
         )
         current().say(f"{mark} {record.label:<28} [dim]{took:>9}[/]  {rows}")
+
+
+def shared() -> bool:
+    """Whether the Prefect server outlives this run, so that other runs may be limited beside it.
+
+    A run's own server has nobody to hold back, and asking it costs two seconds whenever its SQLite
+    file is being written.
+    """
+    return get_current_settings().api.url is not None
 
 
 def read_table(home: Path, manifest: Manifest, table: str) -> list[dict[str, JSON]]:

@@ -20,7 +20,7 @@ from tasks.ingest import ingest
 from tasks.sample import Look, sample
 from tasks.select import select
 from tasks.session import Session, running
-from tasks.stage import Produced, Stage, Work, read_table
+from tasks.stage import DEVICE_TAG, Produced, Stage, Work, read_table, shared
 from tasks.train import train
 from tasks.verify import verify
 
@@ -119,6 +119,25 @@ def test_a_long_stage_shows_its_progress_on_its_page(
     shown = {one["description"]: one for one in found}
     assert (shown["quarters"]["data"], shown["halves"]["data"]) == (100, 50)
     assert shown["halves"]["task_run_id"] and "no total" not in shown
+
+
+@pytest.mark.parametrize("computes_with", [("torch",), ()])
+def test_a_lasting_server_may_limit_what_computes(
+    session: Session, computes_with: tuple[str, ...]
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    assert shared()
+    Stage(name="computes", body=body, modules=("pivotrl.types",), computes_with=computes_with)(
+        settings={"value": 1, "for": computes_with}, label=f"computes with {computes_with}"
+    )
+    with get_client(sync_client=True) as client:
+        named = {"task_runs": {"name": {"any_": [f"computes with {computes_with}"]}}}
+        (found,) = client.request("POST", "/task_runs/filter", json=named).json()
+    assert (DEVICE_TAG in found["tags"]) == bool(computes_with)
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert not shared()
 
 
 def test_a_dry_session_runs_nothing_and_says_what_would_run(session: Session) -> None:
