@@ -16,11 +16,12 @@ from dataclasses import dataclass, field, replace
 from pivotrl.types import JSON, ToolCall, ToolSpec
 from pivotrl.verifiers import comparison, english
 from pivotrl.verifiers.comparison import MATCH, NO_CONTEXT, Comparison, Context, Undecidable
-from pivotrl.verifiers.values import conforms, is_set, same_scalar, spaced
+from pivotrl.verifiers.values import conforms, is_set, paired, same_scalar, spaced, told_default
 
 COMPARE = frozenset({"exact", "text", "number", "date", "set", "ignore"})
 MAX_DEPTH = 64
 EXTRA_CALLS_COMPARED = 16
+MAX_PAIRS = 64
 _ABSENT = object()
 
 
@@ -48,6 +49,8 @@ class Scope:
     """The only array of the object that it is in."""
     changes: bool = False
     """The tool changes what is there: an empty value may erase."""
+    told: str = ""
+    """What the tool says of itself."""
 
 
 def compare_values(schema: JSON, reference: JSON, given: JSON, scope: Scope) -> list[Defect]:
@@ -117,7 +120,10 @@ def _compare_objects(
         raise Undecidable(f"the schema at {scope.path or 'the arguments'} is not a JSON Schema")
     defects = []
     scope = replace(scope, alone=sum(isinstance(v, list) for v in reference.values()) == 1)
+    together = _in_pairs(properties, reference, given, scope)
     for key in dict.fromkeys((*reference, *properties)):
+        if key in together:
+            continue
         below = properties.get(key, others)
         inner = _inside(scope, f"{scope.path}.{key}" if scope.path else key, declared)
         if key in required and key in reference and key not in given:
@@ -129,6 +135,11 @@ def _compare_objects(
             continue
         if wanted is _ABSENT and got is _ABSENT:
             continue
+        # An object of defaults alone says no more than none.
+        if wanted is _ABSENT and isinstance(got, dict) and isinstance(below, dict) and got:
+            wanted = {} if below.get("properties") else wanted
+        elif got is _ABSENT and isinstance(wanted, dict) and isinstance(below, dict):
+            got = {} if below.get("properties") and key not in given else got
         if got is _ABSENT:
             if _ignored(below, declared):
                 continue
@@ -138,13 +149,42 @@ def _compare_objects(
             if not (_ignored(below, declared) and conforms(below, got)):
                 defects.append(_wrong(inner, "", got, "unexpected_argument"))
         else:
-            defects += compare_values(below, wanted, got, inner)
+            told = (v for k, v in reference.items() if k != key)
+            beside = [v if isinstance(v, str) else comparison.excerpt(v) for v in told]
+            context = replace(scope.context, beside=beside)
+            defects += compare_values(below, wanted, got, replace(inner, context=context))
     unknown = next((k for k in given if k not in reference and k not in properties), None)
     if unknown is not None:
         name = comparison.excerpt(unknown)
         inner = _inside(scope, f"{scope.path}.{name}" if scope.path else name, declared)
         defects.append(_wrong(inner, "", given[unknown], "unexpected_argument"))
     return defects
+
+
+def _in_pairs(
+    properties: Mapping[str, JSON],
+    reference: dict[str, JSON],
+    given: dict[str, JSON],
+    scope: Scope,
+) -> Sequence[str]:
+    """Arrays whose items belong together by their places, where both calls have the same groups."""
+    arrays = {k: v for k, v in reference.items() if isinstance(v, list) and len(v) > 1}
+    schemas = {k: s for k in arrays if isinstance(s := properties.get(k), dict)}
+    keys = paired(schemas, scope.told) if len(schemas) > 1 else []
+    wanted = [arrays[key] for key in keys]
+    got = [other for key in keys if isinstance(other := given.get(key), list)]
+    sizes = {*map(len, wanted), *map(len, got)}
+    if len(got) < 2 or len(got) < len(keys) or len(sizes) > 1 or min(sizes) > MAX_PAIRS:
+        return ()
+
+    def same(row: int, column: int) -> bool:
+        for key, ours, theirs in zip(keys, wanted, got, strict=True):
+            inner = _inside(scope, f"{scope.path}.{key}" if scope.path else key, scope.declared)
+            if compare_values(schemas[key].get("items"), ours[row], theirs[column], inner):
+                return False
+        return True
+
+    return keys if len(matching(min(sizes), min(sizes), same)) == min(sizes) else ()
 
 
 def _compare_arrays(
@@ -231,7 +271,7 @@ def _filled(values: dict[str, JSON], key: str, schema: JSON) -> JSON:
     """The value of an argument; null and left out both mean the default, or absent."""
     value = values.get(key)
     if value is None and isinstance(schema, dict):
-        value = schema.get("default")
+        value = schema.get("default", told_default(schema))
     return _ABSENT if value is None else value
 
 
@@ -307,7 +347,10 @@ def compare_call(
     schema: Mapping[str, JSON] = spec.parameters if spec else {}
     declared = spec.x_pivotrl if spec else {}
     changes = english.CHANGES.search(spaced(reference.name)) is not None
-    scope = Scope(root=schema, declared=declared, context=context, changes=changes)
+    makes = english.MAKES.search(spaced(reference.name)) is not None
+    told = spec.description if spec else ""
+    context = replace(context, makes=makes, tool=f"{told} {comparison.excerpt(schema)}")
+    scope = Scope(root=schema, declared=declared, context=context, changes=changes, told=told)
     wanted = {} if reference.arguments is None else reference.arguments
     got = {} if given.arguments is None else given.arguments
     if not isinstance(got, dict):

@@ -46,6 +46,12 @@ class Context:
     """Every text that the policy saw."""
     told: Sequence[str] = ()
     """Those of them that the user has read."""
+    beside: Sequence[str] = ()
+    """The call's other arguments, for a text that is an argument."""
+    tool: str = ""
+    """What the call's tool says of itself."""
+    makes: bool = False
+    """The tool puts what it is given somewhere: its titles and texts are the caller's own."""
 
 
 NO_CONTEXT = Context()

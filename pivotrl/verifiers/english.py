@@ -44,7 +44,13 @@ OFFER = _pattern("offer")
 COULD_YOU, PLEASE = map(_pattern, ("could_you", "please"))
 UNORDERED, ORDERED, CASELESS = map(_pattern, ("unordered", "ordered", "caseless"))
 SETS, LISTED, SPELLED, CHANGES = map(_pattern, ("sets", "listed", "spelled", "changes"))
-TITLES, NOTES = map(_pattern, ("titles", "notes"))
+TITLES, NOTES, TEXTS = map(_pattern, ("titles", "notes", "texts"))
+REASONS, MESSAGES = map(_pattern, ("reasons", "messages"))
+WORDED, VERBATIM, DEFAULT = map(_pattern, ("worded", "verbatim", "default"))
+MAKES, PAIRED, COMMAS = map(_pattern, ("makes", "paired", "commas"))
+EXPRESSIONS, PROGRAMS, AMOUNTS = map(_pattern, ("expressions", "programs", "amounts"))
+ADDRESSES, POSTCODES = map(_pattern, ("addresses", "postcodes"))
+QUERIES, DIRECTED = map(_pattern, ("queries", "directed"))
 """What a tool's schema says, and kinds of arguments by their names (see english.toml)."""
 _THING = _pattern("thing")
 YES_OR_NO = _pattern("yes_or_no")
@@ -58,6 +64,7 @@ SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 VAGUE = _words("things thing details detail")
 CURRENCIES = {"$": "dollar", "€": "euro", "£": "pound", "¥": "yen"}
 NOT_NAMES = _words(_DATA["not_names"])
+NOT_NAMES |= {f"{name}s" for name in NOT_NAMES}
 _SUFFIXES = _DATA["suffixes"].split()
 
 
@@ -170,6 +177,8 @@ def wanted_things(question: str) -> set[str]:
         thing = _SAME_THING.get(thing, thing)
         owned = thing in ("id", "date") and owner not in _UNOWNED
         wanted.add(f"{stem(owner)} {thing}" if owned else thing)
+    if _WHY.search(question):
+        wanted.add("reason")
     return wanted
 
 
@@ -208,6 +217,21 @@ def _content(text: str) -> frozenset[str]:
     return frozenset(stem(word) for word in WORD.findall(text) if word not in STOP)
 
 
+def passives_of(text: str) -> set[str]:
+    """Stems of what "is done" in a text in lower case."""
+    return {stem(word) for word in _PASSIVE.findall(text) if _PARTICIPLE.fullmatch(word)}
+
+
+def patients_of(text: str) -> dict[str, frozenset[str]]:
+    """Stem of an act -> stems of what it was done to, in either voice, in lower case."""
+    found: dict[str, frozenset[str]] = {}
+    for before, passive, active, after in _PATIENT.findall(text):
+        if _PARTICIPLE.fullmatch(act := passive or active):
+            things = _content(before or after) - {stem(act)}
+            found[stem(act)] = found.get(stem(act), frozenset()) | things
+    return found
+
+
 def acts_of(sentence: str) -> set[tuple[str, bool]]:
     """(stem of an act, done or not yet) for what a sentence in lower case says of acts."""
     acts = {
@@ -227,15 +251,31 @@ _BOUND = _pattern("bound")
 _LIMIT = _pattern("limit")
 _MONEY = re.compile(r"([$€£¥])(\d[\d,]*)")
 _COUNTED = re.compile(r"(?<![\w.,])[$€£¥]?(\d[\d,]*)(?:\.\d+)? ?(per |an? )?([^\W\d_]+)")
+_WHY = re.compile(r"\bwhy (?:are|do|did|would|were|have) you\b")
 _OR = re.compile(r"[,;]? or\b")
-_SAME_THING = {"number": "id", "code": "id", "e-mail": "email", "surname": "name"}
+_SAME_THING = {
+    "number": "id",
+    "code": "id",
+    "reference": "id",
+    "e-mail": "email",
+    "surname": "name",
+}
 _WAY = _pattern("way")
 _INSTEAD = _pattern("instead")
-_UNOWNED = {"", *STOP, *COURTESY, *_SAME_THING, "full", "email"}
+_UNOWNED = {"", *STOP, *COURTESY, *_SAME_THING, "full", "email", "new"}
 _NOT_YET = _pattern("not_yet")
 _DONE = _pattern("done")
 _IRREGULAR = (form for line in _DATA["irregular"] for form in line.partition(" = ")[2].split(", "))
 _PARTICIPLE = re.compile("|".join([r"\w+ed", "set|made|put|cut", *_IRREGULAR]))
+_PASSIVE = re.compile(
+    r"\b(?:is|are|was|were|be|been|being)(?: (?:not|only|now|also|already|\w+ly))? (\w+)\b"
+)
+_PATIENT = re.compile(
+    r"\b((?:[\w'#-]+ ){1,3})(?:is|are|was|were|(?:has|have|will|can|would) be(?:en)?) "
+    r"(?:\w+ly )?(\w+)|\b(?:i|we|they|you|and|ve|have|has|will)(?: also| now)? "
+    r"(?!(?:the|your|an?)\b)(\w+) "
+    r"((?:(?:the|your|an?) )?[\w'#-]+(?: (?!and\b|but\b|or\b)[\w'#-]+)?)"
+)
 ACTS = frozenset(map(stem, _words(_DATA["acts"])))
 """What is done to things: said in place of what a tool does, they are another statement."""
 CLASSES = tuple(frozenset(map(stem, line.split())) for line in _DATA["classes"])
@@ -244,5 +284,15 @@ BINDING = frozenset().union(*CLASSES)
 """Words without which a sentence is another one."""
 COURTESIES = tuple(frozenset(map(stem, line.split())) for line in _DATA["courtesies"])
 OPENERS = _words(_DATA["openers"]) | {*_SENSES, *_SENSES.values()}
+ASKING = frozenset(map(stem, _words(_DATA["asking"])))
+"""Who speaks to an agent, and that they ask for something."""
+NOTED = ASKING | frozenset(map(stem, _words(_DATA["noted"])))
+"""What says nothing in a note beside a call."""
+STREETS = {
+    short: line.partition(" = ")[0]
+    for line in _DATA["streets"]
+    for short in line.partition(" = ")[2].split(", ")
+}
+"""Short forms in addresses -> the word."""
 FILLERS = _words(_DATA["fillers"])
 """Words of a search query that do not narrow it."""

@@ -99,6 +99,8 @@ _AMOUNT = re.compile(
     r"|k|w|v|hz|usd|eur|gbp|c|f)?",
     re.IGNORECASE,
 )
+_SEAT = re.compile(r"[1-9]\d?[CFGHK]")
+"""14C is no 14 degrees: in the place of 14F it is another thing."""
 _CHUNK = re.compile(r"\S+")
 _SPANS = {"day", "days", "week", "weeks", "month", "year", "hour", "hours", "minute", "night"}
 _PATH = re.compile(r"(?:https?://|www\.|~?\.{0,2}/\w).*|[^@]+@[^@]+\.\w+|[\w/-]+\.[a-z]{2,4}")
@@ -334,6 +336,8 @@ def _fact(chunk: str) -> list[tuple[str, str]]:
         return [("path", chunk)]
     if not any(c.isdigit() for c in chunk):
         return []
+    if _SEAT.fullmatch(chunk):
+        return [("id", chunk.lower())]
     if amount := _AMOUNT.fullmatch(chunk):
         sign = "-" if "-" in (amount[1], amount[2]) else ""
         whole = amount[3].replace(",", "").lstrip("0") or ("0" if not amount[3].strip("0") else "")

@@ -29,8 +29,6 @@ MIN_SIMILARITY_WITH_FACTS = 0.35
 MIN_SIMILARITY_OF_COURTESIES = 0.25
 """Where neither text has content ("You're welcome!"), or both ask for the same by its name."""
 LENGTH_FACTOR, LENGTH_SLACK = 4, 400
-MAX_NOTE, MIN_NOTE = 4, 0.7
-"""Content words of a short note, and its least similarity."""
 MAX_CHARACTERS = 3_000
 """Of each text that are read; what comes later must be the same, spaces aside."""
 MAX_OWNED = 60
@@ -84,7 +82,7 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
         return MATCH
     similarity = _similarity(wanted, got)
     shared = {f for f in wanted.facts & got.facts if f[0] != "name"}
-    category, details = _contradiction(wanted, got, context)
+    category, details = contradiction(wanted, got, context)
     least = MIN_SIMILARITY_WITH_FACTS if shared else MIN_SIMILARITY
     if wanted.wants and wanted.wants == got.wants:
         least = MIN_SIMILARITY_OF_COURTESIES
@@ -103,17 +101,6 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
     if category != ACCEPTED:
         return comparison.rejected(category, 0.5 + 0.4 * similarity, **details)
     return MATCH
-
-
-def same_note(reference: str, given: str, context: Context) -> bool:
-    """Whether two notes say the same; in one of a few words none may stand for another."""
-    wanted, got = read(reference[:MAX_CHARACTERS]), read(given[:MAX_CHARACTERS])
-    lost, came = _unlike(wanted, got)
-    most = (1 - MIN_NOTE) * (len(wanted.words) + len(got.words))
-    other = (lost and came) or len(lost) + len(came) > most
-    if other and min(len(wanted.words), len(got.words)) <= MAX_NOTE:
-        return False
-    return compare_texts(reference, given, context).category == ACCEPTED
 
 
 def says_answer(text: str) -> bool:
@@ -211,7 +198,8 @@ def _one_name(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     return ends and (set(one) <= set(other) or set(other) <= set(one))
 
 
-def _contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str, dict[str, JSON]]:
+def contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str, dict[str, JSON]]:
+    """Why two texts cannot say the same, with details; ACCEPTED where nothing tells them apart."""
     missing = [f for f in sorted(wanted.facts) if not _states(got, f)]
     extra = [f for f in sorted(got.facts) if not _states(wanted, f)]
     if missing or extra:
@@ -281,7 +269,7 @@ def _denied(wanted: Reading, got: Reading) -> str:
         for word, clause in said.denied.items():
             # "Checks are not accepted" is "cards are accepted, but not checks".
             affirmed = word in told.affirmed and word not in told.scope | said.affirmed
-            if affirmed and not clause & told.denied.keys():
+            if affirmed and not clause & (told.denied.keys() | told.scope):
                 return word
     return ""
 
@@ -292,10 +280,20 @@ def _exchanged(wanted: Reading, got: Reading) -> str:
         was, becomes = (old - new) & there, (new - old) & here
         if was and becomes and not was & here and not becomes & there:
             return f"{min(was)} for {min(becomes)}"
+    ours, theirs = english.patients_of(wanted.folded), english.patients_of(got.folded)
+    for one, two in permutations(sorted(ours.keys() & theirs.keys())[:MAX_OWNED], 2):
+        here, there = ours[one] - ours[two], ours[two] - ours[one]
+        now, then = theirs[one] - theirs[two], theirs[two] - theirs[one]
+        if here & then and there & now and not here & now:
+            return f"{min(here & then)} for {min(there & now)}"
     if wanted.wants and got.wants:
         for asker, asked in ((wanted, got), (got, wanted)):
             for thing in asker.wants - asked.wants:
                 whose = {*thing.split()} - {"id", "date"}
+                kind = thing.split()[-1]
+                alike = {other for other in asked.wants if other.split()[-1] == kind}
+                if kind in alike or (thing == kind and alike):  # "the date" and the "travel date"
+                    continue
                 # "When does it expire" asks for the "expiry date".
                 if not whose or not whose <= asked.words:
                     return f"asks for {thing}"
@@ -315,11 +313,11 @@ def _is_altered(wanted: Reading, got: Reading) -> bool:
     """Whether a text is nearly a copy but for a word: a paraphrase changes more than that."""
     if _copied(wanted, got) < COPIED:
         return False
-    lost, came = _unlike(wanted, got)
-    return bool((lost and came) or lost & english.BINDING)
+    lost, came = unlike(wanted, got)
+    return bool((lost and came) or lost & english.BINDING or came & english.ACTS)
 
 
-def _unlike(wanted: Reading, got: Reading) -> tuple[Set[str], Set[str]]:
+def unlike(wanted: Reading, got: Reading) -> tuple[Set[str], Set[str]]:
     """The content words of each that the other has not, in no form."""
     lost, came = wanted.words - got.mentions, got.words - wanted.mentions
     kin = {(a, b) for a, b in product(lost, came) if a[:ROOT] == b[:ROOT] and len(a) >= ROOT}
@@ -335,10 +333,12 @@ def _copied(wanted: Reading, got: Reading) -> float:
 def _swapped(wanted: Reading, got: Reading) -> str:
     """Two words that changed places: each now stands where the other stood."""
     one_is_passive = ("by" in wanted.mentions) != ("by" in got.mentions)
+    ours, theirs = map(english.passives_of, (wanted.folded, got.folded))
+    one_is_passive |= bool((ours - theirs) & got.mentions | (theirs - ours) & wanted.mentions)
     if one_is_passive or max(len(wanted.steps), len(got.steps)) > MAX_STEPS:
         return ""
-    copied = _copied(wanted, got) >= COPIED
-    copied |= wanted.mentions == got.mentions and len(wanted.mentions) <= FEW_WORDS
+    same_words = wanted.mentions == got.mentions and len(wanted.mentions) <= FEW_WORDS
+    copied = same_words or _copied(wanted, got) >= COPIED
     lost, came = wanted.steps - got.steps, got.steps - wanted.steps
     moves: dict[tuple[str, str], set[str]] = {}
     """What stood beside a word, what does now -> the words."""
@@ -354,6 +354,8 @@ def _swapped(wanted: Reading, got: Reading) -> str:
     for (one, other), there in moves.items():
         back = moves.get((other, one))
         if not back or not one or not other:
+            continue
+        if not same_words and {one, other} & english.ASKING:  # who asks stands anywhere
             continue
         # "A $40 refund" is "a refund of $40".
         if {(one, other), (other, one)} & together and not {one, other} <= values:
@@ -378,10 +380,10 @@ def _moved(wanted: Reading, got: Reading) -> str:
 
 
 def _counts(fact: tuple[str, str], listing: Reading) -> bool:
-    """Whether a number is no more than how many things the text lists."""
-    kind, value = fact
-    listed = MIN_LISTED <= listing.listed <= MAX_LISTED
-    return kind == "number" and listed and value == str(listing.listed)
+    """Whether a number is no more than how many things the text lists, or names by ids."""
+    ids = sum(kind == "id" for kind, _ in listing.facts)
+    counts = {str(n) for n in (listing.listed, ids) if MIN_LISTED <= n <= MAX_LISTED}
+    return fact[0] == "number" and fact[1] in counts
 
 
 def _states(reading: Reading, fact: tuple[str, str]) -> bool:

@@ -2,7 +2,8 @@
 
 Coercion is what a lenient tool would do: "5", 5 and 5.0 are one number, "true" is true, 5 is "5"
 where a string is declared. Strings are exact but for Unicode form, typographic quotes, white space
-and spellings of one time; notes and the like (english.toml names them) are compared as texts.
+and spellings of one time, and two writings of one value (notations.py); notes and the like
+(english.toml names them) are compared as such (notes.py).
 Every step is bounded in the size of the values. This module must never know a tool.
 """
 
@@ -17,8 +18,10 @@ from datetime import datetime
 from pivotrl.types import JSON
 from pivotrl.verifiers import english
 from pivotrl.verifiers.comparison import ACCEPTED, Context
-from pivotrl.verifiers.facts import date_of
-from pivotrl.verifiers.text import compare_texts, same_note
+from pivotrl.verifiers.facts import date_of, plain_letters
+from pivotrl.verifiers.notations import same_value
+from pivotrl.verifiers.notes import same_note
+from pivotrl.verifiers.text import compare_texts
 
 RELATIVE_FLOAT_NOISE = 1e-9
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,29})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
@@ -27,7 +30,9 @@ _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::00)?", re.ASCII)
 _ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.{0,30}", re.ASCII)
 _UNSAID = re.compile(r"[\s().-]+")
 _CODE = re.compile(r"[{}<>\[\]\\|^=]")
+_NO_TITLE = re.compile(r"[/\\_@#=<>{}]")
 _PROSE = re.compile(r"[^\W\d_][^_={}<>\[\]\\|*^]*[.!?]")
+_NO_DEFAULT = english.ARTICLES | {"to", "your", "this", "for", "if", "when", "in", "of", "on"}
 _PLAIN = str.maketrans("‘’‚“”„\u00a0\u202f‐‑", "'''\"\"\"  --")
 # Names that real tool files use for JSON Schema types (BFCL, Python signatures).
 _TYPES = {"dict": "object", "tuple": "array", "list": "array", "float": "number"}
@@ -63,6 +68,34 @@ def is_set(schema: Mapping[str, JSON], path: str, alone: bool) -> bool:
         return False
     kinds = (english.SETS, english.LISTED) if alone else (english.SETS,)
     return schema.get("uniqueItems") is True or any(k.fullmatch(spaced(path)) for k in kinds)
+
+
+def paired(schemas: Mapping[str, Mapping[str, JSON]], told: str) -> list[str]:
+    """Of the arrays of an object those whose items belong together by their places.
+
+    It is said of them, by the tool or by an array, or they are named `ids` and `new_ids`.
+    """
+    own = {key: str(schema.get("description", "")) for key, schema in schemas.items()}
+    said = " ".join(text for text in (told, *own.values()) if english.PAIRED.search(text))
+    names = {key: spaced(key).removesuffix("s") for key in schemas}
+    news = {f"new {name}" for name in names.values()}
+    return [
+        key
+        for key, name in names.items()
+        if english.PAIRED.search(own[key])
+        or (said and (key in said or name in said))
+        or name in news
+        or f"new {name}" in names.values()
+    ]
+
+
+def told_default(schema: Mapping[str, JSON]) -> JSON:
+    """The default that a description names, else None."""
+    found = english.DEFAULT.search(str(schema.get("description", ""))[:2000])
+    value = (found[1] or found[2]) if found else None
+    if value is None or value.lower() in _NO_DEFAULT or not conforms(schema, value):
+        return None
+    return value
 
 
 def same_scalar(
@@ -105,15 +138,19 @@ def _same_string(
         return True
     if len(given) > 4 * len(reference) + 1000:
         return False
+    name = spaced(path)
     compare, format_ = declared.get("compare"), schema.get("format")
     if compare == "text":
         return compare_texts(reference, given, context).category == ACCEPTED
     told = str(schema.get("description", ""))
-    fixed = format_ or reference in told or any(k in schema for k in ("enum", "const", "pattern"))
-    titled = not fixed and english.TITLES.fullmatch(spaced(path))
-    if declared.get("casefold") or english.CASELESS.search(told) or titled:
-        reference, given = reference.casefold(), given.casefold()
+    listed = any(key in schema for key in ("enum", "const", "pattern"))
+    fixed = format_ or reference in told or listed or english.VERBATIM.search(told)
     left, right = _plain(reference), _plain(given)
+    titled = compare is None and not fixed and english.TITLES.fullmatch(name) is not None
+    if titled and not _NO_TITLE.search(left):
+        left, right = plain_letters(left).casefold(), plain_letters(right).casefold()
+    elif declared.get("casefold") or english.CASELESS.search(told):
+        left, right = left.casefold(), right.casefold()
     if left == right:
         return True
     if (
@@ -123,10 +160,12 @@ def _same_string(
         and left[:1].lower() == right[:1].lower()
     ):
         return True
-    if english.SPELLED.fullmatch(spaced(path)):
+    if english.SPELLED.fullmatch(name):
         return _UNSAID.sub("", left) == _UNSAID.sub("", right)
-    if compare is None and not fixed and _is_free(path, left, context):
-        return same_note(left, right, context)
+    if compare is None and not listed and same_value(name, told, left, right):
+        return True
+    if compare is None and not fixed and _is_free(name, told, left, context):
+        return same_note(name, left, right, context)
     if (time := _TIME.fullmatch(left)) and (other := _TIME.fullmatch(right)):
         return (int(time[1]), time[2]) == (int(other[1]), other[2])
     reading: Callable[[str], str | datetime | None]
@@ -145,11 +184,13 @@ def spaced(path: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]+", " ", name[:80]).lower()
 
 
-def _is_free(path: str, text: str, context: Context) -> bool:
+def _is_free(name: str, told: str, text: str, context: Context) -> bool:
     """Whether the policy worded it: a note or a sentence of its own, that nobody dictated."""
     start = text.rstrip(".!?")
-    if english.NOTES.fullmatch(spaced(path)) and not _CODE.search(text):
-        dictated = re.compile(rf"[\"'“‘:]\s{{0,4}}{re.escape(start)}", re.IGNORECASE)
+    named = english.NOTES.fullmatch(name) or (context.makes and english.TEXTS.fullmatch(name))
+    if (named or english.WORDED.search(told)) and not _CODE.search(text):
+        marks = "\"'“‘:" if english.MESSAGES.fullmatch(name) else "\"'“‘"
+        dictated = re.compile(rf"[{marks}]\s{{0,4}}{re.escape(start)}", re.IGNORECASE)
         return not any(map(dictated.search, context.state))
     sentence = len(text) <= 4000 and len(text.split()) >= 5 and _PROSE.fullmatch(text)
     return bool(sentence) and not any(start in said for said in context.state)

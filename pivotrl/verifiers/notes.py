@@ -1,0 +1,94 @@
+"""Do two notes of a call say the same: a reason, a summary, the title of a ticket, a message?
+
+A note is told beside the call's other arguments and after a conversation, so it may leave out what
+those say, and who says it. It may not contradict, put one thing in the place of another, or bring
+what nobody said. Notes of a few words are compared by their words, longer ones as texts as well.
+This module must never know a domain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import replace
+
+from pivotrl.verifiers import english
+from pivotrl.verifiers.comparison import ACCEPTED, Context
+from pivotrl.verifiers.facts import Reading, plain_letters, read
+from pivotrl.verifiers.text import MAX_CHARACTERS, compare_texts, contradiction, unlike
+
+MIN_KEPT, MIN_KEPT_OF_REASON = 0.6, 0.5
+"""Of the content words: of what one wishes, and of what only explains the call."""
+MIN_ALIKE = 0.6
+"""F1 of the words where both have their own, all of them known."""
+MAX_NEW = 0.3
+"""Of all words that only the action's note has and nobody said."""
+MAX_NAME = 2
+"""Words of a title that is a name rather than a sentence."""
+MAX_NOTE = 4
+"""Content words of a short note."""
+_VALUES = ("number", "id", "date", "time", "name")
+
+
+def same_note(name: str, reference: str, given: str, context: Context) -> bool:
+    """`name`: the words of the argument's name."""
+    if len(reference) > MAX_CHARACTERS or len(given) > MAX_CHARACTERS:
+        return compare_texts(reference, given, context).category == ACCEPTED
+    if _spoken(reference) == _spoken(given):
+        return True
+    wanted, got = read(reference), read(given)
+    if english.TEXTS.fullmatch(name) and len(reference.split()) <= MAX_NAME:
+        return wanted.mentions - english.ARTICLES == got.mentions - english.ARTICLES
+    if not english.MESSAGES.fullmatch(name):  # whose readers do not see the rest
+        told = frozenset().union(*(_values(text) for text in context.beside))
+        wanted, got = _less(wanted, told, got), _less(got, told, wanted)
+    if contradiction(wanted, got, context)[0] != ACCEPTED:
+        return False
+    is_short = min(len(wanted.words), len(got.words)) <= MAX_NOTE
+    if not is_short and compare_texts(reference, given, context).category == ACCEPTED:
+        return True
+    return _alike(name, wanted, got, context, is_short)
+
+
+def _alike(name: str, wanted: Reading, got: Reading, context: Context, is_short: bool) -> bool:
+    lost, came = unlike(wanted, got)
+    lost, came = lost - _unsaid(wanted), came - _unsaid(got)
+    ours, theirs = wanted.words - _unsaid(wanted), got.words - _unsaid(got)
+    if not ours or not theirs:  # only numbers, or nothing but that something is asked for
+        return wanted.words == got.words
+    if came & (english.ACTS | english.BINDING) - _known(context):
+        return False
+    if lost & english.BINDING:
+        return False
+    kept = len(ours - lost) / len(ours)
+    if not kept:
+        return False
+    if lost and came:
+        alike = 2 * len(ours - lost) / (len(ours) + len(theirs))
+        return is_short and came <= _known(context) and alike >= MIN_ALIKE
+    if lost:
+        return kept >= (MIN_KEPT_OF_REASON if english.REASONS.fullmatch(name) else MIN_KEPT)
+    return len(came - _known(context)) <= MAX_NEW * (len(ours) + len(theirs))
+
+
+def _spoken(text: str) -> list[str]:
+    return english.WORD.findall(plain_letters(text).lower())
+
+
+def _unsaid(reading: Reading) -> Set[str]:
+    """What says nothing in a note; "arrived" does where something did not arrive."""
+    return english.NOTED - reading.polarity.scope
+
+
+def _known(context: Context) -> Set[str]:
+    """The stems of all that was said, and of what the tool says of itself."""
+    return frozenset().union(*(read(text).mentions for text in (*context.told, context.tool)))
+
+
+def _values(text: str) -> Set[tuple[str, str]]:
+    facts = {fact for fact in read(text).facts if fact[0] in _VALUES}
+    return facts | {(kind, value.lstrip("-")) for kind, value in facts if kind == "number"}
+
+
+def _less(reading: Reading, told: Set[tuple[str, str]], other: Reading) -> Reading:
+    """The reading without the facts that the other arguments tell and the other text does not."""
+    return replace(reading, facts=reading.facts - (told - other.facts))
