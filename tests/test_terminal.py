@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pivotrl.types import Action, Candidate, Message, Role, ToolCall, Trajectory, VerdictStatus
 from pivotrl.verifiers.shell_flags import Spec, spec_of, tables
 from pivotrl.verifiers.shell_forms import MAX_CHARACTERS, Unreadable, normal_form
+from pivotrl.verifiers.shell_keys import normal_keys, reader_of
 from pivotrl.verifiers.terminal import TerminalVerifier
 
 VERIFIER = TerminalVerifier()
@@ -107,10 +108,15 @@ def test_what_a_prompt_of_root_tells(one: str, other: str) -> None:
         ("make > log 2>&1", "make 2>&1 > log"),
         ("ls '~/a'", "ls ~/a"),
         ("cp a{,b} c", "cp 'a{,b}' c"),
+        ("(export A=1) && make", "export A=1 && make"),
+        ("bash -c 'umask 77'", "umask 77"),
+        ("sudo tee a <<E >/dev/null\nx\nE", "sudo cat <<E > a\nx\nE"),
     ],
 )
 def test_what_the_shell_reads_in_another_way_differs(one: str, other: str) -> None:
-    assert normal_form(one, "/app", "/root") != normal_form(other, "/app", "/root")
+    for home in ("/root", "/home/a"):
+        alike = normal_form(one, "/app", home) == normal_form(other, "/app", home)
+        assert not alike or (home == "/root" and one.startswith("sudo"))
 
 
 @pytest.mark.parametrize(
@@ -123,9 +129,42 @@ def test_what_the_shell_reads_in_another_way_differs(one: str, other: str) -> No
         "python -c '" + "-" * 1_900 + "1'",
         "sqlite3 a.db '" + '"' * 1_999 + "'",
         "if a; then " * 15 + "b; " + "fi; " * 15,
+        "for i in {1..12}; do " + "echo $i; " * 25 + "done",
+        'for i in {1..12}; do bash -c "for j in 1 2 3; do echo $i; done"; done',
+        "ssh a " * 40 + "ls",
+        "xargs " * 100 + "rm",
+        "kill " + "$(pgrep a) " * 50,
+        "find . " + "-name a -o " * 90 + "-name b",
+        "sed '" + "/a/,/b/" * 400 + "d'",
+        "awk '{if(a)" + "{" * 18 + "}'",
+        "git add -u && " * 55 + "git commit -m x",
     ],
 )
 def test_small_programs_and_braces_are_bounded(line: str) -> None:
     start = time.process_time()
     normal_form(line, "/app", "/root")
     assert time.process_time() - start < 0.25
+
+
+@pytest.mark.parametrize(
+    ("screen", "reader"),
+    [
+        ("a.py\nroot@box:/app# ", ""),
+        ("app=# ", "sql"),
+        ("sqlite> ", "sql"),
+        (">>> ", "python"),
+        ("Go on? [Y/n] ", "question"),
+        ("PORT=1\n~\n~\n", "program"),
+        ("x\n-- INSERT --", "insert"),
+        ("line\n:", "program"),
+        ("", ""),
+    ],
+)
+def test_what_reads_the_keys_is_told_by_the_screen(screen: str, reader: str) -> None:
+    assert reader_of([Message(role=Role.TOOL, content=screen)]) == reader
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=60), st.sampled_from(["", "sql", "python", "question", "program"]))
+def test_any_keys_have_a_spelling(keys: str, reader: str) -> None:
+    assert isinstance(normal_keys(keys, reader), str)

@@ -1,4 +1,4 @@
-"""Commands in normal form, and several as one: pipelines, and what runs one after the other.
+"""Commands in normal form, and pipelines of them with as few as do the same.
 
 Of programs that do the same one is taken. Nothing is executed. This module must never know how a
 line is parsed.
@@ -6,7 +6,6 @@ line is parsed.
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from pivotrl.verifiers.shell_scripts import normal_script
 
 MAX_TIMES = 8
 """That a rule is applied to one command."""
-MARKS = "␞␟␝␜"
+MARKS = "␞␟␝␜␗␘"
 """Of the parts of a command in `shell_rewrites.toml`."""
 VIEW = "<view>"
 """The name of what `cat`, `head` and their like become; no command line can have it."""
@@ -28,7 +27,9 @@ COUNT = re.compile(r"[0-9]{1,9}")
 _NEXT_NUMBER = re.compile(r"(\d{1,9})([⁺⁻])")
 _BASIC, _EXTENDED = re.compile(r"(?:[^\\+?(){}|]|\\\|)+"), re.compile(r"[^\\+?(){}]+")
 _FIXED = re.compile(r"[^\\.^$*\[\]]+")
-LOOKS_LIKE_PATH = re.compile(r"(?!-|\w*://|[\w/-]+\.{2,3}[\w-])[\w@%+=~.*?-]*[./][\w@%+=~.*?/-]*")
+LOOKS_LIKE_PATH = re.compile(
+    r"(?!-|\w*://|[\w/~^@-]+\.{2,3}[\w-])[\w@%+=~.*?-]*[./][\w@%+=~.*?/-]*"
+)
 UNKNOWN = re.compile(r"(?<!\0)[*?]|\$\(|`|\$P?WD")
 """In a word whose value depends on the directory."""
 
@@ -70,35 +71,51 @@ def plain(command: Command, spec: Spec | None = None) -> Command:
     return _settled(same, spec)
 
 
-@lru_cache(maxsize=1)
-def _rules() -> list[tuple[re.Pattern[str], str]]:
-    rules = table("shell_rewrites")["rules"]
+@lru_cache(maxsize=2)
+def _rules(kind: str) -> list[tuple[re.Pattern[str], str]]:
+    rules = table("shell_rewrites")[kind]
     return [
-        (re.compile(rule.replace("□", "(?:␝>>? •+)?").replace("•", "[^␞␟␝␜]"), re.DOTALL), to)
+        (re.compile(rule.replace("□", "(?:␝>>? •+)?").replace("•", "[^␞␟␝␜␗␘]"), re.DOTALL), to)
         for rule, to in rules
     ]
 
 
-@lru_cache(maxsize=2)
-def _named(kind: str) -> frozenset[str]:
-    return frozenset(table("shell_rewrites")[kind].replace("\n", "").split(", "))
+@lru_cache(maxsize=8)
+def named(kind: str) -> frozenset[str]:
+    """A list of names in `shell_rewrites.toml`."""
+    return frozenset(name.strip() for name in table("shell_rewrites")[kind].split(","))
 
 
-def rewritten(commands: Sequence[Command], is_last: bool = True) -> list[Command]:
-    """Commands of one pipeline by the table of those that do the same."""
-    whole = "␜".join(map(_text, commands)) + "␜" * (not is_last)
-    text, first = whole, commands[0]
+def rewritten(
+    commands: Sequence[Command], is_last: bool = True, kind: str = "rules", mark: str = "␜"
+) -> list[Command]:
+    """Commands of one pipeline, or parted by another mark, by the table of those that do the same.
+
+    What all are run as, by `sudo`, does not matter to the rules.
+    """
+    roots = [command.name.startswith("sudo ") for command in commands]
+    if all(roots) and not any(command.name.startswith("sudo tee") for command in commands):
+        bare = [replace(c, name=c.name.removeprefix("sudo ")) for c in commands]
+        made = rewritten(bare, is_last, kind, mark)
+        return [replace(c, name=f"sudo {c.name}") for c in made]
+    whole = mark.join(map(_text, commands)) + "␜" * (not is_last)
+    text = whole
     if any(command.assignments for command in commands):
         return list(commands)
-    for rule, to in _rules():
+    for rule, to in _rules(kind):
         for _ in range(MAX_TIMES):
             if (found := rule.fullmatch(text)) is None:
                 break
             text = _NEXT_NUMBER.sub(
                 lambda m: str(int(m[1]) + (1 if m[2] == "⁺" else -1)), found.expand(to)
             )
-    made = [_read(part, first.directory) for part in text.removesuffix("␜").split("␜")]
-    return list(commands) if text == whole else made
+    if text == whole:
+        return list(commands)
+    parts = text.removesuffix("␜").split("␜")
+    places = [command.directory for command in commands]
+    if len(parts) != len(places):
+        places = [next((place for place in places if place is not None), None)] * len(parts)
+    return [_read(part, place) for part, place in zip(parts, places, strict=True)]
 
 
 def _text(command: Command) -> str:
@@ -175,11 +192,27 @@ def find_words(arguments: list[str], spec: Spec) -> list[str]:
     start = next((i for i, a in enumerate(arguments) if a.startswith(("-", "!", "("))), None)
     if start is None:
         return arguments or [spec.default]
+    places, words = arguments[:start] or [spec.default], arguments[start:]
+    if "-o" in words and not {"(", "-exec", "-delete", "-prune", "-print0"} & {*words}:
+        words = ["(", *words, ")"]  # alternatives alone are a group
+    return [*places, *_tests(words, spec)]
+
+
+def _tests(arguments: list[str], spec: Spec) -> list[str]:
     valued = {f"-{test}" for test in spec.tests.split()}
     bare = {f"-{test}" for test in spec.bare_tests.split()}
     tests: list[list[str]] = []
-    end = start
+    end = 0
     while end < len(arguments):
+        if arguments[end] == "(" and ")" in arguments[end:]:
+            close = arguments.index(")", end)
+            group = arguments[end + 1 : close]
+            if "(" in group or "-o" not in group:
+                break
+            either = sorted(_tests(part, spec) for part in _parted(group, "-o"))
+            tests.append(["(", *[*chain(*(["-o", *part] for part in either))][1:], ")"])
+            end = close + 1
+            continue
         negated = arguments[end] in ("!", "-not")
         word = arguments[end + negated] if end + negated < len(arguments) else ""
         size = 2 if word in valued else 1
@@ -188,7 +221,17 @@ def find_words(arguments: list[str], spec: Spec) -> list[str]:
         test = arguments[end + negated : end + negated + size]
         tests.append(["!", *test] if negated else test)
         end += negated + size
-    return [*(arguments[:start] or [spec.default]), *chain(*sorted(tests)), *arguments[end:]]
+    return [*chain(*sorted(tests)), *arguments[end:]]
+
+
+def _parted(words: list[str], at: str) -> list[list[str]]:
+    parts: list[list[str]] = [[]]
+    for word in words:
+        if word == at:
+            parts.append([])
+        else:
+            parts[-1].append(word)
+    return parts
 
 
 def file_places(command: Command, spec: Spec) -> set[int]:
@@ -215,21 +258,11 @@ def _settled(command: Command, spec: Spec) -> Command:
     paths = [a for i, a in enumerate(command.arguments) if i in files]
     located = [value for flag, value in command.flags if flag in spec.path_values.split()]
     others = [a for a in command.arguments[bool(spec.script) :] if a not in paths]
-    loose = any(map(UNKNOWN.search, others)) or (command.name in ("xargs", "find") and not paths)
+    loose = any(flag in spec.local.split() or "@" in value for flag, value in command.flags)
+    loose |= any(map(UNKNOWN.search, others)) or (command.name in ("xargs", "find") and not paths)
     if spec.anywhere and not loose and all(a.startswith(("/", "~")) for a in [*paths, *located]):
         return replace(command, directory=None)
     return command
-
-
-def targeted(arguments: list[str], recursive: bool) -> list[str]:
-    """Of a copy, a move or a link the name of what is made: `cp a.c b/` is `cp a.c b/a.c`."""
-    if len(arguments) == 1:
-        arguments = [*arguments, "."]
-    name = posixpath.basename(arguments[0]) if len(arguments) == 2 and not recursive else ""
-    into = arguments[-1] == "." or arguments[-1].endswith("/")
-    if not into or not re.search(r"\w", name) or re.search(r"[*?$]", arguments[0]):
-        return arguments
-    return [arguments[0], posixpath.join(arguments[1], name)]
 
 
 def _narrowed(view: Command, into: Command) -> Command | None:
@@ -251,15 +284,22 @@ def _narrowed(view: Command, into: Command) -> Command | None:
     return replace(view, flags=(("lines", lines),), redirects=into.redirects)
 
 
+def _whole(view: Command) -> bool:
+    """Whether a command shows all of a file."""
+    return view.name == VIEW and view.flags == (("lines", "1-$"),) and not view.redirects
+
+
 def _piped(one: Command, two: Command, is_last: bool) -> list[Command]:
     """A command that goes into another as what does the same."""
     takes = spec_of(two.name)
+    whole = one.name == "cat" and not (one.flags or one.redirects)
+    alone = takes and len(two.arguments) <= start_of(takes, two.flags)
+    if whole and alone and two.name in ("sort", "sed"):  # which read all files as one
+        return [plain(replace(two, arguments=(*two.arguments, *one.arguments)))]
     if one.name == VIEW and not one.redirects:
         if two.name in ("head", "tail") and (view := _narrowed(one, two)):
             return [view]
-        if one.flags == (("lines", "1-$"),) and not any(
-            o.startswith("<") for o, _ in two.redirects
-        ):
+        if _whole(one) and not any(o.startswith("<") for o, _ in two.redirects):
             if not (takes and takes.feeds):
                 redirects = sorted([*two.redirects, ("<", one.arguments[0])])
                 return [replace(two, redirects=tuple(redirects))]
@@ -278,85 +318,14 @@ def pipeline(parts: list[Form]) -> Form:
         is_last = index + 2 == len(parts)
         alone = one[0] == two[0] == "command"
         made = _piped(one[1], two[1], is_last) if alone else []
+        if two[0] == "compound" and one[0] == "command" and _whole(one[1]):
+            # `cat f | while read a; do` is `while read a; do ... done < f`
+            loop = two if isinstance(two[1], tuple) else ("compound", two)
+            parts[index : index + 2] = [(*loop, ("<", one[1].arguments[0]))]
+            continue
         if made and made != [one[1], two[1]]:
             parts[index : index + 2] = [("command", command) for command in made]
             index = max(index - 1, 0)
         else:
             index += 1
     return parts[0] if len(parts) == 1 else ("pipe", *parts)
-
-
-def without_noise(parts: list[tuple[str, Form]]) -> list[tuple[str, Form]]:
-    """Without `|| true` and a closing `true`."""
-    while len(parts) > 1 and parts[-1][1][0] == "command":
-        last = parts[-1][1][1]
-        if last.name not in ("true", ":") or last.arguments:
-            break
-        parts = parts[:-1]
-    return parts
-
-
-def joined(parts: list[tuple[str, Form]]) -> Form:
-    if not parts:
-        return ("nothing",)
-    # `a && b` and `a; b` differ only where a fails: mostly b then only shows, or fails too.
-    flat: list[tuple[str, Form]] = []
-    asked, sure = False, True
-    for operator, form in parts:
-        if operator == "then" and not asked and (sure or _is(form, "follows")):
-            operator = "and"
-        asked |= form[0] == "not" or (form[0] == "command" and form[1].name == "test")
-        sure &= _is(form, "sure")
-        if flat and operator == "and" and (both := _both(flat[-1][1], form)):
-            flat[-1] = (flat[-1][0], both)
-        else:
-            flat.append((operator, form))
-    if len(flat) == 2 and flat[0][1][0] == "not" and flat[1][0] in ("and", "or"):
-        flat = [("and", flat[0][1][1]), ("or" if flat[1][0] == "and" else "and", flat[1][1])]
-    return flat[0][1] if len(flat) == 1 and flat[0][0] == "and" else ("sequence", *flat)
-
-
-def _is(form: Form, kind: str) -> bool:
-    """Whether all commands of a form are in that list of `shell_rewrites.toml`."""
-    if form[0] in ("literal", "pipe"):
-        return all(_is(part, kind) for part in form[1:])
-    if form[0] != "command":
-        return form[0] in ("directory", "background")
-    command, names = form[1], _named(kind)
-    words = command.name.removeprefix("sudo " if kind == "sure" else "").split()
-    alone = kind == "sure" or not dict(command.redirects).keys() & {">", ">>"}
-    known = any(" ".join(words[:size]) in names for size in (1, 2))
-    return alone and (known or not command.name)
-
-
-def _both(one: Form, two: Form) -> Form | None:
-    """Two calls in a row as the one that does what they do: `mkdir a; mkdir b`; None if none."""
-    if one[0] != "command" or two[0] != "command":
-        return None
-    first, second = one[1], two[1]
-    if appended := _appended(first, second):
-        return ("command", appended)
-    spec = spec_of(first.name)
-    alike = replace(first, arguments=()) == replace(second, arguments=())
-    values = (*first.arguments, *second.arguments)
-    if not (spec and spec.set and alike and first.arguments and second.arguments):
-        return None
-    if first.redirects or (first.name == "export" and "$" in "".join(values)):
-        return None
-    return ("command", replace(first, arguments=tuple(sorted(values))))
-
-
-def _appended(first: Command, second: Command) -> Command | None:
-    """`cat a > f; cat b >> f` is `cat a b > f`."""
-    names = {first.name, second.name}
-    whole = all(dict(c.flags) in ({}, {"lines": "1-$"}) for c in (first, second))
-    goes, more = dict(first.redirects), dict(second.redirects)
-    to = goes.get(">") or goes.get(">>")
-    if not names <= {"cat", VIEW} or not whole or to is None or more.pop(">>", None) != to:
-        return None
-    if "<<" in goes and more.keys() == {"<<"} and not first.arguments:
-        text = f"{goes['<<']}\n{more['<<']}"
-        return replace(first, redirects=tuple(sorted((goes | {"<<": text}).items())))
-    if "<<" in goes or more or to in second.arguments:
-        return None
-    return replace(first, name="cat", flags=(), arguments=(*first.arguments, *second.arguments))

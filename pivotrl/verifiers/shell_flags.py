@@ -17,6 +17,7 @@ from pivotrl.verifiers.comparison import table
 
 Flags = list[tuple[str, str]]
 _TEXTS = ("values", "long", "shows", "same", "words", "shows_long", "unordered", "path_values")
+_OPTION = re.compile(r"--[A-Za-z][\w.-]*(?:=.*)?", re.DOTALL)
 _NUMBER = re.compile(r"-\d+")
 _SIGNALS = {name[3:]: str(number.value) for name, number in signal.Signals.__members__.items()}
 
@@ -68,6 +69,8 @@ def renamed(words: Sequence[str]) -> list[str]:
         words[:1] = ["npx", tool[2]]
     if words[:2] == ["git", "restore"] and not any(w.startswith("-") for w in words[2:]):
         words[1] = "checkout"
+    if words[0] == "tail" and (lines := re.fullmatch(r"-(\d+)f", (words[1:] or [""])[0])):
+        words[1:2] = ["-n", lines[1], "-f"]
     if words[0] == "service" and len(words) == 3:
         words = ["systemctl", words[2], words[1]]
     if words[0].endswith((".py", ".sh")) and "/" in words[0]:
@@ -80,7 +83,9 @@ def renamed(words: Sequence[str]) -> list[str]:
 def read(name: str, words: Sequence[str]) -> tuple[str, Spec | None, Flags, list[str]]:
     """The name with its subcommands, what is known of it, flags with values, other words."""
     full, spec, words = _deepest(name, list(words))
-    if spec is None or spec.raw:
+    if spec is None:
+        return full, spec, [], options_first(words)
+    if spec.raw:
         return full, spec, [], words  # every word counts, in its place
     flags, rest = _split(spec, words)
     flags = _settled(spec, _signals(flags) if spec.signals else flags)
@@ -92,6 +97,25 @@ def read(name: str, words: Sequence[str]) -> tuple[str, Spec | None, Flags, list
         flags = [*flags, *more]
         spec = (deeper or spec).but(moves=spec.moves, moves_file=spec.moves_file)
     return full, spec, flags, rest
+
+
+def options_first(words: Sequence[str]) -> list[str]:
+    """Words for a program that is not known with its long options before the others, sorted.
+
+    What follows an option is taken as its value: `--lr 1` is `--lr=1`.
+    """
+    options: list[str] = []
+    rest: list[str] = []
+    queue = deque(words)
+    while queue and queue[0] != "--":
+        word = queue.popleft()
+        if not _OPTION.fullmatch(word):
+            rest.append(word)
+        elif "=" in word or not queue or queue[0].startswith("-"):
+            options.append(word)
+        else:
+            options.append(f"{word}={queue.popleft()}")
+    return [*sorted(options, key=lambda option: option.partition("=")[0]), *rest, *queue]
 
 
 def _deepest(name: str, words: list[str]) -> tuple[str, Spec | None, list[str]]:
@@ -152,7 +176,7 @@ def _split(spec: Spec, words: Sequence[str]) -> tuple[Flags, list[str]]:
                 flags.append((letter, ""))
         else:
             rest.append(word)
-            if spec.stops:
+            if spec.stops and not (spec.late and len(rest) == 1 and queue and queue[0][:1] == "-"):
                 rest += queue
                 break
     return [(same.get(flag, flag), value) for flag, value in flags], rest

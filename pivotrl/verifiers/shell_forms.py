@@ -16,31 +16,34 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
-from itertools import accumulate, takewhile
+from itertools import accumulate
 from typing import Any
 
 import bashlex
 
 from pivotrl.verifiers import shell_commands as commands
+from pivotrl.verifiers import shell_runs as runs
 from pivotrl.verifiers.shell_commands import Command, Form
-from pivotrl.verifiers.shell_flags import Spec, known_of, read, renamed, spec_of, tables
-from pivotrl.verifiers.shell_scripts import normal_script
+from pivotrl.verifiers.shell_sequences import changes_shell, grouped, joined, without_noise
+from pivotrl.verifiers.shell_simple import Place
+from pivotrl.verifiers.shell_words import (
+    BRACES,
+    common_ending,
+    cut,
+    expanded,
+    readable,
+    turns_of,
+    unquoted,
+)
 
 MAX_CHARACTERS, MAX_PATH = 20_000, 4_096
-MAX_NESTING = 20
+MAX_NESTING, MAX_SCRIPTS, MAX_TURNS = 20, 3, 12
 MAX_PARSED, MAX_WORDS, MAX_COMMANDS, MAX_HEREDOCS = 4_000, 300, 60, 4
 """Longer lines (here-documents aside) are compared word by word: the grammar is slow."""
 _WORD, _COMMAND = re.compile(r"\S+"), re.compile(r"[;|&()<>\n]")
 _HEREDOC = re.compile(r"(<<-?)\s*(['\"])(\w+)\2")
 _OPENS = re.compile(r"<<-?\s*(\w+)")
 _SEQ = re.compile(r"\$\(seq (?:(\d{1,4}) )?(\d{1,4})\)")
-_TEST = re.compile(r"\[\[( [^&|<>=~()\[\]]+ )\]\]")
-_NEXT_LINE = re.compile(r"[ \t]*\n\s*(do|then)\b")
-
-MAX_BRACES = 200
-_PIECE = re.compile(r"'([^']*)'|\"((?:\\.|[^\"\\])*)\"|\\(.)|([^'\"\\]+)", re.DOTALL)
-_BRACES = re.compile(r"\{([^{}]*,[^{}]*|\d{1,4}\.\.\d{1,4})\}")
-_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.", re.DOTALL)
 _QUIET = {"DEBIAN_FRONTEND=noninteractive", "PYTHONUNBUFFERED=1", "PAGER=cat", "GIT_PAGER=cat"}
 _PAGERS = ("head", "tail", "cat", "less", "more")
@@ -69,20 +72,14 @@ def normal_form(line: str, directory: str | None = None, home: str | None = None
     try:
         trees = _trees(text)
         if trees is None and "<<" not in text:  # `while a` and `do` on the next line
-            text = _TEST.sub(r"[\1]", _NEXT_LINE.sub(r"; \1", text))
+            text = readable(text)
             trees = _trees(text)
     except RecursionError:
         raise Unreadable("nested too deeply") from None
     if trees is None:
         return ("raw", *_words(text))
     reader = _Reader(text, directory, home)
-    parts: list[tuple[str, Form]] = []
-    for tree in trees:
-        parts += reader.sequence(tree)
-    parts = commands.without_noise(parts)
-    if reader.moved:  # a shell stays there: that is what the line did
-        parts.append(("then", ("directory", reader.directory)))
-    form = commands.joined(parts)
+    form = reader.whole(trees)
     # A quoted closing word keeps bash from expanding the text: it matters where there is some.
     literal = _HEREDOC.search(line) and re.search(r"[$`]", line.partition("<<")[2])
     return ("literal", form) if literal else form
@@ -134,20 +131,38 @@ def _words(text: str) -> list[str]:
         return text.split()
 
 
-class _Reader:
+def _flat(operator: str, form: Form) -> list[tuple[str, Form]]:
+    """`a && (b && c)` as `a && b && c`."""
+    steps = form[1:] if form[0] == "sequence" and operator != "or" else ()
+    if not steps or any(how == "or" for how, _ in steps):
+        return [(operator, form)]
+    return [(operator, steps[0][1]), *steps[1:]]
+
+
+class _Reader(Place):
     """Walks one line's trees; a `cd` moves the directory of what follows."""
 
-    def __init__(self, text: str, directory: str | None, home: str | None) -> None:
-        self.text, self.directory, self.home = text, directory, home
-        self.variables: list[str] = []
-        """Of the loops that are open: their names say nothing."""
+    def __init__(self, text: str, directory: str | None, home: str | None, depth: int = 0) -> None:
+        super().__init__(directory, home)
+        self.text, self.depth = text, depth
+        self.variables: list[tuple[str, str]] = []
+        """Of the loops that are open: their names, which say nothing, and how the values end."""
+        self.captured: dict[str, Form] = {}
+        """What runs in `$(...)`, by the word that stands for it."""
         self.moved = False
         """Whether a `cd` was the last command."""
+
+    def whole(self, trees: Sequence[Any]) -> Form:
+        """The form of all that runs."""
+        parts = without_noise([part for tree in trees for part in self.sequence(tree)])
+        if self.moved:  # a shell stays there: that is what the line did
+            parts.append(("then", ("directory", self.directory)))
+        return joined(parts)
 
     def sequence(self, node: Any) -> list[tuple[str, Form]]:
         """(operator before it, form) of the commands that run one after the other."""
         if node.kind != "list":
-            return [("then", form)] if (form := self.one(node)) else []
+            return _flat("then", form) if (form := self.one(node)) else []
         out: list[tuple[str, Form]] = []
         operator = "then"
         for part in node.parts:
@@ -157,7 +172,7 @@ class _Reader:
                     out[-1] = (out[-1][0], ("background", out[-1][1]))
                     operator = "then"
             elif form := self.one(part):
-                out.append((operator, form))
+                out += _flat(operator, form)
         return out
 
     def one(self, node: Any, into: Any = None) -> Form | None:
@@ -166,7 +181,8 @@ class _Reader:
             negated = any(p.kind == "reservedword" for p in node.parts)
             nodes = [p for p in node.parts if p.kind not in ("pipe", "reservedword")]
             parts = [self.one(p, then) for p, then in zip(nodes, [*nodes[1:], None], strict=True)]
-            form = commands.pipeline([p for p in parts if p])
+            flat = [q for p in parts if p for q in (p[1:] if p[0] == "pipe" else [p])]
+            form = commands.pipeline(flat)
             return ("not", form) if negated else form
         if node.kind == "command":
             return self.command(node, into)
@@ -176,12 +192,16 @@ class _Reader:
 
     def compound(self, node: Any) -> Form:
         """A loop, condition, function or group, by the forms of its parts."""
+        if node.kind == "for" and (form := self.unrolled(node)):
+            return form
         start, loops, out = self.directory, len(self.variables), list[Any]()
-        for part in node.list if node.kind == "compound" else node.parts:
+        nodes = node.list if node.kind == "compound" else node.parts
+        for part in nodes:
             if part.kind == "reservedword":
                 out += [part.word] if part.word not in (";", "\n", "function") else []
             elif part.kind == "word" and node.kind == "for" and out == ["for"]:
-                self.variables.append(part.word)
+                values = [p.word for p in nodes if p.kind == "word"][1:]
+                self.variables.append((part.word, common_ending(values)))
                 out.append("")
             elif part.kind == "word":
                 words = self.words(part)
@@ -194,24 +214,46 @@ class _Reader:
             elif part.kind in ("for", "while", "until", "if", "function", "compound"):
                 out.append(self.compound(part))
             else:
-                out.append(commands.joined(commands.without_noise(self.sequence(part))))
+                out.append(joined(without_noise(self.sequence(part))))
         del self.variables[loops:]
         if out[:1] == ["("]:  # a shell of its own
             self.directory = start
         self.moved = False
         if out[::2] in (["if", "then", "fi"], ["if", "then", "else", "fi"]):
             both = zip(("then", "and", "or"), out[1::2], strict=False)
-            return commands.joined([(operator, form) for operator, form in both])
-        out += map(self.redirect, getattr(node, "redirects", ()))
+            return joined([(operator, form) for operator, form in both])
+        redirects = [self.redirect(r) for r in getattr(node, "redirects", ())]
+        group = out[1] if out[:1] in (["{"], ["("]) and len(out) == 3 else None
+        if len(out) == 1 and redirects:  # a loop that is unrolled
+            group = out[0]
+        if out[0] == "(" and changes_shell(group):
+            group = None
+        if group and (form := grouped(group, redirects)):
+            return form
+        out += redirects
         return ("compound", *out) if len(out) > 1 else out[0]
+
+    def unrolled(self, node: Any) -> Form | None:
+        """A loop over a few plain words as what it does one by one; None where it is not that."""
+        name, *given = [part for part in node.parts if part.kind == "word"]
+        values = [word for part in given for word in self.words(part)]
+        bodies = [p for p in node.parts if p.kind not in ("word", "reservedword")]
+        if len(bodies) != 1 or not 0 < len(values) <= MAX_TURNS or self.depth >= MAX_SCRIPTS:
+            return None
+        text = turns_of(self.text[slice(*bodies[0].pos)], name.word, values)
+        if text is None or _is_long(text) or self.variables or (trees := _trees(text)) is None:
+            return None
+        inner = _Reader(text, self.directory, self.home, self.depth + 1)
+        form = inner.whole(trees)
+        return None if inner.moved or inner.directory != self.directory else form
 
     def words(self, node: Any) -> list[str]:
         """A word without its quotes, its braces expanded; one that expands nothing is marked."""
         source = self.text[slice(*node.pos)]
-        word = _unquoted(source, node)
+        word = unquoted(source, node)
         bare = _QUOTED.sub("", source)
-        if bare == source and _BRACES.search(word) and "$" not in word:
-            return _expanded(word)
+        if bare == source and BRACES.search(word) and "$" not in word:
+            return expanded(word)
         if bare != source and not word.startswith("-") and not re.search("[*?]", bare):
             word = re.sub("[*?]", "\0\\g<0>", word)  # no pattern of file names
         if word.startswith("~"):
@@ -220,20 +262,43 @@ class _Reader:
                 return [self.home + word[1:]]
             return [word if live else "\\" + word]
         if source == word and (counted := _SEQ.fullmatch(word)):
-            return _expanded(f"{{{counted[1] or 1}..{counted[2]}}}")
+            return expanded(f"{{{counted[1] or 1}..{counted[2]}}}")
         if "$" in word and not node.parts:
             return [word.replace("$", "\\$")]
-        return [self.variable(word)] if node.parts else [word]
+        if not node.parts:
+            return [word]
+        word = self.captures(self.variable(word), node)
+        shown = self.captured.get(word) if bare == source else None
+        if shown and shown[0] == "command" and (listed := runs.listed(shown[1])):
+            return listed
+        return [word]
+
+    def captures(self, word: str, node: Any) -> str:
+        """A word with what runs in `$(...)` in normal form."""
+        for part in node.parts:
+            source = self.variable(self.text[slice(*part.pos)])
+            if part.kind != "commandsubstitution" or not source.startswith("$(") or "`" in source:
+                continue
+            place, moved = self.directory, self.moved
+            form = joined(without_noise(self.sequence(part.command)))
+            self.directory, self.moved = place, moved
+            token = runs.token(form)
+            self.captured[token] = form
+            marked = re.sub("[*?]", "\0\\g<0>", source)  # where it is quoted
+            word = word.replace(source, token).replace(marked, token)
+        return word
 
     def variable(self, word: str) -> str:
         """Variables in one spelling; those that are known by their value."""
         word = re.sub(r"\$\{(\w+)\}(?!\w)", r"$\1", word)
         word = re.sub(r"`([^`]*)`", r"$(\1)", word)
+        word = word.replace("$(pwd)", "$PWD")
         if self.directory is not None and self.directory.startswith("/"):
-            word = re.sub(r"\$PWD\b|\$\(pwd\)", lambda _: str(self.directory), word)
+            word = re.sub(r"\$PWD\b", lambda _: str(self.directory), word)
         if self.home:
             word = re.sub(r"\$HOME\b", lambda _: str(self.home), word)
-        for depth, name in enumerate(self.variables):
+        for depth, (name, ending) in enumerate(self.variables):
+            word = cut(word, name, ending) if ending else word
             word = re.sub(rf"(\$\{{?){re.escape(name)}\b", rf"\g<1>\0{depth}", word)
         return word
 
@@ -262,10 +327,53 @@ class _Reader:
         if not words:
             bare = Command("", (), (), kept, tuple(assignments), self.directory)
             return ("command", commands.plain(bare))
-        command = self.simple(words, kept, tuple(a for a in assignments if a not in _QUIET))
+        assigned = tuple(a for a in assignments if a not in _QUIET)
+        if not kept and not assigned and (form := self.script(node, words)):
+            return form
+        if (inner := self.captured.get(words[-1])) and runs.takes_words(words[:-1]) and not kept:
+            # `kill $(pgrep x)` is `pgrep x | xargs kill`
+            words = [*words[: words[0] == "sudo"], "xargs", *words[words[0] == "sudo" : -1]]
+            parts = [*(inner[1:] if inner[0] == "pipe" else [inner])]
+            return commands.pipeline([*parts, ("command", self.simple(words, (), assigned))])
+        command = self.simple(words, kept, assigned)
+        if found := runs.found_and_run(command):
+            each, ran = found
+            run = self.simple(ran, kept, ())
+            return commands.pipeline([("command", replace(each, redirects=())), ("command", run)])
         if command.name == "test" and command.arguments[:1] == ("!",):
             return ("not", ("command", replace(command, arguments=command.arguments[1:])))
         return ("command", command)
+
+    def script(self, node: Any, words: Sequence[str]) -> Form | None:
+        """What `bash -c` or `sudo sh -c` runs, as if it were typed; None where it is not that."""
+        root = words[:1] == ["sudo"]
+        name, *rest = words[root:]
+        last = next((p for p in reversed(node.parts) if p.kind == "word"), node)
+        if posixpath.basename(name) not in ("bash", "sh") or len(rest) != 2 or last.parts:
+            return None
+        text = unquoted(self.text[slice(*last.pos)], last)
+        if rest[0] not in ("-c", "-lc") or self.depth >= MAX_SCRIPTS or _is_long(text):
+            return None
+        if "<<" in text or (trees := _trees(text)) is None:
+            return None
+        inner = _Reader(text, self.directory, self.home, self.depth + 1)
+        form = inner.whole(trees)
+        own = not root or self.home == "/root"
+        if inner.moved or changes_shell(form):
+            return None
+        return form if own else runs.as_root(form)
+
+    def elsewhere(self, words: list[str], line: bool) -> list[str]:
+        """A command for another machine or container in one word; as it is where that is unsure."""
+        words = words[words[0] == "--" :]
+        given = [word.replace("\\$", "").replace("\0", "") for word in words]
+        if self.depth >= MAX_SCRIPTS or not words or re.search(r"[$`]", "".join(given)):
+            return words
+        words = [word.replace("\\$", "$").replace("\0", "") for word in words]
+        text = " ".join(words if line else map(shlex.quote, words))
+        if _is_long(text) or "<<" in text or (trees := _trees(text)) is None:
+            return words
+        return [runs.token(_Reader(text, None, None, self.depth + 1).whole(trees))]
 
     def move(self, target: str) -> Form | None:
         start = "" if target.startswith(("/", "~", "$")) else self.directory or ""
@@ -285,156 +393,3 @@ class _Reader:
         operator = f"{node.input if node.input not in (None, 1) else ''}{node.type}"
         path = operator in (">", ">>", "<", "2>", "&>")
         return operator, self.path(target) if path else target
-
-    def path(self, word: str, slash: bool = False) -> str:
-        """Absolute where the directory is known."""
-        end = "/" if slash and word.endswith("/") else ""
-        if word.startswith("/"):
-            return posixpath.normpath(word) + end
-        if not word or "://" in word or word.startswith(("-", "$", "~", "\\")):
-            return word
-        return posixpath.normpath(posixpath.join(self.directory or "", word)) + end
-
-    def simple(
-        self,
-        words: Sequence[str],
-        redirects: tuple[tuple[str, str], ...],
-        assigned: tuple[str, ...],
-    ) -> Command:
-        name, *rest = words
-        for folder in ("/usr/bin/", "/bin/", "/usr/local/bin/", "/usr/sbin/", "/sbin/"):
-            name = name.removeprefix(folder) or name
-        given = list(takewhile(_ASSIGNMENT.match, rest)) if name == "env" else []
-        if given and len(rest) > len(given):
-            return self.simple(rest[len(given) :], redirects, (*assigned, *given))
-        if name == "[" and rest[-1:] == ["]"]:
-            name, rest = "test", rest[:-1]
-        if "/" in name and name not in tables()["names"]:
-            name = self.path(name)
-            name = name if "/" in name else f"./{name}"  # none that is looked for
-        name, *rest = renamed([name, *rest])
-        name, spec, flags, arguments = read(name, rest)
-        spec = spec or known_of(name)
-        if spec.prefix >= 0 and len(arguments) > spec.prefix:
-            inner = self.simple(arguments[spec.prefix :], redirects, assigned)
-            if name == "sudo" and not flags and self.home == "/root":
-                return inner
-            own = [name, *(f"-{flag} {value}" for flag, value in flags), *arguments[: spec.prefix]]
-            return replace(inner, name=" ".join([*own, inner.name]))
-        if name == "python" and arguments and spec_of(script := posixpath.basename(arguments[0])):
-            name, spec, more, rest = read(script, arguments[1:])
-            arguments, spec = [arguments[0], *rest], (spec or known_of(name)).but(paths="first")
-            name, flags = f"python {name}", [*flags, *more]
-        if (said := _said_by(name, arguments)) is not None:
-            name, arguments = "echo", [said]
-        inputs = [target for operator, target in redirects if operator == "<"]
-        if spec.feeds and inputs:
-            arguments = [*arguments, *inputs]
-            redirects = tuple(r for r in redirects if r[0] != "<")
-        return self.placed(Command(name, tuple(flags), tuple(arguments), redirects, assigned, None),
-                           spec)  # fmt: skip
-
-    def placed(self, command: Command, spec: Spec) -> Command:
-        """A command with its paths absolute, its programs in one form and its defaults said."""
-        flags, arguments = list(command.flags), list(command.arguments)
-        start = commands.start_of(spec, flags)
-        if command.name in ("cp", "mv", "ln") and arguments:
-            if command.name == "ln" and ("s", "") not in flags:
-                spec = spec.but(paths="all")
-            whole = command.name == "mv" and "." not in posixpath.basename(arguments[0])
-            arguments = commands.targeted(arguments, whole or any(f in "raR" for f, _ in flags))
-        held = [value for flag, value in flags if flag == spec.first]
-        if spec.script == "sed" and len(held) > 1:
-            held = ["\n".join(held)]
-        if len(held) == 1:
-            flags, arguments = [f for f in flags if f[0] != spec.first], [*held, *arguments]
-            start = int(spec.paths == "rest")
-        if command.name == "find":
-            arguments = commands.find_words(arguments, spec)
-        recursive = not spec.recursive or (spec.recursive, "") in flags
-        if spec.default and recursive and len(arguments) <= start and command.name != "find":
-            arguments += [spec.default] if len(arguments) == start else []
-        if spec.script and arguments and start:
-            # Variables that flags give to awk keep their names.
-            named = spec.script == "awk" and any(flag == "v" for flag, _ in flags)
-            language = "jq" if named else spec.script
-            arguments[0] = normal_script(language, arguments[0].replace("\0", ""))
-            if spec.script == "sed" and not re.search(r"[+?(){}|\\]", arguments[0]):
-                flags = [f for f in flags if f[0] != "E"]
-        languages = dict(pair.split(":") for pair in spec.script_values.split())
-        located = spec.path_values.split()
-        for index, (flag, value) in enumerate(flags):
-            value = self.path(value) if flag in located else value.replace("\0", "")
-            flags[index] = (flag, normal_script(languages.get(flag, ""), value))
-        before = self.directory
-        moved = [value for flag, value in flags if flag == spec.moves]
-        if moved and spec.moves_file:  # by the file that is the default there
-            folder, file = posixpath.split(moved[-1])
-            whole = len(moved) == 1 and file in spec.moves_file.split()
-            moved = [folder or "."] if whole else []
-        if moved:
-            flags = [f for f in flags if f[0] != spec.moves]
-            to = self.path(moved[-1])
-            self.directory = to if to != "." else None
-        command = replace(command, flags=tuple(flags), arguments=tuple(arguments))
-        files = commands.file_places(command, spec)
-        slash = spec.paths == "slash"
-        resolved = [self.path(a, slash) if i in files else a for i, a in enumerate(arguments)]
-        if spec.paths == "bare":
-            resolved = [posixpath.normpath(a) for a in arguments]
-        if spec.paths == "first" and languages.get("cmd") and len(resolved) == 2:
-            resolved[1] = normal_script(languages["cmd"], resolved[1].replace("\0", ""))
-        if spec.set:
-            resolved.sort()
-        command = replace(command, flags=tuple(flags), arguments=tuple(resolved),
-                          directory=self.directory)  # fmt: skip
-        self.directory = before
-        return commands.plain(command, spec)
-
-
-def _unquoted(source: str, node: Any) -> str:
-    """The word as bash has it: its parser drops backslashes that double quotes keep."""
-    word: str = node.word
-    if "\\" not in source or "`" in source or "$(" in source or "$'" in source:
-        return word
-    parts = _PIECE.findall(source)
-    own = "".join(a or re.sub(r'\\([$`"\\]|\n)', r"\1", b) or c or d for a, b, c, d in parts)
-    return own if own.replace("\\", "") == word.replace("\\", "") else word
-
-
-def _expanded(word: str) -> list[str]:
-    """By braces, as bash does; those inside others, or too many, are left."""
-    done, open_ = list[str](), [word]
-    while open_ and len(done) + len(open_) <= MAX_BRACES:
-        word = open_.pop(0)
-        if (found := _BRACES.search(word)) is None:
-            done.append(word)
-            continue
-        if "," in found[1]:
-            parts = found[1].split(",")
-        else:
-            first, last = map(int, found[1].split(".."))
-            if found[1] != f"{first}..{last}" or not 0 <= last - first < MAX_BRACES:
-                return [*done, word, *open_]
-            parts = [str(number) for number in range(first, last + 1)]
-        open_[:0] = [f"{word[: found.start()]}{part}{word[found.end() :]}" for part in parts]
-    return [*done, *open_]
-
-
-def _said_by(name: str, words: Sequence[str]) -> str | None:
-    """What `echo` or `printf` writes, without the line end; None where that is not sure."""
-    if name == "echo" and words[:1] == ["-e"] and not any(w.startswith("-") for w in words[1:]):
-        return _unescaped(" ".join(words[1:]))
-    if name == "echo" and words and not words[0].startswith("-"):
-        return " ".join(words)
-    if name == "printf" and words and words[0] == "%s\\n":
-        return "\n".join(words[1:]) if len(words) > 1 else None
-    if name == "printf" and len(words) == 1 and "%" not in words[0]:
-        text = _unescaped(words[0])
-        return text[:-1] if text is not None and text.endswith("\n") else None
-    return None
-
-
-def _unescaped(text: str) -> str | None:
-    text = text.replace("\\n", "\n").replace("\\t", "\t")
-    return None if "\\" in text else text

@@ -16,6 +16,13 @@ _SUBSTITUTE = re.compile(
     r"s(?P<d>[/|#,@!:%_])(?P<old>(?:\\.|(?!(?P=d))[^\\])*)(?P=d)"
     r"(?P<new>(?:\\.|(?!(?P=d))[^\\])*)(?P=d)(?P<end>\w*)", re.DOTALL
 )  # fmt: skip
+_ONE_LINE = re.compile(r"(\d*|\\?\$) ?([iac]) *(?:\\\n?)? *(\S[^\n]*)")
+"""A line put in, after or in place of another, with or without a backslash before it."""
+_SPECIAL = re.compile(r"\\[+?(){}|]|[+?(){}|]")
+_ADDRESS = re.compile(
+    r"(?:(?:\d+|\\?\$|/(?:\\.|[^/\\\n])*/)(?:, ?(?:\+?\d+|\\?\$|/(?:\\.|[^/\\\n])*/))? ?!? ?)?"
+)
+_LETTER = re.compile(r"[dpqDPnNgGhHx=](?=\s*(?:[;\n]|\Z))")
 _TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\\n])*/|\s+|.', re.DOTALL)
 _LOOSE = set("{}()[],;:|=<>!+*&?")
 """Next to them a space says nothing, if what is on its other side cannot join them."""
@@ -29,6 +36,8 @@ _AWK_NAME = re.compile(
     r"|exit|getline|delete|length|function|return|break|continue)\b)([a-z_]\w*)(?![\w(])"
 )
 """Strings and patterns, or a name of the program's own: what is awk's is a call or in capitals."""
+_WHOLE_LINE = re.compile(r"\blength\(\\?\$0\)")
+_JQ_PATH = re.compile(r"\.(?:[\w.\[\]?]|\|(?=\.))*")
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Global)
 """Where names may be those of others."""
 _RUN_THROUGH = ("sum", "max", "min", "any", "all", "set", "sorted")
@@ -38,14 +47,17 @@ def normal_script(language: str, text: str) -> str:
     """One form for programs that differ in layout alone; the text itself where that is not sure."""
     if len(text) > MAX_SCRIPT:
         return text
-    if language == "sed":
-        return _sed(text)
+    if language in ("sed", "sed -E"):
+        return _sed(text, language == "sed -E")
     if language in ("awk", "jq"):
-        return _renamed(_loose(text)) if language == "awk" else _loose(text)
+        return _renamed(_loose(text)) if language == "awk" else _jq(_loose(text))
     if language == "sql":
         return _sql(text)
     if language == "mode":
         return _mode(text)
+    if language == "header":
+        name, colon, value = text.partition(":")
+        return f"{name.lower()}: {value.strip()}" if colon and value.strip() else text
     if language == "json" and text[:1] in ("{", "["):
         try:
             return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS).decode()
@@ -54,20 +66,41 @@ def normal_script(language: str, text: str) -> str:
     return _python(text) if language == "python" else text
 
 
-def _sed(text: str) -> str:
-    """Substitutions with one mark, a line each."""
-    pieces, rest = list[str](), text.strip()
-    while rest and (found := _SUBSTITUTE.match(rest)):
-        mark, rest = found["d"], _NEXT.sub("", rest[found.end() :], count=1)
-        if mark != "/" and f"\\{mark}" in found[0]:
+def _basic(pattern: str) -> str:
+    """An extended pattern as a basic one."""
+    return _SPECIAL.sub(lambda m: m[0][1:] if len(m[0]) > 1 else f"\\{m[0]}", pattern)
+
+
+def _sed(text: str, extended: bool) -> str:
+    """Substitutions with one mark, a line each; commands of one letter after the other."""
+    if line := _ONE_LINE.fullmatch(text.strip()):
+        return f"{line[1]}{line[2]} {line[3]}"
+    pieces, rest, substitutes = list[str](), text.strip(), False
+    while rest and (at := _ADDRESS.match(rest)):
+        where = at[0].replace(" ", "") if "/" not in at[0] else at[0].rstrip()
+        if found := _SUBSTITUTE.match(rest, at.end()):
+            mark, substitutes = found["d"], True
+            if mark != "/" and f"\\{mark}" in found[0]:
+                return text
+            old, new = (found[part].replace(r"\/", "/") for part in ("old", "new"))
+            old, where = (_basic(t) if extended else t for t in (old, where))
+            pieces.append(where + "\0".join(["s", old, new, found["end"]]))
+        elif found := _LETTER.match(rest, at.end()):
+            pieces.append(where + found[0])
+        else:
             return text
-        parts = [found[part].replace(r"\/", "/") for part in ("old", "new")]
-        pieces.append("\0".join(["s", *parts, found["end"]]))
-    return text if rest else "\n".join(pieces)
+        rest = _NEXT.sub("", rest[found.end() :], count=1)
+    return text if rest else ("\n" if substitutes else ";").join(pieces)
+
+
+def _jq(text: str) -> str:
+    """`.a | .b` is `.a.b` where all is a path."""
+    return text.replace("|.", ".").replace(".[", "[") if _JQ_PATH.fullmatch(text) else text
 
 
 def _renamed(text: str) -> str:
     """An awk program whose variables have no names of their own."""
+    text = _WHOLE_LINE.sub("length", text)
     names: dict[str, str] = {}
     return _AWK_NAME.sub(lambda m: names.setdefault(m[1], f"_{len(names)}") if m[1] else m[0], text)
 
@@ -107,12 +140,21 @@ def _loose(text: str) -> str:
             out.append(token)
             continue
         before, after = tokens[index - 1][-1], tokens[index + 1][0]
-        edge = before in "{};" or after in "};"
+        edge = before in '{};"' or after in '};"' or _parts(tokens, index)
         if "\n" in token:
             out += [] if edge else ["\n"]
         elif not (edge or before in _LOOSE or after in _LOOSE) or {before, after} <= _JOINS:
             out.append(" ")
     return "".join(out).replace(";}", "}")
+
+
+def _parts(tokens: list[str], index: int) -> bool:
+    """Whether a space stands on one side of a sign that has one on its other side too."""
+    after, before = tokens[index + 1 : index + 3], tokens[max(index - 2, 0) : index]
+    return any(
+        len(two) == 2 and two[not first] in ("-", "/", "%") and two[first].isspace()
+        for first, two in ((1, after), (0, before))
+    )
 
 
 def _sql(text: str) -> str:
@@ -131,7 +173,8 @@ def _mode(text: str) -> str:
     rights = {who: right for whom, _, right in clauses for who in whom.replace("a", "ugo")}
     if len(rights) == 3 and all(sign == "=" and set(r) <= _BITS.keys() for _, sign, r in clauses):
         return "".join(str(sum(_BITS[letter] for letter in rights[who])) for who in "ugo")
-    named = ("".join(sorted((whom or "a").replace("ugo", "a"))) for whom, _, _ in clauses)
-    return ",".join(
-        who + sign + right for who, (_, sign, right) in zip(named, clauses, strict=True)
-    )
+    done: dict[str, str] = {}
+    for whom, sign, right in clauses:
+        for who in dict.fromkeys((whom or "a").replace("a", "ugo")):
+            done[who] = f"{done.get(who, '')}{sign}{right}"
+    return ",".join(f"{who}{done[who]}" for who in sorted(done))

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import orjson
 
@@ -25,6 +26,7 @@ from pivotrl.verifiers.comparison import excerpt
 from pivotrl.verifiers.execution import equal_outcome
 from pivotrl.verifiers.shell_commands import Form
 from pivotrl.verifiers.shell_forms import Unreadable, normal_form
+from pivotrl.verifiers.shell_keys import keys_of, normal_keys, reader_of
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
 SHELL_TOOL = re.compile(outcome.AGENTS["shell"])
@@ -39,6 +41,7 @@ _ROOT_SAID = re.compile(
     rf"{_PATH}|\b(?:in|under|at) (?:the )?[`'\"]?{_PATH}[`'\"]? (?:directory|folder|repo)"
     rf"|\b(?:you|we)(?: are|'re) (?:currently |now )?(?:in|at) (?:the )?[`'\"]?{_PATH}"
 )
+_HOME_LINE = re.compile(r"(?m)^(?:/root|/home/[a-z_][\w-]*)$")
 _FORGETS = re.compile(outcome.AGENTS["forgets"])
 _MOVES = re.compile(r"(?:^|[\n;&(])[ \t]*cd[ \t]+([^\s;&|)]+)")
 MAX_LINES, MAX_ASKED = 64, 20_000
@@ -51,12 +54,23 @@ class Act:
     lines: tuple[tuple[str, str | None], ...]
     """(command line, the directory that the call names)."""
     done: bool = False
-    sent: bool = True
-    """The last line ends with a newline, where lines are keystrokes."""
+    keyed: bool = False
+    """The lines are keystrokes, which a program may read in place of the shell."""
+    others: tuple[str, ...] = ()
+    """What else the calls say, as JSON: a session, or that it runs in the background."""
 
     @property
-    def ends(self) -> tuple[bool, bool]:
-        return self.done, self.sent
+    def ends(self) -> tuple[object, ...]:
+        return self.done, self.keyed, self.others
+
+
+class Where(NamedTuple):
+    """What the state tells of the shell."""
+
+    directory: str | None
+    home: str | None
+    reader: str
+    """What reads keystrokes where it is another program."""
 
 
 class TerminalVerifier:
@@ -64,7 +78,7 @@ class TerminalVerifier:
 
     def __init__(self, *, execute: bool = False) -> None:
         self._others, self._execute = ToolUseVerifier(), execute
-        self._where = outcome.Prepare(lambda of: (directory_of(of.messages), home_of(of.messages)))
+        self._where = outcome.Prepare(_where)
 
     @outcome.never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
@@ -72,9 +86,9 @@ class TerminalVerifier:
         if verdict := outcome.unfinished(action):
             return verdict
         messages = (candidate.demonstration, *candidate.accepted_actions)
-        acts = [act_of(action_of(message)) for message in messages]
+        acts = [act_of(action_of(message), alone=False) for message in messages]
         references = [act for act in acts if act]
-        given = act_of(action)
+        given = act_of(action, alone=False)
         if given is None or not references:
             verdict = self._others.verify(candidate, action)
             if not references or (verdict.reward and acts[verdict.details["reference"]] is None):
@@ -82,33 +96,43 @@ class TerminalVerifier:
             return outcome.rejection("no_command", {"expected": _shown(references[0])})
         if given in references:
             return outcome.acceptance({"reference": references.index(given)})
-        directory, home = self._where(candidate)
+        if not _declared(candidate, action):
+            return outcome.rejection("unknown_tool", {})
+        where = self._where(candidate)
         try:
-            forms = _forms(given, directory, home)
+            forms = _forms(given, where)
         except Unreadable as reason:
             return outcome.rejection("unreadable_command", {"reason": str(reason)})
         for index, reference in enumerate(references):
             with suppress(Unreadable):
-                if reference.ends == given.ends and _forms(reference, directory, home) == forms:
+                if reference.ends == given.ends and _forms(reference, where) == forms:
                     return outcome.acceptance({"reference": index})
         details: dict[str, JSON] = {"expected": _shown(references[0]), "given": _shown(given)}
         if self._execute and candidate.files is not None:
-            found = _executed(references, given, candidate.files, directory)
+            found = _executed(references, given, candidate.files, where.directory)
             if isinstance(found, int):
                 return outcome.acceptance({"reference": found, "execution": "same outcome"})
             details["execution"] = found
         return outcome.rejection("different_command", details)
 
 
-def act_of(action: Action) -> Act | None:
-    """The commands of an action; None where it has none, or something else beside them."""
+def act_of(action: Action, *, alone: bool = True) -> Act | None:
+    """The commands of an action; None where it has none, or something else beside them.
+
+    With `alone` also None where a call says more than a command, and how long it may take.
+    """
     if action.tool_calls:
         if len(action.tool_calls) > MAX_LINES:
             return None
-        lines = [_line(call) for call in action.tool_calls]
-        if any(line is None for line in lines):
+        acts = [_call(call) for call in action.tool_calls]
+        read = [act for act in acts if act and not (alone and act.others)]
+        if len(read) < len(acts):
             return None
-        return Act(lines=tuple(line for line in lines if line is not None))
+        return Act(
+            lines=tuple(line for act in read for line in act.lines),
+            keyed=any(act.keyed for act in read),
+            others=tuple(other for act in read for other in act.others),
+        )
     if (typed := _terminus(action.text)) is not None:
         return typed
     blocks = _BLOCK.findall(action.text)
@@ -117,18 +141,24 @@ def act_of(action: Action) -> Act | None:
     return None
 
 
-def _line(call: ToolCall) -> tuple[str, str | None] | None:
+def _call(call: ToolCall) -> Act | None:
     arguments = call.arguments
     if not SHELL_TOOL.fullmatch(call.name) or not isinstance(arguments, Mapping):
         return None
-    command, where = (
-        next((arguments[k] for k in outcome.AGENTS[key] if isinstance(arguments.get(k), str)), None)
-        for key in ("command", "directory")
-    )
-    known = {*outcome.AGENTS["command"], *outcome.AGENTS["directory"], *outcome.AGENTS["how_long"]}
-    if command is None or not command.strip() or not arguments.keys() <= known:
+    named = next((key for key in outcome.AGENTS["command"] if key in arguments), "")
+    command = keys_of(arguments.get(named))
+    folders = (arguments.get(key) for key in outcome.AGENTS["directory"])
+    where = next((folder for folder in folders if isinstance(folder, str)), None)
+    if command is None or not command.strip():
         return None
-    return command, where
+    known = {named, *outcome.AGENTS["directory"], *outcome.AGENTS["how_long"]}
+    said = {k: v for k, v in arguments.items() if k not in known and v not in (None, False, "")}
+    try:
+        others = (orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode(),) if said else ()
+    except TypeError:  # no text, or nested too deeply
+        return None
+    keyed = named in outcome.AGENTS["keys"]
+    return Act(lines=((command, where),), keyed=keyed, others=others)
 
 
 def _terminus(text: str) -> Act | None:
@@ -149,7 +179,20 @@ def _terminus(text: str) -> Act | None:
     done = value.get("task_complete", value.get("is_task_complete", False)) is True
     keys = "".join(typed)
     lines = ((keys, None),) if keys.strip() else ()
-    return Act(lines=lines, done=done, sent=keys.endswith("\n")) if lines or done else None
+    act = Act(lines=lines, done=done, keyed=bool(lines))
+    return act if lines or done else None
+
+
+def _declared(candidate: Candidate, action: Action) -> bool:
+    """Whether tools that are declared, or those of the demonstration, are called."""
+    known = {tool.name for tool in candidate.tools}
+    known |= {call.name for call in candidate.demonstration.tool_calls}
+    return not candidate.tools or {call.name for call in action.tool_calls} <= known
+
+
+def _where(candidate: Candidate) -> Where:
+    messages = candidate.messages
+    return Where(directory_of(messages), home_of(messages), reader_of(messages))
 
 
 def directory_of(messages: Sequence[Message]) -> str | None:
@@ -178,9 +221,12 @@ def directory_of(messages: Sequence[Message]) -> str | None:
 
 
 def home_of(messages: Sequence[Message]) -> str | None:
-    """The home directory of the user whom the last prompt shows."""
+    """The home directory of the user whom the last prompt shows, or as a tool printed it."""
     _, user = next(_said(messages, ("user",)), (0, None))
-    return None if user is None else "/root" if user == "root" else f"/home/{user}"
+    if user is None:
+        told = (m.content[-4000:] for m in reversed(messages) if m.role is Role.TOOL)
+        return next((found[0] for text in told if (found := _HOME_LINE.search(text))), None)
+    return "/root" if user == "root" else f"/home/{user}"
 
 
 def _said(messages: Sequence[Message], groups: Sequence[str]) -> Iterator[tuple[int, str]]:
@@ -191,13 +237,16 @@ def _said(messages: Sequence[Message], groups: Sequence[str]) -> Iterator[tuple[
                 yield from ((index, found[group]) for group in groups if found[group])
 
 
-def _forms(act: Act, directory: str | None, home: str | None) -> list[Form]:
+def _forms(act: Act, at: Where) -> list[Form]:
     """Lines typed one after the other are one line: `cd x` and then `ls` is `cd x && ls`."""
+    together = ("" if act.keyed else "\n").join(line for line, where in act.lines if where is None)
     forms: list[Form] = []
-    together = "\n".join(line for line, where in act.lines if where is None)
-    if together:
-        forms.append(normal_form(together, directory, home))
-    forms += [normal_form(line, where, home) for line, where in act.lines if where is not None]
+    if act.keyed:
+        together = normal_keys(together, at.reader)
+        forms.append(("keys", together if at.reader else together.endswith("\n")))
+    if together and not (act.keyed and at.reader):
+        forms.append(normal_form(together, at.directory, at.home))
+    forms += [normal_form(line, where, at.home) for line, where in act.lines if where is not None]
     return forms
 
 

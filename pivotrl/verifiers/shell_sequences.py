@@ -1,0 +1,134 @@
+"""Commands that run one after the other as few that do the same: `mkdir a; mkdir b` is one.
+
+Nothing is executed. This module must never know how a line is parsed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pivotrl.verifiers.shell_commands import VIEW, Command, Form, named, plain, rewritten
+from pivotrl.verifiers.shell_flags import spec_of
+
+
+def without_noise(parts: list[tuple[str, Form]]) -> list[tuple[str, Form]]:
+    """Without `|| true` and a closing `true`."""
+    while len(parts) > 1 and parts[-1][1][0] == "command":
+        last = parts[-1][1][1]
+        if last.name not in ("true", ":") or last.arguments:
+            break
+        parts = parts[:-1]
+    return parts
+
+
+def joined(parts: list[tuple[str, Form]]) -> Form:
+    if not parts:
+        return ("nothing",)
+    # `a && b` and `a; b` differ only where a fails: mostly b then only shows, or fails too.
+    flat: list[tuple[str, Form]] = []
+    asked, sure = False, True
+    for operator, form in parts:
+        if operator == "then" and not asked and (sure or _is(form, "follows")):
+            operator = "and"
+        asked |= form[0] == "not" or (form[0] == "command" and form[1].name == "test")
+        sure &= _is(form, "sure")
+        if flat and (both := _both(flat[-1][1], operator, form)):
+            flat[-1] = (flat[-1][0], both)
+        else:
+            flat.append((operator, form))
+    if len(flat) == 2 and flat[0][1][0] == "not" and flat[1][0] in ("and", "or"):
+        flat = [("and", flat[0][1][1]), ("or" if flat[1][0] == "and" else "and", flat[1][1])]
+    return flat[0][1] if len(flat) == 1 and flat[0][0] == "and" else ("sequence", *flat)
+
+
+def _is(form: Form, kind: str) -> bool:
+    """Whether all commands of a form are in that list of `shell_rewrites.toml`."""
+    if form[0] in ("literal", "pipe"):
+        return all(_is(part, kind) for part in form[1:])
+    if form[0] != "command":
+        return form[0] in ("directory", "background")
+    command, names = form[1], named(kind)
+    words = command.name.removeprefix("sudo " if kind == "sure" else "").split()
+    words += command.arguments[:1]
+    alone = kind == "sure" or not dict(command.redirects).keys() & {">", ">>"}
+    known = any(" ".join(words[:size]) in names for size in (1, 2))
+    return alone and (known or not command.name)
+
+
+def _both(one: Form, operator: str, two: Form) -> Form | None:
+    """Two calls in a row as the one that does what they do: `mkdir a; mkdir b`; None if none."""
+    one, negated = (one[1], True) if one[0] == "not" else (one, False)
+    if one[0] != "command" or two[0] != "command" or operator == "then":
+        return None
+    first, second = one[1], two[1]
+    if operator == "or" or negated:
+        # Made where it is not there: `[ -d a ] || mkdir a`.
+        there = (operator == "or") != negated
+        return _rewritten(first, second, "␘") if there else None
+    if appended := _appended(first, second):
+        return ("command", appended)
+    spec = spec_of(first.name)
+    alike = replace(first, arguments=()) == replace(second, arguments=())
+    values = (*first.arguments, *second.arguments)
+    if not (spec and spec.set and alike and first.arguments and second.arguments):
+        return _rewritten(first, second, "␗")
+    if first.redirects or (first.name == "export" and "$" in "".join(values)):
+        return None
+    return ("command", replace(first, arguments=tuple(sorted(values))))
+
+
+def _rewritten(first: Command, second: Command, mark: str) -> Form | None:
+    """By the table of what does the same in one command."""
+    places = {first.directory, second.directory} - {None}
+    if len(places) > 1:
+        return None
+    made = rewritten([first, second], kind="sequences", mark=mark)
+    if made == [first, second]:
+        return None
+    placed = [replace(c, directory=next(iter(places), None)) for c in made]
+    forms: list[Form] = [("command", plain(command)) for command in placed]
+    return forms[0] if len(forms) == 1 else ("pipe", *forms)
+
+
+def changes_shell(form: object) -> bool:
+    """Whether a form holds a command that would change the shell that runs it."""
+    if isinstance(form, Command):
+        return form.name in named("own_shell") or not form.name
+    return isinstance(form, tuple) and any(map(changes_shell, form))
+
+
+def grouped(form: Form, redirects: Sequence[tuple[str, str]]) -> Form | None:
+    """`{ a; b; } > f` as `a > f; b >> f`; None where that is not sure."""
+    if not redirects:
+        return form
+    (operator, target), *others = redirects
+    steps = form[1:] if form[0] == "sequence" else [("and", form)]
+    if others or operator not in (">", ">>") or {op for op, _ in steps} - {"and", "then"}:
+        return None
+    parts: list[tuple[str, Form]] = []
+    for _, step in steps:
+        if step[0] != "command" or step[1].name not in named("prints"):
+            return None
+        if target in step[1].arguments or dict(step[1].redirects).keys() - {"<<"}:
+            return None
+        goes = tuple(sorted([*step[1].redirects, (operator, target)]))
+        parts.append(("and", ("command", plain(replace(step[1], redirects=goes)))))
+        operator = ">>"
+    return joined(parts)
+
+
+def _appended(first: Command, second: Command) -> Command | None:
+    """`cat a > f; cat b >> f` is `cat a b > f`."""
+    names = {first.name, second.name}
+    whole = all(dict(c.flags) in ({}, {"lines": "1-$"}) for c in (first, second))
+    goes, more = dict(first.redirects), dict(second.redirects)
+    to = goes.get(">") or goes.get(">>")
+    if not names <= {"cat", VIEW} or not whole or to is None or more.pop(">>", None) != to:
+        return None
+    if "<<" in goes and more.keys() == {"<<"} and not first.arguments:
+        text = f"{goes['<<']}\n{more['<<']}"
+        return replace(first, redirects=tuple(sorted((goes | {"<<": text}).items())))
+    if "<<" in goes or more or to in second.arguments:
+        return None
+    return replace(first, name="cat", flags=(), arguments=(*first.arguments, *second.arguments))
