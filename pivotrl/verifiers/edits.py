@@ -7,15 +7,13 @@ This module must never know a tool, a shell or a candidate.
 
 from __future__ import annotations
 
-import ast
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from pivotrl.types import JSON
-from pivotrl.verifiers.layout import bare
+from pivotrl.verifiers.layout import DATA, bare
+from pivotrl.verifiers.python_code import canonical, exact
 
 MAX_PARSED = 6_000
 """Characters of Python that are compared as syntax trees."""
@@ -102,7 +100,10 @@ def same_edit(wanted: Edit, given: Edit, lines: Mapping[int, str], language: str
 
 
 def same_lines(
-    before: Sequence[str], wanted: Sequence[str], given: Sequence[str], language: str
+    before: Sequence[str],
+    wanted: Sequence[str],
+    given: Sequence[str],
+    language: str,
 ) -> bool:
     """Whether what is made of `before` is the same; comments matter where nothing else changes."""
     whole = before, wanted, given
@@ -117,27 +118,43 @@ def same_lines(
         return old != one == other
     if same_code(before, wanted):
         return False
-    return same_code(wanted, given) or same_code(*whole[1:])
+    if same_code(wanted, given) or same_code(*whole[1:]):
+        return True
+    return not does_same(*whole[:2]) and does_same(*whole[1:])
 
 
 def same_code(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether both are Python that does the same: comments, layout and quotes aside."""
+    """Whether both are Python of one syntax tree: comments, layout and quotes aside."""
+    texts = _parsable(one, other)
+    if not all(texts):
+        return texts[0] == texts[1] == ""
+    meaning = exact(texts[0])
+    return meaning is not None and meaning == exact(texts[1])
+
+
+def does_same(one: Sequence[str], other: Sequence[str]) -> bool:
+    """As `same_code`, docstrings and the order of keywords aside too."""
+    texts = _parsable(one, other)
+    meaning = canonical(texts[0]) if all(texts) else None
+    return meaning is not None and meaning == canonical(texts[1])
+
+
+def _parsable(one: Sequence[str], other: Sequence[str]) -> tuple[str, str]:
+    """Both fragments with what a parser needs around them; empty where there is no code."""
     code = [[t for t in lines if t.strip() and t.lstrip()[0] != "#"] for lines in (one, other)]
     if not all(code):
-        return code[0] == code[1]
+        return ("1" * bool(code[0]), "1" * bool(code[1]))
     indent = _indent(code[0][0])
     long = any(sum(len(t) + 1 for t in lines) > MAX_PARSED for lines in (one, other))
     if long or indent != _indent(code[1][0]):
-        return False
+        return ("1", "")
     widths = {"", *(_indent(line) for line in (*code[0], *code[1]))}
     outer = [width for width in widths if len(width) < len(indent)]
     if len(outer) > MAX_DEPTH:
-        return False
-    # What a parser needs around a fragment: the blocks that it falls back to.
+        return ("1", "")
+    # The blocks that a fragment falls back to.
     head = "".join(f"{width}if 1:\n" for width in sorted(outer, key=len))
-    left, right = (head + _closed(lines) for lines in (one, other))
-    meaning = _meaning(left)
-    return meaning is not None and meaning == _meaning(right)
+    return (head + _closed(one), head + _closed(other))
 
 
 def _place(edit: Edit, runs: Sequence[Run]) -> tuple[int, int, int] | None:
@@ -165,8 +182,12 @@ def _same_result(
     low = text.rfind("\n", 0, low) + 1
     if high > low and text[high - 1] != "\n":
         high = text.find("\n", high) + 1 or len(text)
-    around = _statement(text, low, high) if language == "python" else (low, high)
-    for start, end in ((low, high), around):
+    windows = [(low, high)]
+    if language == "python":
+        windows.append(_statement(text, low, high))
+    elif language in DATA:
+        windows.append((0, len(text)))
+    for start, end in windows:
         before = text[start:end]
         one, other = (text[start:a] + new + text[b:end] for a, b, new in (wanted, given))
         if before.endswith("\n") and _joins(one) != _joins(other):  # the next line is drawn up
@@ -227,13 +248,3 @@ def _closed(lines: Sequence[str]) -> str:
     head = [f"{start}{opening}", f"{start} pass"] if opening else []
     tail = [f"{_indent(code[-1])} pass"] if re.search(r":\s*(#.*)?$", code[-1]) else []
     return "\n".join([*head, *lines, *tail]) + "\n"
-
-
-@lru_cache(maxsize=64)
-def _meaning(text: str) -> str | None:
-    """The syntax tree of Python; None where it is none."""
-    try:
-        with warnings.catch_warnings(action="ignore"):  # odd escapes in what a model wrote
-            return ast.dump(ast.parse(text))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None

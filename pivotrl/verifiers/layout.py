@@ -19,8 +19,9 @@ from pivotrl.verifiers.outcome import AGENTS
 
 MAX_READ = 6_000
 """Characters; longer texts are compared as they are."""
+MAX_HEADER = 300
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_DATA: dict[str, Callable[[str], Any]] = {
+DATA: dict[str, Callable[[str], Any]] = {
     "yaml": lambda text: yaml.load(text, _YAML),
     "toml": tomllib.loads,
     "json": orjson.loads,
@@ -28,10 +29,37 @@ _DATA: dict[str, Callable[[str], Any]] = {
 _LIMITS = re.compile(r"[&*]\w|(?:[\[{]\s*|- ){20}")
 """Names for what comes again, and what is nested: small texts of these make large data."""
 _TOKEN = re.compile(
-    r"(?P<fixed>(?m:^)[ \t]*#[^\n]*|//\s*(?:go:|export |\+build|@ts|eslint|nolint)[^\n]*)"
+    r"(?P<fixed>(?m:^)[ \t]*#(?!!?\[)[^\n]*|//\s*(?:go:|export |\+build|@ts|eslint|nolint)[^\n]*)"
     r"|(?P<comment>(?:(?<=[\s;{}(),])|\A)//[^\n]*|/\*(?:[^*]|\*(?!/))*+\*/)"
     r"|(?P<text>\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)|(?P<space>\s+)|\w+|.",
     re.DOTALL,
+)
+_ASI = re.compile(
+    r"[ \t]*(?://[^\n]*)?(?:(?:\n\s*+//[^\n]*)*\n\s*+(?![(\[`+\-/*.,?:&|=<>%])|\}|\Z)"
+)
+"""Where a semicolon need not be written: the line ends, and the next goes on with nothing."""
+_NESTED = r"(?:[^()]++|\((?:[^()]++|\((?:[^()]++|\([^()]*+\))*+\))*+\))*+"
+_HEADER = rf"(?:\b(?:if|while|for)\s*\({_NESTED}\)|\belse\b)"
+_EMPTY = re.compile(rf"{_HEADER}\s*\Z")
+"""A condition whose body would be the semicolon after it."""
+_ALONE = re.compile(
+    rf"({_HEADER})\{{((?!if\b|for\b|while\b)(?:[^{{}};]++|\{{[^{{}};]*+\}})*+;?)\}}"
+)
+"""A block of one statement."""
+_SAME: dict[str, list[tuple[re.Pattern[str], str]]] = {
+    "script": [
+        (re.compile(r"(?<![\w$)\]>])\(([\w$]+)\)=>"), r"\1=>"),
+        (re.compile(r"(?<=[{,])\"([A-Za-z_$][\w$]*)\":"), r"\1:"),
+        (re.compile(r"(?<![,\[({]),(?=[}\])])"), ""),
+        (_ALONE, r"\1\2"),
+    ],
+    "go": [(re.compile(r"(?<![,\[({]),(?=[}\])])"), "")],
+    "free": [(re.compile(r"(?<![,\[({]),(?=[}\]])"), "")],
+    "braced": [(re.compile(r"(?<![,\[({]),(?=[}\]])"), ""), (_ALONE, r"\1\2")],
+}
+"""What is written in two ways, once spaces and comments are gone."""
+_SQL = re.compile(
+    r"(?P<comment>--[^\n]*|/\*(?:[^*]|\*(?!/))*+\*/)|(?P<text>'[^']*'|\"[^\"]*\")|\s+|\w+|."
 )
 _GLUE = re.compile(r"\w\w|[-+*/<>=!&|%^?.:~@#$\\]{2}")
 """What a space must part."""
@@ -47,12 +75,16 @@ def bare(text: str, language: str) -> object:
     """What two texts share that differ in comments and layout alone."""
     if len(text) > MAX_READ or language not in AGENTS["languages"]:
         return text
-    if language in _DATA and not _LIMITS.search(text):
+    if language in DATA and not _LIMITS.search(text):
         start = text.lstrip("\n")
         try:
-            return len(start) - len(start.lstrip()), _typed(_DATA[language](textwrap.dedent(text)))
+            return len(start) - len(start.lstrip()), _typed(DATA[language](textwrap.dedent(text)))
         except (ValueError, TypeError, RecursionError, yaml.YAMLError):
             pass
+    if language == "sql":
+        return _sql(text)
+    if language == "markup":  # whose lines may stand further in
+        return text if "<pre" in text else [line.strip() for line in text.split("\n")]
     return text if language in ("yaml", "toml") else _words(text, language)
 
 
@@ -67,6 +99,10 @@ def _words(text: str, language: str) -> str:
     out, gap = "", ""
     for token in _TOKEN.finditer(text):
         word, kind = token[0], token.lastgroup
+        may_go = language == "script" and word == ";" and _ASI.match(text, token.end())
+        if may_go and not _EMPTY.search(out[-MAX_HEADER:]):
+            gap = "\n"
+            continue
         if kind in ("space", "comment"):
             gap = "\n" if "\n" in gap + word and language in ("script", "go") else " "
             continue
@@ -79,4 +115,13 @@ def _words(text: str, language: str) -> str:
         elif gap and _GLUE.fullmatch(out[-1:] + word[0]):
             out += gap
         out, gap = out + (f"{word.strip()}\0" if kind == "fixed" else word), ""
+    for pattern, put in _SAME.get(language, ()):
+        out = pattern.sub(put, out)
     return out
+
+
+def _sql(text: str) -> list[str]:
+    """Its words, whatever their case."""
+    found = [token for token in _SQL.finditer(text) if token.lastgroup != "comment"]
+    words = [token[0] if token.lastgroup == "text" else token[0].lower() for token in found]
+    return [word for word in words if word.strip()]

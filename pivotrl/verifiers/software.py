@@ -9,12 +9,18 @@ Source: PivotRL's software domain; its name-only rule is `ToolNameVerifier`.
 
 from __future__ import annotations
 
-from pivotrl.types import Action, Candidate, Message, ToolCall, Verdict
+from dataclasses import replace
+
+from pivotrl.types import Action, Candidate, Message, Verdict, action_of
 from pivotrl.verifiers import outcome
-from pivotrl.verifiers.comparison import excerpt
+from pivotrl.verifiers.comparison import MAX_CALLS, excerpt
+from pivotrl.verifiers.edit_commands import edit_by
 from pivotrl.verifiers.edits import same_edit, same_lines
-from pivotrl.verifiers.file_steps import State, Step, edit_by, same_path, step_of
+from pivotrl.verifiers.file_state import State
+from pivotrl.verifiers.file_steps import END, Step, calls_of, same_path
+from pivotrl.verifiers.finders import same_search
 from pivotrl.verifiers.layout import language_of
+from pivotrl.verifiers.step_groups import same_work
 from pivotrl.verifiers.terminal import TerminalVerifier
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
@@ -40,13 +46,20 @@ class SoftwareVerifier:
             if not {call.name for call in action.tool_calls} <= known:
                 return outcome.rejection("unknown_tool", {})
         state = self._state(candidate)
+        calls = calls_of(action)
+        messages = [replace(m, tool_calls=calls_of(action_of(m))) for m in references]
 
-        def read(call: ToolCall) -> Step | None:
-            return step_of(call, state.directory, state.opened)
+        def difference(wanted: Step, given: Step) -> str | None:
+            return _difference(wanted, given, state)
 
-        verdict = outcome.judge_steps(
-            references, action.tool_calls, read, lambda w, g: _difference(w, g, state)
-        )
+        verdict = outcome.judge_steps(messages, calls, state.step, difference)
+        if verdict and verdict.reward:
+            return verdict
+        steps = outcome.steps_of(calls, state.step) if len(calls) <= MAX_CALLS else None
+        for index, message in enumerate(messages if steps else ()):
+            wanted = outcome.steps_of(message.tool_calls, state.step)
+            if wanted and steps and same_work(wanted, steps, state, difference):
+                return outcome.acceptance({"reference": index})
         if verdict is None or verdict.category == "different_command":
             return self._commands.verify(candidate, action)
         return verdict
@@ -83,6 +96,8 @@ def _names(message: Message) -> list[str]:
 
 def _difference(wanted: Step, given: Step, state: State) -> str | None:
     """Why two steps are not the same; None where they are."""
+    if wanted.parts or given.parts:
+        return None if wanted.form and wanted.form == given.form else "different_command"
     if wanted.kind == given.kind == "command" and wanted.form == given.form:
         return None
     one, other = (edit_by(s, state) for s in (wanted, given))
@@ -91,10 +106,14 @@ def _difference(wanted: Step, given: Step, state: State) -> str | None:
             return "wrong_file"
         same = same_edit(one.edit, other.edit, state.lines(one.path), language_of(one.path))
         return None if same else "wrong_edit"
+    if {wanted.kind, given.kind} == {"view", "list"}:
+        whole = wanted.lines == given.lines == (1, END) and state.is_folder(wanted.path)
+        return None if whole and same_path(wanted.path, given.path) else "different_step"
     if wanted.kind != given.kind:
         return "different_step"
-    if wanted.kind == "command":
-        return "different_command"
+    if wanted.kind in ("command", "list"):
+        alike = wanted.form == given.form or same_search(wanted.form, given.form)
+        return None if alike else "different_command"
     if wanted.kind == "finish":
         return None if wanted.text == given.text else "wrong_argument"
     if not same_path(wanted.path, given.path):
@@ -102,7 +121,8 @@ def _difference(wanted: Step, given: Step, state: State) -> str | None:
     if wanted.kind == "view":
         return None if _overlap(wanted.lines, given.lines) else "wrong_lines"
     texts = (wanted.text.split("\n"), given.text.split("\n"))
-    return None if same_lines((), *texts, language=language_of(wanted.path)) else "wrong_edit"
+    same = same_lines((), *texts, language=language_of(wanted.path))
+    return None if same else "wrong_edit"
 
 
 def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:

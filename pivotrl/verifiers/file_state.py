@@ -1,0 +1,168 @@
+"""What the state tells about files: which is open, and which lines of each are known.
+
+Lines are known from what viewers showed and from edits since. This module must never judge.
+"""
+
+from __future__ import annotations
+
+import copy
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+
+from pivotrl.types import Action, Message, Role, ToolCall, action_of
+from pivotrl.verifiers.edits import applied, runs_of
+from pivotrl.verifiers.file_steps import (
+    END,
+    MAX_CONTENT,
+    WINDOW,
+    Step,
+    calls_of,
+    located,
+    same_path,
+    step_of,
+)
+from pivotrl.verifiers.finders import command_of
+from pivotrl.verifiers.outcome import AGENTS, first_of
+from pivotrl.verifiers.terminal import act_of, directory_of
+
+_SHOWN, _FAILED, _OVERWRITES, _CLIPPED, _FOLDER = (
+    re.compile(AGENTS[key]) for key in ("shown", "failed", "overwrites", "clipped", "folder")
+)
+_HIT = re.compile(r"(?:([^\s:]+):)?(\d{1,6}):(.*)")
+_NUMBERED = re.compile(r"\s*(\d{1,6})(?:\t|:|→| \| |\|)(.*)")
+_AFTER = re.compile(r"\s*|\[.*\]|\(.*\)|bash-\$|</\w+>")
+"""What a shell adds after a file's lines."""
+
+
+class State:
+    """Where the shell is, which file is open, and which lines of files are known."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.directory = directory_of(messages)
+        self.opened = ""
+        self._window = (1, WINDOW)
+        """Lines of the open file that its viewer shows."""
+        self._texts = [message.content for message in messages]
+        self._events: list[tuple[ToolCall | None, str, str]] = []
+        """(a call, the file open before it, what it showed)."""
+        self._lines: dict[str, dict[int, str]] = {}
+        self._whole: set[str] = set()
+        waiting: list[ToolCall] = []
+        in_text = False
+        for message in messages:
+            if message.role is Role.ASSISTANT:
+                waiting = list(calls_of(action_of(message)))
+                in_text = not message.tool_calls
+                continue
+            call = None
+            if message.role is (Role.USER if in_text else Role.TOOL) and waiting:
+                own = [c for c in waiting if c.id and c.id == message.tool_call_id]
+                waiting.remove(call := (own or waiting)[0])
+            shown = message.content[:MAX_CONTENT]
+            self._events.append((call, self.opened, shown))
+            if found := _named(shown) or _opened_by(call):
+                self.opened = located(found, self.directory)
+                shows = _numbered(shown) if _named(shown) else {}
+                self._window = (min(shows), max(shows)) if shows else (1, WINDOW)
+
+    def step(self, call: ToolCall) -> Step | None:
+        """What a call does here; None where it is no step that is known."""
+        ways = AGENTS["scrolls"]
+        if call.name in ways and self.opened and not call.arguments:
+            first, last = self._window
+            down = (last + 1, last + WINDOW)
+            up = (max(first - WINDOW, 1), max(first - 1, 1))
+            return Step(kind="view", path=self.opened, lines=down if ways[call.name] > 0 else up)
+        return step_of(call, self.directory, self.opened)
+
+    def after(self, path: str, lines: Mapping[int, str]) -> State:
+        """The state with other lines of a file."""
+        changed = copy.copy(self)
+        changed._lines = {**self._lines, path: dict(lines)}
+        return changed
+
+    def is_folder(self, path: str) -> bool:
+        """Whether a path is a folder's, as far as can be told."""
+        at = self.directory or ""
+        if path in ("/", ".") or f"{at}/".startswith(f"{path}/"):
+            return True
+        name = posixpath.basename(path)
+        told = re.compile(rf"(?<![\w.-]){re.escape(name)}/")
+        return _FOLDER.fullmatch(name) is not None or any(map(told.search, self._texts))
+
+    def lines(self, path: str) -> dict[int, str]:
+        """The known lines of a file: the last view of each, with the edits since."""
+        if path not in self._lines:
+            lines: dict[int, str] = {}
+            for event in self._events if path else ():
+                lines = self._after(lines, path, *event)
+                self._whole -= set() if lines else {path}
+            self._lines[path] = lines
+        return self._lines[path]
+
+    def whole(self, path: str) -> str | None:
+        """The text of a file of which all lines are known, else None."""
+        runs = runs_of(self.lines(path))
+        known = path in self._whole and len(runs) == 1 and runs[0][0] == 1
+        return runs[0][1] if known else None
+
+    def _after(
+        self, lines: dict[int, str], path: str, call: ToolCall | None, opened: str, shown: str
+    ) -> dict[int, str]:
+        values = call.arguments.values() if call and isinstance(call.arguments, Mapping) else ()
+        given = "\n".join(value for value in values if isinstance(value, str))
+        if call and act_of(Action(tool_calls=(call,))) and _OVERWRITES.search(given):
+            return {}
+        name = posixpath.basename(path)
+        if not (name in given or name in shown or opened == path) or _FAILED.match(shown):
+            return lines
+        step = step_of(call, self.directory, opened) if call else None
+        if step and same_path(step.path, path):
+            if step.kind == "edit" and step.edit:
+                lines = applied(step.edit, lines)
+            elif step.kind == "create":
+                lines = dict(enumerate(step.text.removesuffix("\n").split("\n"), 1))
+                self._whole.add(path)
+        where = _named(shown)
+        views = step is not None and step.kind == "view"
+        if where or views:
+            where = located(where, self.directory) if where else step.path if step else ""
+            if same_path(where, path):
+                seen = _numbered(shown, step.lines[0] if step and views else None)
+                whole = step and views and step.lines == (1, END) and not _CLIPPED.search(shown)
+                lines = seen if whole else lines | seen
+                self._whole |= {path} if whole else set()
+        command = command_of(step.form) if step else None
+        if command and command.name == "grep":
+            alone = command.arguments[1] if len(command.arguments) == 2 else ""
+            hits = filter(None, map(_HIT.fullmatch, shown.split("\n")))
+            files = [(located(hit[1] or alone, self.directory), hit) for hit in hits]
+            lines = lines | {int(hit[2]): hit[3] for file, hit in files if same_path(file, path)}
+        return lines
+
+
+def _numbered(shown: str, first: int | None = None) -> dict[int, str]:
+    """The lines that a viewer showed, by their numbers; else counted from `first` on."""
+    rows = shown.partition("<output>\n")[2].partition("</output>")[0] or shown
+    found = [_NUMBERED.fullmatch(row) for row in rows.split("\n")]
+    if 2 * sum(map(bool, found)) >= sum(map(bool, rows.split("\n"))):
+        return {int(row[1]): row[2] for row in found if row}
+    lines = rows.split("\n") if first is not None else []
+    while lines and _AFTER.fullmatch(lines[-1]):
+        lines.pop()
+    return dict(enumerate(lines, first or 1))
+
+
+def _named(shown: str) -> str:
+    """The file that a viewer says it shows."""
+    said = [*_SHOWN.finditer(shown)]
+    return next(filter(None, said[-1].groups())) if said else ""
+
+
+def _opened_by(call: ToolCall | None) -> str:
+    if call is None or not isinstance(call.arguments, Mapping):
+        return ""
+    path = first_of(call.arguments, AGENTS["path"])
+    finds = call.name.startswith(("find", "search", "grep"))
+    return path if isinstance(path, str) and not finds else ""
