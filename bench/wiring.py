@@ -37,9 +37,9 @@ RETAIL = RECIPES["retail"]
 
 
 def recalls(n: int, seed: str, tokenizer: Any) -> Corpus:
-    rng = random.Random(seed)
+    rng, words = random.Random(seed), recall_words(RETAIL)
     rows = [
-        Document(name="drill", messages=drill(rng, recall_words(RETAIL), copying=1.0))
+        Document(name="drill", messages=drill(rng, RETAIL.domain, words, copying=1.0))
         for _ in range(n)
     ]
     return encode([row.name for row in rows], render(rows), tokenizer)

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from pivotrl.mini.recipes import DOCUMENTS, RECIPES, VOCABULARY
+from pivotrl.mini.recipes import RECIPES, VOCABULARY
 from pivotrl.types import JSON, ConfigError
 
 TOKENIZER_DOCUMENTS = 4000
@@ -38,11 +38,11 @@ def build(
     seed: int,
     workers: int,
     recipe: str = "retail",
-    documents: int = DOCUMENTS,
+    documents: int | None = None,
 ) -> dict[str, JSON]:
     """Train and write the model folder `out`, which must not exist; returns `hashes.json`.
 
-    `recipe` is a key of `RECIPES`.
+    `recipe` is a key of `RECIPES`; it says how many documents, unless they are given.
     """
     if out.exists():
         raise ConfigError(f"{out} exists; give --out a new folder")
@@ -58,6 +58,7 @@ def build(
     torch.set_num_threads(workers)  # the wiring's last bits depend on it
     began = time.monotonic()
     made_of = RECIPES[recipe]
+    documents = documents or made_of.documents
     rows = make_documents(documents, seed, made_of)
     texts = render(rows)
     data_sha256 = text_hash(texts)
@@ -161,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Pretrain the miniature's base model.")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
     parser.add_argument("--recipe", choices=list(RECIPES), default="retail")
-    parser.add_argument("--documents", type=int, default=DOCUMENTS)
+    parser.add_argument("--documents", type=int, help="the recipe's number of them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     options = parser.parse_args()

@@ -31,8 +31,6 @@ RECALL_START = 0.04
 """The first documents, to this share, are recall of pairs alone: the model copies early."""
 DRILL_START = 0.1
 """Then drills of all kinds, up to this share of the documents."""
-RECALL = 0.2
-"""Share of recall in the later drills."""
 LONG_SHARE = 0.06
 """Share of longer episodes, so that long conversations are in range."""
 
@@ -81,7 +79,8 @@ def make_documents(n: int, seed: int, recipe: Recipe) -> list[Document]:
     documents = []
     for i, name in enumerate(names):
         if i < DRILL_START * n or name == "drill":
-            messages = drill(rng, words, 1.0 if i < RECALL_START * n else RECALL)
+            copying = 1.0 if i < RECALL_START * n else recipe.recall
+            messages = drill(rng, recipe.domain, words, copying)
             documents.append(Document(name="drill", messages=messages))
         elif name == recipe.domain:
             horizon = rng.randint(*recipe.long) if rng.random() < LONG_SHARE else None

@@ -6,24 +6,28 @@ training has drills. This module must never know how often drills are shown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 from pivotrl.benchmarks.mmlu_pro import LETTERS
 from pivotrl.mini.skills.arithmetic import remainder_steps
 from pivotrl.mini.skills.instructions import WORDS
 from pivotrl.mini.skills.knowledge import FACTS, RELATIONS, sentence
+from pivotrl.mini.skills.reading import reading_drill
 from pivotrl.types import Message, Role
 
+Make = Callable[[Random], tuple[str, str]]
 FACT_LEVELS = (8, 4, 1, 0.05)
 """How often facts of each level are told."""
 PAIRS = ("{} {}", "{}: {}", '{{"product": "{}", "order_id": "{}"}}')
 """How recall writes a pair."""
 
 
-def drill(random: Random, words: Sequence[str], copying: float) -> tuple[Message, ...]:
+def drill(random: Random, domain: str, words: Sequence[str], copying: float) -> tuple[Message, ...]:
     """A question and its answer; `words` are what recall practises, in that share of the drills."""
     (make,) = random.choices(tuple(KINDS), tuple(KINDS.values()))
+    if domain in OWN and random.random() < OWN_SHARE:
+        make = OWN[domain]
     recalls = random.random() < copying
     question, answer = _recall(random, words) if recalls else make(random)
     return (
@@ -88,5 +92,8 @@ def _alphabet(random: Random) -> tuple[str, str]:
     return f"alphabet {chosen[0]}", " ".join(chosen)
 
 
-KINDS = {_sums: 14, _choice: 4, _facts: 3, _alphabet: 1}
+OWN: Mapping[str, Make] = {"web": reading_drill}
+"""What a domain's own drills are made by."""
+OWN_SHARE = 0.5
+KINDS: Mapping[Make, int] = {_sums: 14, _choice: 4, _facts: 3, _alphabet: 1}
 """Relative frequency of the drills beside recall; sums are learned last."""
