@@ -171,7 +171,7 @@ class Stage:
             persist_result=True,
             result_serializer="json",
             refresh_cache=manifest is None,
-            tags=[DEVICE_TAG] if self.computes_with and manifest is None and shared() else [],
+            tags=[DEVICE_TAG] if manifest is None and self._holds_device() else [],
             retries=self.retries,
             retry_delay_seconds=[2.0 * 3**i for i in range(self.retries)],
             retry_condition_fn=lambda _task, _run, state: (
@@ -228,6 +228,14 @@ class Stage:
         # Prefect draws edges by identity: a manifest read back shares no string with another.
         return _read(folder / "manifest.json") or manifest
 
+    def _holds_device(self) -> bool:
+        """Where other runs may want it too.
+
+        A run's own server has no other runs, and asking it costs two seconds whenever its SQLite
+        file is being written.
+        """
+        return "torch" in self.computes_with and get_current_settings().api.url is not None
+
     def _why(self, home: Path, label: str, parts: Mapping[str, JSON]) -> str:
         """Which parts of the key differ from the nearest earlier manifest of this stage."""
         earlier = manifests_of(home / self.shelf / self.name)
@@ -247,15 +255,6 @@ class Stage:
             if isinstance(value, int) and value and not isinstance(value, bool)
         )
         current().say(f"{mark} {record.label:<28} [dim]{took:>9}[/]  {rows}")
-
-
-def shared() -> bool:
-    """Whether the Prefect server outlives this run, so that other runs may be limited beside it.
-
-    A run's own server has nobody to hold back, and asking it costs two seconds whenever its SQLite
-    file is being written.
-    """
-    return get_current_settings().api.url is not None
 
 
 def read_table(home: Path, manifest: Manifest, table: str) -> list[dict[str, JSON]]:

@@ -80,6 +80,6 @@ _stage = Stage(
     name="verify",
     body=_body,
     modules=(*MODULES, "pivotrl.rollouts", "pivotrl.store.shards"),
-    computes_with=("jsonschema",),
+    computes_with=("jsonschema", "sqlglot", "tree-sitter-bash"),
     by_bytes=("candidates",),
 )

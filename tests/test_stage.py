@@ -20,7 +20,7 @@ from tasks.ingest import ingest
 from tasks.sample import Look, sample
 from tasks.select import select
 from tasks.session import Session, running
-from tasks.stage import DEVICE_TAG, Produced, Stage, Work, read_table, shared
+from tasks.stage import DEVICE_TAG, Produced, Stage, Work, read_table
 from tasks.train import train
 from tasks.verify import verify
 
@@ -121,23 +121,24 @@ def test_a_long_stage_shows_its_progress_on_its_page(
     assert shown["halves"]["task_run_id"] and "no total" not in shown
 
 
-@pytest.mark.parametrize("computes_with", [("torch",), ()])
+@pytest.mark.parametrize("computes_with", [("torch",), ("jsonschema",), ()])
 def test_a_lasting_server_may_limit_what_computes(
     session: Session, computes_with: tuple[str, ...]
 ) -> None:
     from prefect.client.orchestration import get_client
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    assert shared()
-    Stage(name="computes", body=body, modules=("pivotrl.types",), computes_with=computes_with)(
-        settings={"value": 1, "for": computes_with}, label=f"computes with {computes_with}"
+    stage = Stage(
+        name="computes", body=body, modules=("pivotrl.types",), computes_with=computes_with
     )
+    label = f"computes with {computes_with}"
+    stage(settings={"value": 1, "for": computes_with}, label=label)
     with get_client(sync_client=True) as client:
-        named = {"task_runs": {"name": {"any_": [f"computes with {computes_with}"]}}}
+        named = {"task_runs": {"name": {"any_": [label]}}}
         (found,) = client.request("POST", "/task_runs/filter", json=named).json()
-    assert (DEVICE_TAG in found["tags"]) == bool(computes_with)
+    assert (DEVICE_TAG in found["tags"]) == (computes_with == ("torch",))
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
-        assert not shared()
+        assert not stage._holds_device()
 
 
 def test_a_dry_session_runs_nothing_and_says_what_would_run(session: Session) -> None:
