@@ -17,6 +17,7 @@ from pivotrl.verifiers.file_state import State
 from pivotrl.verifiers.file_steps import Step, located
 from pivotrl.verifiers.finders import command_of
 from pivotrl.verifiers.outcome import AGENTS
+from pivotrl.verifiers.python_code import parsed
 from pivotrl.verifiers.shell_commands import Command, Form
 
 MAX_ACTS = 16
@@ -171,10 +172,10 @@ def _pattern(basic: str, typed: str) -> re.Pattern[str] | None:
 
 def _by_python(program: str, state: State) -> Step | None:
     """A program that reads a file, replaces one text, and writes the file."""
-    try:
-        nodes = list(ast.walk(ast.parse(program)))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = parsed(program)
+    if tree is None:
         return None
+    nodes = list(ast.walk(tree))
     known = {node.targets[0].id: node.value for node in nodes
              if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)}  # fmt: skip
     calls: dict[str, list[list[JSON]]] = {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import operator
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ import orjson
 from pivotrl.types import JSON
 from pivotrl.verifiers import english, sql
 from pivotrl.verifiers.facts import plain_letters
+from pivotrl.verifiers.python_code import exact, parsed
 
 MAX_CHARACTERS = 8_000
 MAX_EXPRESSION, MAX_POWER = 300, 64
@@ -85,16 +85,8 @@ def _json(text: str) -> JSON:
 
 
 def _same_code(one: str, other: str) -> bool:
-    tree = _tree(one)
-    return tree is not None and tree == _tree(other)
-
-
-def _tree(text: str) -> str | None:
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return ast.dump(ast.parse(text))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+    tree = exact(one)
+    return tree is not None and tree == exact(other)
 
 
 def _same_expression(one: str, other: str) -> bool:
@@ -108,12 +100,14 @@ def _same_expression(one: str, other: str) -> bool:
 def _result(text: str) -> tuple[float, Counter[float]] | None:
     if len(text) > MAX_EXPRESSION:
         return None
-    numbers = Counter[float]()
-    try:
-        tree = ast.parse(text.translate(_ARITHMETIC).strip(), mode="eval")
-        return _evaluated(tree.body, numbers), numbers
-    except (SyntaxError, ValueError, ArithmeticError, RecursionError, MemoryError):
-        return None
+    numbers, tree = Counter[float](), parsed(text.translate(_ARITHMETIC).strip())
+    match tree.body if tree else ():
+        case [ast.Expr(value)]:
+            try:
+                return _evaluated(value, numbers), numbers
+            except (ValueError, ArithmeticError, RecursionError):
+                return None
+    return None
 
 
 def _evaluated(node: ast.expr, numbers: Counter[float]) -> float:

@@ -13,16 +13,25 @@ MAX_READ = 20_000
 """Characters of a text of which the form is made."""
 
 
+def parsed(text: str) -> ast.Module | None:
+    """None where the text is no Python; what is odd in it is nobody's warning."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
 @lru_cache(maxsize=64)
 def exact(text: str) -> str | None:
     """The syntax tree of Python; None where it is none."""
-    return _dumped(_parsed(text))
+    return _dumped(parsed(text))
 
 
 @lru_cache(maxsize=64)
 def canonical(text: str) -> str | None:
     """The syntax tree without what does not count; None where the text is no Python."""
-    tree = _parsed(text) if len(text) <= MAX_READ else None
+    tree = parsed(text) if len(text) <= MAX_READ else None
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.Call) and all(keyword.arg for keyword in node.keywords):
             node.keywords.sort(key=lambda keyword: str(keyword.arg))
@@ -44,12 +53,4 @@ def _dumped(tree: ast.Module | None) -> str | None:
     try:
         return None if tree is None else ast.dump(tree)
     except (RecursionError, MemoryError):
-        return None
-
-
-def _parsed(text: str) -> ast.Module | None:
-    try:
-        with warnings.catch_warnings(action="ignore"):  # odd escapes in what a model wrote
-            return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None

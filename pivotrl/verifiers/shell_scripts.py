@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import ast
 import re
-import warnings
 
 import orjson
+
+from pivotrl.verifiers.python_code import parsed
 
 MAX_SCRIPT = 2_000
 _SUBSTITUTE = re.compile(
@@ -107,9 +108,10 @@ def _renamed(text: str) -> str:
 
 def _python(text: str) -> str:
     """Without names of its own, lists that are only run through, and the 0 that a range has."""
+    tree = parsed(text)
+    if tree is None:
+        return text
     try:
-        with warnings.catch_warnings(action="ignore"):  # odd escapes in what a model wrote
-            tree = ast.parse(text)
         nodes = list(ast.walk(tree))
         own = {n.id: "" for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         if any(isinstance(node, _SCOPES) for node in nodes):
