@@ -36,6 +36,7 @@ from pivotrl.verifiers.sql import is_statement, normal_form, same_statement
             "SELECT COUNT(1) FROM t -- all\nGROUP BY b, a LIMIT 5 OFFSET 0",
         ),
         ("UPDATE t SET a=1, b=2 WHERE id != 3", "update t set b = 2, a = 1 where id <> 3"),
+        ("SELECT a FROM t ORDER BY f(a) ASC", "select a from t order by F(a)"),
     ],
 )
 def test_statements_that_ask_for_the_same(one: str, other: str) -> None:
@@ -63,6 +64,20 @@ def test_statements_that_ask_for_the_same(one: str, other: str) -> None:
         ),
         ("SELECT a FROM t JOIN u ON t.i = u.i", "SELECT a FROM t LEFT JOIN u ON t.i = u.i"),
         ("DELETE FROM t WHERE a = 1", "DELETE FROM t"),
+        ("SELECT x + x + x FROM t", "SELECT x + x FROM t"),
+        ("UPDATE t SET a = b", "UPDATE t SET b = a"),
+        (
+            "INSERT INTO t VALUES (1) ON CONFLICT (i) DO UPDATE SET a = b",
+            "INSERT INTO t VALUES (1) ON CONFLICT (i) DO UPDATE SET b = a",
+        ),
+        ("SELECT a FROM t ORDER BY a NULLS LAST", "SELECT a FROM t ORDER BY a"),
+        ("SELECT a FROM t GROUP BY ROLLUP (a, b)", "SELECT a FROM t GROUP BY CUBE (a, b)"),
+        ("SELECT d -> '$.Name' FROM t", "SELECT d -> '$.name' FROM t"),
+        ("SELECT a FROM t WHERE i = 1", "SELECT a FROM t WHERE i = '1'"),
+        (
+            "SELECT t.x FROM a t WHERE EXISTS (SELECT 1 FROM b t WHERE t.y = 1)",
+            "SELECT t.x FROM b t WHERE EXISTS (SELECT 1 FROM a t WHERE t.y = 1)",
+        ),
     ],
 )
 def test_statements_that_ask_for_another_thing(one: str, other: str) -> None:
@@ -75,6 +90,7 @@ def test_statements_that_ask_for_another_thing(one: str, other: str) -> None:
         ("formula", "100 * 1.2 ^ 2", "1.2**2 * 100", True),
         ("formula", "2 ^ 3", "3 ^ 2", False),
         ("formula", "7 - 4", "4 - 7", False),
+        ("formula", "True", "1", False),
         ("wallet address", "0xAb", "0xab", False),
         ("q", "flights from Rome to Oslo", "flights to Rome from Oslo", False),
         ("q", "phones under 1000", "phones under 100", False),

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 import yaml
 
+from pivotrl.verifiers import sql
 from pivotrl.verifiers.outcome import AGENTS
 
 MAX_READ = 6_000
@@ -58,9 +59,6 @@ _SAME: dict[str, list[tuple[re.Pattern[str], str]]] = {
     "braced": [(re.compile(r"(?<![,\[({]),(?=[}\]])"), ""), (_ALONE, r"\1\2")],
 }
 """What is written in two ways, once spaces and comments are gone."""
-_SQL = re.compile(
-    r"(?P<comment>--[^\n]*|/\*(?:[^*]|\*(?!/))*+\*/)|(?P<text>'[^']*'|\"[^\"]*\")|\s+|\w+|."
-)
 _GLUE = re.compile(r"\w\w|[-+*/<>=!&|%^?.:~@#$\\]{2}")
 """What a space must part."""
 
@@ -82,7 +80,7 @@ def bare(text: str, language: str) -> object:
         except (ValueError, TypeError, RecursionError, yaml.YAMLError):
             pass
     if language == "sql":
-        return _sql(text)
+        return sql.words(text)
     if language == "markup":  # whose lines may stand further in
         return text if "<pre" in text else [line.strip() for line in text.split("\n")]
     return text if language in ("yaml", "toml") else _words(text, language)
@@ -118,10 +116,3 @@ def _words(text: str, language: str) -> str:
     for pattern, put in _SAME.get(language, ()):
         out = pattern.sub(put, out)
     return out
-
-
-def _sql(text: str) -> list[str]:
-    """Its words, whatever their case."""
-    found = [token for token in _SQL.finditer(text) if token.lastgroup != "comment"]
-    words = [token[0] if token.lastgroup == "text" else token[0].lower() for token in found]
-    return [word for word in words if word.strip()]

@@ -112,9 +112,13 @@ def _result(text: str) -> tuple[float, Counter[float]] | None:
 
 def _evaluated(node: ast.expr, numbers: Counter[float]) -> float:
     """Raises ValueError for what is no arithmetic."""
-    if isinstance(node, ast.Constant) and type(node.value) in (int, float):
-        numbers[float(node.value)] += 1  # type: ignore[arg-type]
-        return float(node.value)  # type: ignore[arg-type]
+    if (
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, int | float)
+        and not isinstance(node.value, bool)
+    ):
+        numbers[float(node.value)] += 1
+        return float(node.value)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_evaluated(node.operand, numbers)
     if isinstance(node, ast.BinOp):

@@ -10,6 +10,7 @@ import re
 
 import orjson
 
+from pivotrl.verifiers import sql
 from pivotrl.verifiers.python_code import parsed
 
 MAX_SCRIPT = 2_000
@@ -30,7 +31,6 @@ _LOOSE = set("{}()[],;:|=<>!+*&?")
 _JOINS = set("=<>!+*&|?/~^%-")
 _MODE = re.compile(r"([ugoa]*)([=+-])([rwxXst]*)")
 _BITS = {"r": 4, "w": 2, "x": 1}
-_SQL = re.compile(r"'[^']*'|\"[^\"]*\"|\s+|\w+|.", re.DOTALL)
 _NEXT = re.compile(r"\s*[;\n]\s*")
 _AWK_NAME = re.compile(
     r'"(?:\\.|[^"\\])*"|/(?:\\.|[^/\\\n])*/|(?<![\w.])(?!(?:print|printf|if|else|for|while|do|in|next'
@@ -53,7 +53,7 @@ def normal_script(language: str, text: str) -> str:
     if language in ("awk", "jq"):
         return _renamed(_loose(text)) if language == "awk" else _jq(_loose(text))
     if language == "sql":
-        return _sql(text)
+        return " ".join(sql.words(text.strip().rstrip("; \n")))
     if language == "mode":
         return _mode(text)
     if language == "header":
@@ -157,13 +157,6 @@ def _parts(tokens: list[str], index: int) -> bool:
         len(two) == 2 and two[not first] in ("-", "/", "%") and two[first].isspace()
         for first, two in ((1, after), (0, before))
     )
-
-
-def _sql(text: str) -> str:
-    """In capitals but for strings, with spaces between words alone."""
-    words = [w for w in _SQL.findall(text.strip().rstrip("; \n")) if not w.isspace()]
-    out = [word if word[0] in "'\"" else word.upper() for word in words]
-    return " ".join(out)
 
 
 def _mode(text: str) -> str:

@@ -21,10 +21,21 @@ _STATEMENT = re.compile(
     r"\s*(?:select\b.+?\bfrom|insert\s+into|update\s+\S+\s+set|delete\s+from|with\s+\w+\s+as)\b",
     re.IGNORECASE | re.DOTALL,
 )
+_WORD = re.compile(
+    r"(?P<comment>--[^\n]*|/\*(?:[^*]|\*(?!/))*+\*/)|(?P<text>'[^']*'|\"[^\"]*\")|\s+|\w+|.",
+    re.DOTALL,
+)
 ZERO, ONE = exp.Literal.number(0), exp.Literal.number(1)
 _FLIPPED: Mapping[type[exp.Expr], type[exp.Expr]] = {exp.GT: exp.LT, exp.GTE: exp.LTE}
-_UNSAID = {"asc", "inner", "nulls_first", "big_int"}
-"""Arguments of sqlglot's nodes that say nothing."""
+_ASSIGNING = (exp.Update, exp.OnConflict)
+"""Where `a = b` is no question."""
+
+
+def words(text: str) -> list[str]:
+    """Of a piece of SQL that may be no statement: whatever their case, without comments."""
+    found = [token for token in _WORD.finditer(text) if token.lastgroup != "comment"]
+    said = [token[0] if token.lastgroup == "text" else token[0].lower() for token in found]
+    return [word for word in said if word.strip()]
 
 
 def is_statement(text: str) -> bool:
@@ -53,7 +64,9 @@ def _renamed(tree: exp.Expr) -> exp.Expr:
     """A table by its own name where it is named once; a column of the only table by none."""
     tables = [table for table in tree.find_all(exp.Table) if isinstance(table.this, exp.Identifier)]
     names = [table.name for table in tables]
-    given = {t.alias: t.name for t in tables if t.alias and names.count(t.name) == 1}
+    aliases = [table.alias for table in tables]
+    given = {t.alias: t.name for t in tables
+             if t.alias and names.count(t.name) == aliases.count(t.alias) == 1}  # fmt: skip
     for table in tables:
         if table.alias in given:
             table.set("alias", None)
@@ -70,22 +83,24 @@ def _form(node: object) -> str:
     if isinstance(node, list):
         return f"[{' '.join(map(_form, node))}]"
     if not isinstance(node, exp.Expr):
-        return str(node).lower()
+        return str(node)
     node = _plain(node)
-    if isinstance(node, exp.Literal | exp.Identifier):
-        return repr(node.name)
     kind = type(node).__name__
-    if isinstance(node, exp.And | exp.Or | exp.Add | exp.Mul):
-        return f"({kind} {' '.join(sorted({_form(_plain(one)) for one in _operands(node)}))})"
-    if isinstance(node, exp.EQ | exp.NEQ):
+    if isinstance(node, exp.Literal | exp.Identifier):
+        return f"{kind[0] * (not node.is_string)}{node.name!r}"
+    if isinstance(node, exp.And | exp.Or):
+        return f"({kind} {' '.join(sorted(set(map(_form, _operands(node)))))})"
+    if isinstance(node, exp.Add | exp.Mul):
+        return f"({kind} {' '.join(sorted(map(_form, _operands(node))))})"
+    if isinstance(node, exp.EQ | exp.NEQ) and not isinstance(node.parent, _ASSIGNING):
         return f"({kind} {' '.join(sorted((_form(node.this), _form(node.expression))))})"
-    if isinstance(node, exp.Group):
-        return f"({kind} {' '.join(sorted(map(_form, node.expressions)))})"
-    said = {name: value for name, value in node.args.items() if value and name not in _UNSAID}
-    if isinstance(node, exp.Update):
+    said = {name: value for name, value in node.args.items() if value and name != "big_int"}
+    if isinstance(node, (exp.Group, *_ASSIGNING)):
         said["expressions"] = sorted(map(_form, node.expressions))
     if isinstance(node, exp.Join) and said.get("kind") == "INNER":
         del said["kind"]
+    if isinstance(node, exp.Anonymous):
+        said["this"] = node.name.lower()
     if (offset := said.get("offset")) and offset.expression == ZERO:
         del said["offset"]
     return f"({kind} {' '.join(f'{name}={_form(value)}' for name, value in sorted(said.items()))})"
