@@ -86,11 +86,10 @@ def test_each_is_planned(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_one_runs_whole_on_a_tiny_mixture_of_experts(
-    tmp_path: Path, data: Path, experts: Path, prefect_server: str
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_each_runs_whole_on_a_tiny_mixture_of_experts(
+    path: Path, tmp_path: Path, data: Path, experts: Path, prefect_server: str
 ) -> None:
-    """On the same rows the four differ by little, and each takes minutes."""
-    path = CONFIGS[0]
     home = tmp_path / "home"
     arguments = [
         *("run", str(path), f"data.trajectories={data / 'retail.jsonl'}", f"model.path={experts}"),
