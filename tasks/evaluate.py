@@ -5,7 +5,8 @@ What is scored is kept part by part, so that a killed evaluation goes on at its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import orjson
 
 from pivotrl.benchmarks.base import Row
 from pivotrl.config import Config
+from pivotrl.engines.meter import Meter
 from pivotrl.manifest import Manifest, file_hash
 from pivotrl.policies import PolicyFiles
 from pivotrl.scores import EvaluationItem, summary
@@ -27,7 +29,9 @@ from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
 T = TypeVar("T")
-Part = Callable[[Callable[[], Policy], Callable[[float], None]], list[EvaluationItem]]
+Scored = tuple[list[EvaluationItem], Mapping[str, int]]
+"""The items of a part, and what they took: turns and tokens, where the engine is ours."""
+Part = Callable[[Callable[[], Policy], Callable[[float], None]], Scored]
 """Given what loads the policy (where all parts are kept, none is), and what moves the bar."""
 
 
@@ -111,7 +115,7 @@ def _body(work: Work) -> Produced:
         engine = engine_settings(config, model, profiling=work.extra["served"])
         folder = work.folder / "harness"
         parts: list[tuple[int, Part]] = [
-            (1, lambda _load, _advance: harness_items(config, engine, model, suite.name, folder))
+            (1, lambda *_: (harness_items(config, engine, model, suite.name, folder), {}))
         ]
         unit, miniature = "harness", False
     else:
@@ -121,13 +125,16 @@ def _body(work: Work) -> Produced:
         load_policy, config, work.extra["model"], policy.weights, profiling=work.extra["served"]
     )
     items: list[EvaluationItem] = []
+    took = Counter[str]()
     title = f"{work.extra['label']} {suite.label}"
     with current().progress(title, sum(n for n, _ in parts), unit) as advance:
         for number, (n, part) in enumerate(parts):
             file = work.folder / "parts" / f"{number:05}.json"
             if file.is_file():
                 advance(n)
-            items += _kept(file, partial(part, load, advance))
+            of_part, took_part = _kept(file, partial(part, load, advance))
+            items += of_part
+            took.update(took_part)
     found = summary(items)
     evaluation_id = work.folder.name
     write_shard(
@@ -175,7 +182,7 @@ def _body(work: Work) -> Produced:
         counts={
             "items": found.n,
             "responses": len(items),
-            "turns": _turns(suite, items),
+            **took,
             "score": found.mean,
             "standard_error": found.standard_error,
             "unparsed": found.unparsed,
@@ -196,22 +203,21 @@ def _episodes(
 
     def played(
         tasks: Sequence[JSON], load: Callable[[], Policy], advance: Callable[[float], None]
-    ) -> list[EvaluationItem]:
+    ) -> Scored:
         policy = load()
         longest = policy.context - params.max_tokens
-        return [
-            episode_item(episode)
-            for episode in run_episodes(
-                policy.engine,
-                policy.chat,
-                domain.environment,
-                tasks,
-                params,
-                [seed] * len(tasks),
-                longest,
-                on_finished=advance,
-            )
-        ]
+        meter = Meter(engine=policy.engine)
+        episodes = run_episodes(
+            meter,
+            policy.chat,
+            domain.environment,
+            tasks,
+            params,
+            [seed] * len(tasks),
+            longest,
+            on_finished=advance,
+        )
+        return [episode_item(episode) for episode in episodes], meter.counts
 
     tasks = domain.make_tasks("test", config.evaluate.tasks, config.run.seed, suite.horizon)
     parts: list[tuple[int, Part]] = [
@@ -240,11 +246,12 @@ def _responses(
         some: Sequence[tuple[Row, int]],
         load: Callable[[], Policy],
         advance: Callable[[float], None],
-    ) -> list[EvaluationItem]:
+    ) -> Scored:
         policy = load()
         longest = policy.context - params.max_tokens
-        return evaluate_benchmark(
-            policy.engine,
+        meter = Meter(engine=policy.engine)
+        items = evaluate_benchmark(
+            meter,
             policy.chat,
             benchmark,
             some,
@@ -253,6 +260,7 @@ def _responses(
             longest,
             on_progress=lambda done, _tokens: advance(done),
         )
+        return items, meter.counts
 
     asked = [(row, repeat) for row in rows for repeat in range(repeats)]
     parts: list[tuple[int, Part]] = [
@@ -267,24 +275,17 @@ def _split(config: Config, units: Sequence[T]) -> list[Sequence[T]]:
     return [units[start : start + size] for start in range(0, len(units), size)]
 
 
-def _kept(file: Path, make: Callable[[], list[EvaluationItem]]) -> list[EvaluationItem]:
-    """The items of a part: read where an earlier, killed run made them, else made and written."""
+def _kept(file: Path, make: Callable[[], Scored]) -> Scored:
+    """A part: read where an earlier, killed run made it, else made and written."""
     if file.is_file():
+        rows, took = orjson.loads(file.read_bytes())
         return [
             EvaluationItem(**row | {"finish_reason": FinishReason(row["finish_reason"])})
-            for row in orjson.loads(file.read_bytes())
-        ]
-    items = make()
+            for row in rows
+        ], took
+    scored = make()
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_suffix(".unfinished")
-    unfinished.write_bytes(orjson.dumps(items))
+    unfinished.write_bytes(orjson.dumps(scored))
     unfinished.replace(file)
-    return items
-
-
-def _turns(suite: Suite, items: Sequence[EvaluationItem]) -> int:
-    """Responses that were sampled."""
-    if suite.kind == "benchmark" or suite.by_harness:
-        return len(items)
-    said = (orjson.loads(item.output) for item in items)
-    return sum(message["role"] == "assistant" for messages in said for message in messages)
+    return scored

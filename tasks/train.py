@@ -221,7 +221,7 @@ def _published(work: Work, start: Path, result: RoundResult, round_number: int) 
             "rollouts": len(acted),
             "sampled": int(sum(r.metrics["turns"] for r in trained if "turns" in r.metrics)),
             "flops": sum(r.metrics.get("flops", 0.0) for r in trained),
-            "completion_tokens": sum(row["tokens"] for row in acted),
+            **_tokens(records),
             "stop_reason": str(result.stop_reason),
             "validation": [[step, score] for step, score in result.validation],
             "curve": _curve(trained, result.validation),
@@ -233,6 +233,14 @@ def _published(work: Work, start: Path, result: RoundResult, round_number: int) 
             "warnings": sorted({w for r in trained for w in r.warnings}),
         },
     )
+
+
+def _tokens(records: Sequence[StepRecord]) -> dict[str, int]:
+    """What sampling took, validation with it."""
+    return {
+        name: int(sum(r.metrics.get(p + name, 0) for r in records for p in ("", "validation/")))
+        for name in ("prompt_tokens", "unique_prompt_tokens", "completion_tokens")
+    }
 
 
 def _curve(

@@ -21,7 +21,7 @@ from pivotrl.training.improvement import improve
 from pivotrl.training.metrics import step_metrics
 from pivotrl.training.optimizer import adamw
 from pivotrl.training.records import Group
-from pivotrl.training.sampling import sample_groups, validation_reward
+from pivotrl.training.sampling import sample_groups, validation_metrics
 from pivotrl.types import RolloutStatus, Sample, Verdict, VerdictStatus
 
 BASE = Path(pivotrl.mini.__file__).parent / "model"
@@ -84,7 +84,7 @@ def test_episodes_of_a_task_are_a_group_and_differ(groups: list[Group], chat: Ch
 def test_the_same_seed_plays_the_same_episodes(model: Any, chat: ChatFormat) -> None:
     engine, draw = engine_of(model, chat), draw_of(chat)
     settings = replace(SETTINGS, validation_samples=1)
-    first, second = (validation_reward(engine, starts(chat), draw, settings) for _ in range(2))
+    first, second = (validation_metrics(engine, starts(chat), draw, settings) for _ in range(2))
     assert first == second
 
 

@@ -97,9 +97,9 @@ def test_a_killed_evaluation_goes_on_at_its_last_part(tmp_path: Path) -> None:
     )
     assert code == -signal.SIGKILL, shown
     marked = parts()[0]
-    items = json.loads(marked.read_bytes())
+    items, took = json.loads(marked.read_bytes())
     items[0]["output"] = "kept from before"  # shows that the part is read, not made again
-    marked.write_text(json.dumps(items))
+    marked.write_text(json.dumps([items, took]))
     for home in (killed, whole):
         evaluated(home, *one_by_one)
     ask = "select item_id, output, score from evaluation_items order by item_id, repeat"

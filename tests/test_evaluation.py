@@ -16,6 +16,7 @@ from pivotrl.agreement import reward_agreement
 from pivotrl.benchmarks import BENCHMARKS
 from pivotrl.chat import ChatFormat
 from pivotrl.engines.hf import HFEngine, load_model
+from pivotrl.engines.meter import Meter
 from pivotrl.environments.retail import DOMAIN
 from pivotrl.environments.retail.expert import expert_actions
 from pivotrl.environments.retail.world import Retail
@@ -119,6 +120,19 @@ def once(rows: Sequence[Any]) -> list[tuple[Any, int]]:
 
 
 # -- benchmarks -----------------------------------------------------------------------------------
+
+
+def test_a_meter_counts_what_another_engine_is_asked_for(random_engine: HFEngine) -> None:
+    meter = Meter(engine=random_engine)
+    prompts, seeds = [[5, 6, 7, 8], [5, 6, 9], [5, 6, 7, 8, 9]], [1, 2, 3]
+    drawn = meter.sample(prompts, 2, PARAMS, seeds)
+    assert drawn == random_engine.sample(prompts, 2, PARAMS, seeds)
+    assert meter.counts == {
+        "sampled": 6,
+        "prompt_tokens": 24,
+        "unique_prompt_tokens": 6,  # 5 6 7 8 9, and 9 after 5 6
+        "completion_tokens": sum(len(sample.token_ids) for row in drawn for sample in row),
+    }
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

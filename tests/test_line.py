@@ -91,6 +91,10 @@ def test_the_report_adds_up(home: Path) -> None:
         assert row["difference"] == pytest.approx(row["trained"] - row["base"])
         assert row["miniature"]
     assert made["cost"]["profile"]["rollouts"] == 4 * counts["candidates"]
+    for stage in ("profile", "train", "evaluate"):
+        cost = made["cost"][stage]
+        assert 0 < cost["unique_prompt_tokens"] <= cost["prompt_tokens"]
+        assert cost["completion_tokens"] > cost["sampled"] > 0 and cost["flops"] > 0
     assert made["agreement"]["retail"]["n"] > 0
     page = (home / "report.html").read_text()
     assert page.count("<article>") > 8 and "wrong_argument" in page

@@ -42,7 +42,7 @@ from pivotrl.training.records import (
 from pivotrl.training.sampling import (
     rollouts_of,
     step_groups,
-    validation_reward,
+    validation_metrics,
 )
 from pivotrl.types import Engine, PivotRLError, digest
 
@@ -100,15 +100,15 @@ def train_round(
         with average.in_place(model):
             if average.weights:
                 _hand_over(model, engine)
-            score = validation_reward(engine, validation, draw, settings)
+            metrics = validation_metrics(engine, validation, draw, settings)
+            score = metrics["validation/reward"]
             if not progress.validation or score > max(value for _, value in progress.validation):
                 work.save_policy(model, progress.step)
                 progress = replace(progress, best_step=progress.step)
         if average.weights:
             _hand_over(model, engine)
         progress = replace(progress, validation=(*progress.validation, (progress.step, score)))
-        seconds = time.perf_counter() - started
-        return progress, {"validation/reward": score, "seconds/validate": seconds}
+        return progress, metrics | {"seconds/validate": time.perf_counter() - started}
 
     if progress.step == 0 and validation:
         progress, metrics = validate(progress)

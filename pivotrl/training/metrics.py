@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from pivotrl.prefixes import unique_tokens
 from pivotrl.training.advantages import has_signal, spread
-from pivotrl.training.records import Group
+from pivotrl.training.records import Act, Group
 
 MEANINGS = {
     "reward": "Mean reward of the step's first groups, before any was replaced.",
@@ -20,6 +21,9 @@ MEANINGS = {
     "replaced": "Groups without a signal that gave their place to another pivot's.",
     "groups_sampled": "Groups drawn for the step, the replaced ones too.",
     "turns": "Turns sampled: one an action, or one a turn of an episode.",
+    "prompt_tokens": "Tokens of these turns' prompts.",
+    "unique_prompt_tokens": "Those of the trie of the prompts.",
+    "completion_tokens": "Tokens that were sampled.",
     "unique_trajectories": "Trajectories that the step's pivots come from.",
     "num_tokens": "Tokens of prompts and actions since the round began.",
     "completions/mean_length": "Tokens of an action, mean.",
@@ -31,6 +35,10 @@ MEANINGS = {
     "rewards/<domain>/std": "Sample standard deviation there.",
     "verdict/<category>": "How many actions got this verdict.",
     "validation/reward": "Mean reward at held-out turns, of the policy that the round would keep.",
+    "validation/turns": "Turns sampled for that.",
+    "validation/prompt_tokens": "Tokens of their prompts.",
+    "validation/unique_prompt_tokens": "Those of the trie of the prompts.",
+    "validation/completion_tokens": "Tokens that were sampled for it.",
     "loss": "Mean loss of the step's updates.",
     "grad_norm": "Norm of the gradient before it is clipped.",
     "learning_rate": "As the step used it.",
@@ -102,10 +110,22 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
 def step_metrics(groups: Sequence[Group], sampled: Sequence[Group]) -> dict[str, float]:
     """Of the groups that a step learns from, among all that were sampled for it."""
     first = {id(group) for group in sampled[: len(groups)]}
-    turns = [turn for group in sampled for act in group.acts for turn in act.turns]
+    cost = cost_of(act for group in sampled for act in group.acts)
     return {
         "replaced": float(sum(id(group) not in first for group in groups)),
         "groups_sampled": float(len(sampled)),
+        "num_tokens": cost["prompt_tokens"] + cost["completion_tokens"],
+        **cost,
+    }
+
+
+def cost_of(acts: Iterable[Act]) -> dict[str, float]:
+    """What the acts took to sample, in turns and tokens."""
+    turns = [turn for act in acts for turn in act.turns]
+    prompts = [turn.prompt_ids for turn in turns]
+    return {
         "turns": float(len(turns)),
-        "num_tokens": float(sum(len(t.prompt_ids) + len(t.sample.token_ids) for t in turns)),
+        "prompt_tokens": float(sum(map(len, prompts))),
+        "unique_prompt_tokens": float(unique_tokens([*dict.fromkeys(prompts)])),
+        "completion_tokens": float(sum(len(turn.sample.token_ids) for turn in turns)),
     }

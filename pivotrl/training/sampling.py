@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from pivotrl.training import ranks
 from pivotrl.training.advantages import advantages, has_signal
+from pivotrl.training.metrics import cost_of
 from pivotrl.training.plan import sampling_seed, validation_seed
 from pivotrl.training.records import (
     Act,
@@ -99,22 +100,23 @@ def sample_groups(
     return ranks.collected(groups)
 
 
-def validation_reward(
+def validation_metrics(
     engine: Engine, pivots: Sequence[TrainPivot], draw: Draw, settings: TrainSettings
-) -> float:
-    """Mean reward at the validation pivots, with the seeds of every other validation."""
+) -> dict[str, float]:
+    """Mean reward at the validation pivots, with the seeds of every other validation; its cost."""
 
     def seed(pivot: TrainPivot, attempt: int) -> int:
         return validation_seed(settings.seed + attempt, pivot.candidate_id)
 
-    acts = draw(engine, ranks.dealt(pivots), settings.validation_samples, seed)
-    judged = [[act.verdict.reward for act in row] for row in acts]
-    rewards = [r for row in ranks.collected(judged) for r in row if r is not None]
+    drawn = draw(engine, ranks.dealt(pivots), settings.validation_samples, seed)
+    acts = [act for row in ranks.collected(drawn) for act in row]
+    rewards = [act.verdict.reward for act in acts if act.verdict.reward is not None]
     if not rewards:
         raise PivotRLError(
             "validation: no sample has a reward; repair the verifier or the engine and run again"
         )
-    return sum(rewards) / len(rewards)
+    found = {"reward": sum(rewards) / len(rewards)} | cost_of(acts)
+    return {f"validation/{name}": value for name, value in found.items()}
 
 
 def rollouts_of(groups: Sequence[Group]) -> tuple[TrainRollout, ...]:

@@ -16,6 +16,7 @@ from typing import Any
 from pivotrl.training import ranks
 from pivotrl.training.adapters import prepare
 from pivotrl.training.checkpoint import WorkFolder, read_records
+from pivotrl.training.flops import shape_of, tree_flops
 from pivotrl.training.logprobs import choose, log_probs
 from pivotrl.training.optimizer import adamw, update, warm_up
 from pivotrl.training.passes import passes
@@ -67,6 +68,7 @@ def sft_round(
     per_step = min(settings.trajectories_per_step, len(trajectories))
     steps = math.ceil(settings.epochs * len(trajectories) / per_step)
     optimizer = adamw(model, settings.weight_decay)
+    shape = shape_of(model)
     content = [asdict(settings), [asdict(d) for d in demonstrations]]
     work = WorkFolder(workdir, digest(content))
     progress = work.resume(model, optimizer, average={})
@@ -80,7 +82,7 @@ def sft_round(
         met = [row for i in schedule[step - 1] for row in rows[i]]
         learned = sum(len(row.completion) for row in met)
         loss = entropy_sum = 0.0
-        read = 0
+        read = flops = 0.0
         of = [demonstrations[row.sample].trajectory_id for row in met]
         for layout, counts in passes(met, of, model, backend, settings.micro_batch_tokens):
             found, entropy = log_probs(model, layout, backend, dtype=settings.dtype)
@@ -89,9 +91,11 @@ def sft_round(
             loss += float(share.detach())
             if counts:
                 read += len(layout.ids)
+                flops += 3 * tree_flops(shape, layout)
                 entropy_sum += float(entropy.sum())
-        loss, entropy_sum = map(math.fsum, zip(*ranks.gathered((loss, entropy_sum)), strict=True))
-        tokens_seen += sum(ranks.gathered(read))
+        own = (loss, entropy_sum, read, flops)
+        loss, entropy_sum, read, flops = map(math.fsum, zip(*ranks.gathered(own), strict=True))
+        tokens_seen += read
         decay = (steps - step + 1) / max(1, steps - settings.warmup_steps)
         rate = warm_up(step, settings.learning_rate, settings.warmup_steps) * min(1.0, decay)
         norm = update(
@@ -108,6 +112,7 @@ def sft_round(
             "grad_norm": norm,
             "learning_rate": rate,
             "num_tokens": tokens_seen,
+            "flops": flops,
             "epoch": step * per_step / len(trajectories),
             "seconds/train": time.perf_counter() - started,
         }
