@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
+import select
 import signal
 import subprocess
-import tempfile
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,9 +29,6 @@ AT_ONCE = 0.3
 """Of the others."""
 
 
-Running = subprocess.Popen[bytes]
-
-
 def state(home: Path) -> tuple[dict, list[tuple]]:
     """Files by stage, and counts of every table that must not depend on kills."""
     sql = " union all ".join(
@@ -45,42 +44,74 @@ def state(home: Path) -> tuple[dict, list[tuple]]:
     return contents(home, *STAGES), Store(home / "pivotrl.duckdb").query(sql + " order by 1")[1]
 
 
-def started(home: Path, arguments: Sequence[str], log: int = subprocess.DEVNULL) -> Running:
+def started(home: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A run in a process and a session of its own."""
     return subprocess.Popen(
         command(*arguments),
-        env=environment(home) | {"PYTHONUNBUFFERED": "1"},
+        env=environment(home),
         cwd=ROOT,
-        stdout=log,
-        stderr=subprocess.STDOUT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
 
 
-def whole(home: Path, arguments: Sequence[str]) -> None:
-    """A run to its end."""
-    code = started(home, arguments).wait(900)
-    assert code == 0, f"exit {code}"
+class Nursery:
+    """Where many runs of one home start quickly: each is a fork of `nursery.py`, one at a time."""
 
+    def __init__(self, home: Path, server: str | None = None) -> None:
+        home.mkdir(parents=True)
+        self.log = home.with_name(f"{home.name}.log")
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests/nursery.py")],
+            env=environment(home, server) | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
 
-def killed_in(home: Path, stage: str, arguments: Sequence[str], rng: random.Random) -> bool:
-    """Starts a run and kills it in the stage, or right after; False if it ended before.
+    def __enter__(self) -> Nursery:
+        return self
 
-    A stage is under way once the run has said that the one before it, its first shard, is done or
-    cached; how long after is drawn from the time that it takes.
-    """
-    before = ORDER[ORDER.index(stage) - 1] if stage != ORDER[0] else None
-    awaited = re.compile(rf"^[✓•] {SAID.get(before, before)}" if before else ".", re.MULTILINE)
-    with tempfile.NamedTemporaryFile() as log:
-        process = started(home, arguments, log.fileno())
-        deadline = time.monotonic() + 600
-        while process.poll() is None and not awaited.search(Path(log.name).read_text()):
+    def __exit__(self, *_: object) -> None:
+        self.process.communicate()
+
+    def start(self, arguments: Sequence[str]) -> int:
+        """The id of the run's process, which leads a session."""
+        assert self.process.stdin and self.process.stdout
+        self.log.write_text("")
+        asked = {"arguments": arguments, "log": str(self.log)}
+        self.process.stdin.write(json.dumps(asked).encode() + b"\n")
+        return int(self.process.stdout.readline())
+
+    def ended(self, seconds: float = 0.0) -> bool:
+        """Whether the run ends within `seconds`."""
+        return bool(select.select([self.process.stdout], [], [], seconds)[0])
+
+    def code(self) -> int:
+        """The exit code of the run, once it has ended."""
+        assert self.process.stdout
+        return int(self.process.stdout.readline())
+
+    def whole(self, arguments: Sequence[str]) -> None:
+        """A run to its end."""
+        self.start(arguments)
+        assert self.ended(900) and self.code() == 0, self.log.read_text()
+
+    def killed_in(self, stage: str, arguments: Sequence[str], rng: random.Random) -> bool:
+        """Starts a run and kills it in the stage, or right after; False if it ended before.
+
+        A stage is under way once the run has said that the one before it, its first shard, is done
+        or cached; how long after is drawn from the time that it takes.
+        """
+        before = ORDER[ORDER.index(stage) - 1] if stage != ORDER[0] else None
+        awaited = re.compile(rf"^[✓•] {SAID.get(before, before)}" if before else ".", re.MULTILINE)
+        run, deadline = self.start(arguments), time.monotonic() + 600
+        while not awaited.search(self.log.read_text()) and not self.ended(0.01):
             assert time.monotonic() < deadline, f"{stage}: never came so far"
-            time.sleep(0.01)
-        instant = time.monotonic() + rng.uniform(0, SECONDS.get(stage, AT_ONCE))
-        while process.poll() is None and time.monotonic() < instant:
-            time.sleep(0.005)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        code = process.wait()
-        assert code in (0, -signal.SIGKILL), f"{stage}: exit {code}"
-    return code != 0
+        if not self.ended(rng.uniform(0, SECONDS.get(stage, AT_ONCE))):
+            os.killpg(run, signal.SIGKILL)
+        code = self.code()
+        assert code in (0, -signal.SIGKILL), f"{stage}: exit {code}\n{self.log.read_text()}"
+        return code != 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from kills import ORDER, killed_in, started, state, whole
+from kills import ORDER, Nursery, started, state
 from line import ROOT, pivotrl, report, small
 from test_line import data, home
 from test_scheduled import free_port, prefect, run_now
@@ -21,15 +21,17 @@ __all__ = ["data", "home"]
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
+@pytest.mark.parametrize("seed", range(4))
 def test_killed_in_every_stage_it_ends_as_if_never_killed(
-    home: Path, data: Path, tmp_path: Path
+    seed: int, home: Path, data: Path, tmp_path: Path, prefect_server: str
 ) -> None:
-    killed, rng = tmp_path / "killed", random.Random(0)
-    met = [stage for stage in ORDER if killed_in(killed, stage, small(data), rng)]
-    assert met == list(ORDER)
-    whole(killed, small(data))
-    assert state(killed) == state(home)
-    assert report(killed)["scores"] == report(home)["scores"]
+    rng = random.Random(seed)
+    with Nursery(tmp_path / "killed", prefect_server) as nursery:
+        met = [stage for stage in ORDER if nursery.killed_in(stage, small(data), rng)]
+        assert met == list(ORDER)
+        nursery.whole(small(data))
+    assert state(tmp_path / "killed") == state(home)
+    assert report(tmp_path / "killed")["scores"] == report(home)["scores"]
 
 
 def test_a_server_that_comes_back_in_mid_run_loses_nothing(
