@@ -2,14 +2,16 @@
 
 A run that is killed cannot say so: its flow run stays "Running", and the server that Prefect
 started for it lives on without a parent. Records under `work/processes/`, one a server and one a
-flow run, tell the next start about both. This module must never know what a flow does; it imports
-Prefect only where it talks to it.
+flow run, tell the next start about both. A process is known by its number where it runs alone: of
+another machine or container over the same home nothing is said; Prefect's leases notice its end.
+This module must never know what a flow does; it imports Prefect only where it talks to it.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -63,7 +65,7 @@ def reap(home: Path) -> list[str]:
     dead = []
     for path in sorted(_folder(home).glob("*.json")):
         record = json.loads(path.read_text())
-        if alive(*record["owner"]):
+        if record["place"] != _place() or alive(*record["owner"]):
             continue
         if "server" in record:
             _end(*record["server"])
@@ -119,10 +121,17 @@ def _identity(pid: int) -> tuple[int, float]:
     return pid, psutil.Process(pid).create_time()
 
 
+def _place() -> list[str]:
+    """Machine and namespace, within which a process's number means something."""
+    namespace = Path("/proc/self/ns/pid")
+    return [socket.gethostname(), os.readlink(namespace) if namespace.exists() else ""]
+
+
 def _write(path: Path, record: Mapping[str, JSON]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps({"owner": _identity(os.getpid()), **record}))
+    owner = {"place": _place(), "owner": _identity(os.getpid())}
+    draft.write_text(json.dumps(owner | dict(record)))
     draft.replace(path)
 
 

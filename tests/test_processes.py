@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from line import ROOT, environment
 
 from flows.processes import reap, record_run
 
@@ -55,11 +57,6 @@ print(json.dumps({"dead": dead, "states": states}))
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
-
-
-def environment(home: Path) -> dict[str, str]:
-    own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-    return own | {"PIVOTRL_HOME": str(home)}
 
 
 def test_a_killed_run_is_crashed_at_the_next_start_and_its_server_gone(home: Path) -> None:
@@ -116,14 +113,31 @@ def test_a_clean_end_leaves_no_record(home: Path) -> None:
 def test_another_process_under_the_recorded_number_is_left_alone(home: Path) -> None:
     bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        owner = (bystander.pid, 1.0)
-        folder = home / "work" / "processes"
-        folder.mkdir(parents=True)
-        (folder / "run-1.json").write_text(json.dumps({"owner": owner}))
-        (folder / "server-2.json").write_text(json.dumps({"owner": owner, "server": owner}))
+        with record_run(home, "1"):
+            (path,) = (home / "work" / "processes").glob("*.json")
+            record = json.loads(path.read_text()) | {"owner": (bystander.pid, 1.0)}
+        path.write_text(json.dumps(record))
+        served = record | {"server": record["owner"]}
+        path.with_name("server-2.json").write_text(json.dumps(served))
 
         assert reap(home) == ["1"]
         assert bystander.poll() is None
     finally:
         bystander.send_signal(signal.SIGKILL)
         bystander.wait()
+
+
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap makes the other container")
+def test_a_run_in_another_container_over_the_home_is_not_taken_for_dead(home: Path) -> None:
+    code = "import flows; from flows.processes import reap; print(reap(flows.home()))"
+    inside = ["bwrap", "--bind", "/", "/", "--dev", "/dev", "--unshare-pid", "--proc", "/proc"]
+    with record_run(home, "1"):
+        done = subprocess.run(
+            [*inside, sys.executable, "-c", code],
+            env=environment(home),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert done.stdout == "[]\n"
