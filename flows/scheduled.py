@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
@@ -22,20 +22,17 @@ from pivotrl.config import load_config
 
 @flow(name="scheduled", persist_result=False)
 def scheduled(config: str, settings: list[str] | None = None) -> State[None]:
-    """Retrains if something is new.
+    """Retrains if something is new; waits while another scheduled run works over the same home.
 
     `config`: the TOML of the experiment. `settings`: `key=value`, on top of it.
     """
     overrides = settings or []
     loaded = load_config(Path(config), overrides)
     check(loaded)
-    lock = FileLock(home() / "work" / "scheduled.lock", timeout=0)
-    try:
-        with lock, record_run(home(), str(flow_run.id)):
-            why = why_run(loaded)
-            if not why:
-                return Completed(message="Nothing new: every stage is cached, nothing ran.")
-            real(loaded, shlex.join(["pivotrl", "run", config, *overrides]))
-            return Completed(message=f"Ran from {why}")
-    except Timeout:
-        return Completed(message=f"Another scheduled run works in {home()}; this one ended.")
+    # one at a time over a home, whichever deployment it is of; a lock ends with its process
+    with FileLock(home() / "work" / "scheduled.lock"), record_run(home(), str(flow_run.id)):
+        why = why_run(loaded)
+        if not why:
+            return Completed(message="Nothing new: every stage is cached, nothing ran.")
+        real(loaded, shlex.join(["pivotrl", "run", config, *overrides]))
+        return Completed(message=f"Ran from {why}")
