@@ -23,7 +23,7 @@ from tasks.ingest import ingest
 from tasks.instruments import instruments
 from tasks.judge import judge_budget
 from tasks.merge import merge
-from tasks.promote import gate, promote
+from tasks.promote import gate, promote, was_champion
 from tasks.register import register
 from tasks.report import (
     cost,
@@ -163,15 +163,10 @@ def remember(
     try:
         decision = gate(config, scores, checkpoints[-1])
         model = register(config, name, *went_in, checkpoints, scores, decision, tags)
-        if config.promote.automatic and decision.passed:
+        of = (session.home, config.register_.model, model["version"])
+        if config.promote.automatic and decision.passed and not was_champion(*of):
             # forced: the version may have been registered by a run that failed against another
-            champion = promote(
-                session.home,
-                config.register_.model,
-                model["version"],
-                reason="passed the gate",
-                force=True,
-            )
+            champion = promote(*of, reason="passed the gate", force=True)
             session.say(f"Champion: {config.register_.model} version {champion}")
     except Unreachable as error:
         session.say(

@@ -72,6 +72,15 @@ def promote(home: Path, model: str, wanted: str, *, reason: str = "", force: boo
     return version.number
 
 
+def was_champion(home: Path, model: str, number: str) -> bool:
+    """Whether the version was champion once: who has been replaced is not put back by itself."""
+    _, rows = Store(home / "pivotrl.duckdb").query(
+        "select count(*) from promotions where (model, alias, version) = (?, ?, ?)",
+        [model, CHAMPION, number],
+    )
+    return bool(rows[0][0])
+
+
 def rollback(home: Path, model: str) -> tuple[str, str]:
     """The champion before this one is champion again; (number before, number now)."""
     champion = find_version(home, model, CHAMPION)

@@ -12,7 +12,7 @@ from pivotrl.scores import ScoreRow
 from pivotrl.store import Store
 from pivotrl.tracking import TrackedRun, find_version, load_path, log_run, scores_of, set_alias
 from pivotrl.types import PivotRLError
-from tasks.promote import CHAMPION, GATE_TAG, PASSED, promote, rollback
+from tasks.promote import CHAMPION, GATE_TAG, PASSED, promote, rollback, was_champion
 
 BAR = Bar(min_gain=0.0, max_drop=5.0, max_kl=None, max_malformed=0.05)
 DOMAIN = ScoreRow(
@@ -97,6 +97,8 @@ def test_champions_come_and_go_with_a_reason(tmp_path: Path) -> None:
     assert rollback(home, "own") == ("3", "2")  # not to the one that was rolled back
     assert promote(home, "own", "4") == "4"
     assert rollback(home, "own") == ("4", "2")
+    assert [was_champion(home, "own", number) for number in "1234"] == [True] * 4
+    assert not was_champion(home, "own", "5") and not was_champion(home, "other", "1")
     by_hand = find_version(home, "own", "4")
     assert by_hand
     set_alias(home, by_hand, CHAMPION)  # as MLflow's page does, without a row
