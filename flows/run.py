@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
 
-from flows import home
-from flows.servers import api_url
+from flows import home, servers
 from flows.terminal import terminal
 from pivotrl.config import Config, load_config, make_config
 from pivotrl.system_metrics import watching
@@ -101,7 +100,7 @@ def made_home() -> Path:
         raise PivotRLError(
             f"{folder}: cannot be written: {error.strerror} (PIVOTRL_HOME)"
         ) from None
-    if url := api_url(folder):  # Prefect reads it when it is imported
+    if url := servers.api_url(folder):  # Prefect reads it when it is imported
         os.environ.setdefault("PREFECT_API_URL", url)
     return folder
 
@@ -239,7 +238,7 @@ def execute(
     log = logging.getLogger("pivotrl")  # Prefect silences the root
     log.setLevel(logging.WARNING)
     log.addHandler(RichHandler(console=console, show_time=False, show_path=False))
-    session = Session(home=folder, console=console)
+    session = Session(home=folder, console=console, mlflow_page=servers.mlflow_page(folder))
     if renewal := Store(folder / "pivotrl.duckdb").renew():
         session.say(
             f"The store has a new schema: the old one is kept as {renewal.aside.name}; "

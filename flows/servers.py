@@ -28,6 +28,7 @@ from types import FrameType
 import psutil
 
 from flows import processes
+from pivotrl.masking import masked
 from pivotrl.tracking import store_uri
 from pivotrl.types import ConfigError, PivotRLError
 
@@ -115,6 +116,14 @@ def api_url(home: Path) -> str | None:
         if server.name == "Prefect" and server.alive:
             return f"{server.url}/api"
     return None
+
+
+def mlflow_page(home: Path) -> str:
+    """Where a browser finds MLflow: what `PIVOTRL_MLFLOW_PAGE` says, what runs, or what would."""
+    started = [server.url for server in services(home) if server.name == "MLflow" and server.alive]
+    told, uri = os.environ.get("PIVOTRL_MLFLOW_PAGE"), masked(store_uri(home))
+    served = [uri] if uri.startswith("http") else ["http://127.0.0.1:5000"]
+    return told or [*started, *served][0]
 
 
 def serve(home: Path, prefect_port: int = 4200, mlflow_port: int = 5000) -> None:

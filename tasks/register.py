@@ -13,13 +13,12 @@ from prefect.cache_policies import NO_CACHE
 
 from pivotrl.config import Config, flatten
 from pivotrl.manifest import Manifest
-from pivotrl.masking import masked
 from pivotrl.profile_tables import completions, success_rates, verdict_table
 from pivotrl.promotion import Decision
 from pivotrl.scores import ScoreRow
 from pivotrl.store import Store
 from pivotrl.system_metrics import thinned
-from pivotrl.tracking import Data, Part, find_version, metric_name, parameter, store_uri
+from pivotrl.tracking import Data, Part, find_version, metric_name, parameter
 from pivotrl.types import JSON, digest
 from tasks.promote import GATE_TAG, PASSED, record
 from tasks.session import current
@@ -134,11 +133,9 @@ def register(
         assert found, "it was registered a moment ago"
         reason = f"trained by run {name}; " + "; ".join(decision.reasons)
         record(home, found, config.register_.alias, reason, once=True)
-    served = masked(store_uri(home))
-    page = served if served.startswith("http") else "http://127.0.0.1:5000"
     create_link_artifact(
         key="model",
-        link=f"{page}/#/models/{config.register_.model}/versions/{registered.version}",
+        link=f"{current().mlflow_page}/#/models/{config.register_.model}/versions/{registered.version}",
         link_text=str(registered.model_uri),
         description="The registered model, in MLflow's pages (`pivotrl ui`).",
     )

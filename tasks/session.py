@@ -55,6 +55,8 @@ class Session:
     records: list[StageRecord] = field(default_factory=list)
     system: list[Sample] = field(default_factory=list)
     """What the machine does, so far."""
+    mlflow_page: str = "http://127.0.0.1:5000"
+    """Where a browser finds MLflow."""
 
     def say(self, line: str) -> None:
         self.console.print(line, highlight=False, soft_wrap=True)
