@@ -6,6 +6,7 @@ Nothing is executed. This module must never know an action or a candidate.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 from pivotrl.types import JSON, Message, Role
@@ -13,6 +14,7 @@ from pivotrl.verifiers.shell_scripts import normal_script
 
 MAX_SCREEN = 4_000
 _CONTROL = re.compile(r"(?:\^|C-|c-|[Cc](?:trl|ontrol)[-+ ])([A-Za-z])")
+_SHELL = re.compile(r"(?:/(?:usr/)?bin/)?(?:ba|z)?sh")
 _NAMED = {"enter": "\n", "c-m": "\n", "return": "\n", "escape": "\x1b", "esc": "\x1b", "space": " "}
 _LETTERS = {"\x03": "C-c", "\x04": "C-d", "\x1a": "C-z", "\x18": "C-x", "\x0f": "C-o"}
 _READERS = {
@@ -36,6 +38,16 @@ def keys_of(value: JSON) -> str | None:
     if isinstance(value, list) and all(isinstance(key, str) for key in value):
         return "".join(_NAMED.get(str(key).lower(), str(key)) for key in value)
     return value if isinstance(value, str) else None
+
+
+def line_of(value: JSON) -> str | None:
+    """The command line of an argument as one text: a list holds its words, perhaps for a shell."""
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        return value if isinstance(value, str) else None
+    words = list(map(str, value))
+    if len(words) == 3 and _SHELL.fullmatch(words[0]) and words[1] in ("-c", "-lc"):
+        return words[2]
+    return shlex.join(words) if len(words) > 1 else "".join(words)
 
 
 def reader_of(messages: Sequence[Message]) -> str:

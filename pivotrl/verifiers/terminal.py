@@ -26,7 +26,7 @@ from pivotrl.verifiers.comparison import excerpt
 from pivotrl.verifiers.execution import equal_outcome
 from pivotrl.verifiers.shell_commands import Form
 from pivotrl.verifiers.shell_forms import Unreadable, normal_form
-from pivotrl.verifiers.shell_keys import keys_of, normal_keys, reader_of
+from pivotrl.verifiers.shell_keys import keys_of, line_of, normal_keys, reader_of
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
 SHELL_TOOL = re.compile(outcome.AGENTS["shell"])
@@ -41,8 +41,15 @@ _ROOT_SAID = re.compile(
     rf"{_PATH}|\b(?:in|under|at) (?:the )?[`'\"]?{_PATH}[`'\"]? (?:directory|folder|repo)"
     rf"|\b(?:you|we)(?: are|'re) (?:currently |now )?(?:in|at) (?:the )?[`'\"]?{_PATH}"
 )
-_HOME_LINE = re.compile(r"(?m)^(?:/root|/home/[a-z_][\w-]*)$")
-_FORGETS = re.compile(outcome.AGENTS["forgets"])
+_START_SAID = re.compile(
+    r"(?i)(?:\b(?:shell|session|terminal|command|block|prompt|container|line)s?\b[^/\n.]{0,50}"
+    r"\b(?:runs?|ran|start\w*|opens?|begins?|execut\w+|is|are)\b[^/\n.]{0,40}? (?:in|at|from)"
+    r"|\b(?:work(?:ing)? ?dir(?:ectory)?|cwd)(?::| is(?: always)?:?| =|=)?) "
+    r"[`'\"]?(/(?:[\w.+/-]*[\w+-])?)"
+)
+"""Where a task or a tool says that its shell starts."""
+_HOME_LINE = re.compile(r"(?m)^(?:/root|/home/[a-z_][\w-]*)$|\Aroot\s*\Z|^uid=0\(root\)")
+_FORGETS, _KEEPS = re.compile(outcome.AGENTS["forgets"]), re.compile(outcome.AGENTS["keeps"])
 _MOVES = re.compile(r"(?:^|[\n;&(])[ \t]*cd[ \t]+([^\s;&|)]+)")
 MAX_LINES, MAX_ASKED = 64, 20_000
 
@@ -146,7 +153,8 @@ def _call(call: ToolCall) -> Act | None:
     if not SHELL_TOOL.fullmatch(call.name) or not isinstance(arguments, Mapping):
         return None
     named = next((key for key in outcome.AGENTS["command"] if key in arguments), "")
-    command = keys_of(arguments.get(named))
+    keyed = named in outcome.AGENTS["keys"]
+    command = keys_of(arguments.get(named)) if keyed else line_of(arguments.get(named))
     folders = (arguments.get(key) for key in outcome.AGENTS["directory"])
     where = next((folder for folder in folders if isinstance(folder, str)), None)
     if command is None or not command.strip():
@@ -157,7 +165,6 @@ def _call(call: ToolCall) -> Act | None:
         others = (orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode(),) if said else ()
     except TypeError:  # no text, or nested too deeply
         return None
-    keyed = named in outcome.AGENTS["keys"]
     return Act(lines=((command, where),), keyed=keyed, others=others)
 
 
@@ -192,15 +199,20 @@ def _declared(candidate: Candidate, action: Action) -> bool:
 
 def _where(candidate: Candidate) -> Where:
     messages = candidate.messages
-    return Where(directory_of(messages), home_of(messages), reader_of(messages))
+    told = [tool.description for tool in candidate.tools if SHELL_TOOL.fullmatch(tool.name)]
+    return Where(directory_of(messages, told), home_of(messages), reader_of(messages))
 
 
-def directory_of(messages: Sequence[Message]) -> str | None:
+def directory_of(messages: Sequence[Message], told: Sequence[str] = ()) -> str | None:
     """Where the shell is, as far as the state tells: by the last prompt or line that says so,
-    else the root of the repository that the task names, and where `cd` moved it since.
+    else where the task or the tool, by what is `told` of it, lets the shell start, else the root
+    of the repository that the task names, and where `cd` moved it since.
     """
-    asked = [m.content[:MAX_ASKED] for m in messages if m.role in (Role.SYSTEM, Role.USER)]
+    asked = [m.content for m in messages if m.role in (Role.SYSTEM, Role.USER)]
+    asked = [text[:MAX_ASKED] for text in (*asked, *told)]
     at, said = next(_said(messages, tuple("abc")), (0, None))
+    if said is None and (found := next(filter(None, map(_START_SAID.search, asked)), None)):
+        said = found[1]
     home = home_of(messages) if said and said.startswith("~") else None
     start = said.replace("~", home, 1) if said and home else said
     if start is None and (found := next(filter(None, map(_ROOT_SAID.search, asked)), None)):
@@ -215,7 +227,8 @@ def directory_of(messages: Sequence[Message]) -> str | None:
         return start or (places[-1] if one and not any(map(_FORGETS.search, asked)) else None)
     if any(map(_FORGETS.search, asked)):
         return said and start
-    stays = any(re.fullmatch(r"\s*cd\s+[^\s;&|]+\s*", line) for line in lines)
+    alone = any(re.fullmatch(r"\s*cd\s+[^\s;&|]+\s*", line) for line in lines)
+    stays = alone or (any(map(_KEEPS.search, asked)) and not any("(" in line for line in lines))
     place = posixpath.normpath(posixpath.join(start, places[-1]))
     return place if stays and not any(re.search(r"^-|[~$(]", to) for to in moves) else None
 
@@ -225,7 +238,8 @@ def home_of(messages: Sequence[Message]) -> str | None:
     _, user = next(_said(messages, ("user",)), (0, None))
     if user is None:
         told = (m.content[-4000:] for m in reversed(messages) if m.role is Role.TOOL)
-        return next((found[0] for text in told if (found := _HOME_LINE.search(text))), None)
+        found = next(filter(None, map(_HOME_LINE.search, told)), None)
+        return found and (found[0] if found[0].startswith("/") else "/root")
     return "/root" if user == "root" else f"/home/{user}"
 
 
@@ -246,7 +260,9 @@ def _forms(act: Act, at: Where) -> list[Form]:
         forms.append(("keys", together if at.reader else together.endswith("\n")))
     if together and not (act.keyed and at.reader):
         forms.append(normal_form(together, at.directory, at.home))
-    forms += [normal_form(line, where, at.home) for line, where in act.lines if where is not None]
+    placed = ((line, where) for line, where in act.lines if where is not None)
+    start = at.directory or ""
+    forms += [normal_form(line, posixpath.join(start, to) or None, at.home) for line, to in placed]
     return forms
 
 
