@@ -13,7 +13,9 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
+from pivotrl.verifiers import python_code
 from pivotrl.verifiers.comparison import table
+from pivotrl.verifiers.layout import bare, language_of
 from pivotrl.verifiers.shell_flags import Spec, known_of, spec_of
 from pivotrl.verifiers.shell_scripts import normal_script
 
@@ -30,6 +32,8 @@ _FIXED = re.compile(r"[^\\.^$*\[\]]+")
 LOOKS_LIKE_PATH = re.compile(
     r"(?!-|\w*://|[\w/~^@-]+\.{2,3}[\w-])[\w@%+=~.*?-]*[./][\w@%+=~.*?/-]*"
 )
+_BLOCKS = re.compile(r"(?m)^[^#\n]*\{$(?=(?:.|\n)*;$)")
+"""Of a configuration in braces, whose lines may stand further in."""
 UNKNOWN = re.compile(r"(?<!\0)[*?]|\$\(|`|\$P?WD")
 """In a word whose value depends on the directory."""
 
@@ -66,7 +70,7 @@ def plain(command: Command, spec: Spec | None = None) -> Command:
     same = rewritten([command])[0]
     if spec is None or same.name != command.name:
         spec = known_of(same.name)
-    for step in (_sent, _fed, _searched):
+    for step in (_sent, _fed, _written, _searched):
         same = step(same, spec)
     return _settled(same, spec)
 
@@ -137,15 +141,22 @@ def _read(text: str, directory: str | None) -> Command:
 
 
 def _sent(command: Command, spec: Spec) -> Command:
-    """A file that a flag names for the output is `> file`, unless it is an input too."""
-    files = [value for flag, value in command.flags if flag == spec.output]
-    if not spec.output or len(files) != 1 or files[0] in command.arguments:
-        return command
-    to = [(">", files[0])] if files[0] != "-" else []
-    if to and dict(command.redirects).keys() & {">", ">>"}:
-        return command
-    kept = tuple(flag for flag in command.flags if flag[0] != spec.output)
-    return replace(command, flags=kept, redirects=tuple(sorted([*command.redirects, *to])))
+    """A file that a flag names for the output is `> file`, unless it is an input too.
+
+    One that a flag names for the input is `< file`.
+    """
+    for named_by, operator in ((spec.output, ">"), (spec.reads, "<")):
+        files = [value for flag, value in command.flags if flag == named_by]
+        used = [*command.arguments, *(file for _, file in command.redirects)]
+        if not named_by or len(files) != 1 or files[0] in used:
+            continue
+        to = [(operator, files[0])] if files[0] != "-" else []
+        if to and any(goes.startswith(operator) for goes, _ in command.redirects):
+            continue
+        kept = tuple(flag for flag in command.flags if flag[0] != named_by)
+        redirects = tuple(sorted([*command.redirects, *to]))
+        command = replace(command, flags=kept, redirects=redirects)
+    return command
 
 
 def _fed(command: Command, spec: Spec) -> Command:
@@ -155,13 +166,30 @@ def _fed(command: Command, spec: Spec) -> Command:
     if not spec.input or text is None or len(arguments) > (not spec.stops):
         return command
     language = dict(pair.split(":") for pair in spec.script_values.split()).get(spec.input, "")
-    program, flags = normal_script(language, text), command.flags
+    program, flags = normal_script(language, text, command.directory), command.flags
     if spec.input == "cmd":
         arguments = (*arguments, program)
     else:
         flags = tuple(sorted([*flags, (spec.input, program)], key=lambda f: f[0]))
     kept = tuple(r for r in command.redirects if r[0] != "<<")
     return replace(command, flags=flags, arguments=arguments, redirects=kept)
+
+
+def _written(command: Command, _: Spec) -> Command:
+    """A text that becomes a file of a known language, apart from its layout."""
+    goes, words = dict(command.redirects), (command.name.rpartition(" ")[2], *command.arguments)
+    path = goes.get(">", "") if words == ("cat",) else ""
+    path = words[1] if words[0] == "tee" and len(words) == 2 and not command.flags else path
+    text, language = goes.get("<<"), language_of(path)
+    if text is None or not path:
+        return command
+    said = python_code.exact(text) if language == "python" else bare(text, language)
+    if language in ("conf", "nginx") and _BLOCKS.search(text):
+        said = [line.strip() for line in text.split("\n") if line.strip()]
+    if said in (None, text):
+        return command
+    kept = [r for r in command.redirects if r[0] != "<<"]
+    return replace(command, redirects=tuple(sorted([*kept, ("<<", f"{language} {said!r}")])))
 
 
 def _searched(command: Command, _: Spec) -> Command:

@@ -9,6 +9,7 @@ import re
 import signal
 from collections import deque
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +17,10 @@ from typing import Any
 from pivotrl.verifiers.comparison import table
 
 Flags = list[tuple[str, str]]
-_TEXTS = ("values", "long", "shows", "same", "words", "shows_long", "unordered", "path_values")
-_OPTION = re.compile(r"--[A-Za-z][\w.-]*(?:=.*)?", re.DOTALL)
+_TEXTS = ("values", "long", "shows", "same", "words", "shows_long", "unordered", "path_values",
+          "ignore")  # fmt: skip
+_OPTION = re.compile(r"-[A-Za-z]|--[A-Za-z][\w.-]*(?:=.*)?", re.DOTALL)
+_SMALL = re.compile(r"(?=\.?\d)(\d{0,9}\.?\d{0,9})e([+-]?\d\d?)|\.\d{1,9}", re.IGNORECASE)
 _NUMBER = re.compile(r"-\d+")
 _SIGNALS = {name[3:]: str(number.value) for name, number in signal.Signals.__members__.items()}
 
@@ -100,9 +103,9 @@ def read(name: str, words: Sequence[str]) -> tuple[str, Spec | None, Flags, list
 
 
 def options_first(words: Sequence[str]) -> list[str]:
-    """Words for a program that is not known with its long options before the others, sorted.
+    """Words for a program that is not known with its options before the others, sorted.
 
-    What follows an option is taken as its value: `--lr 1` is `--lr=1`.
+    What follows an option is taken as its value: `--lr 1` is `--lr=1`, and so is `--lr=1e0`.
     """
     options: list[str] = []
     rest: list[str] = []
@@ -115,7 +118,17 @@ def options_first(words: Sequence[str]) -> list[str]:
             options.append(word)
         else:
             options.append(f"{word}={queue.popleft()}")
+    options = [f"{name}{is_}{_plain(value)}" for name, is_, value in map(_halves, options)]
     return [*sorted(options, key=lambda option: option.partition("=")[0]), *rest, *queue]
+
+
+def _halves(option: str) -> tuple[str, str, str]:
+    return option.partition("=")
+
+
+def _plain(value: str) -> str:
+    """`1e-3` and `.001` as `0.001`."""
+    return f"{Decimal(value):f}" if _SMALL.fullmatch(value) else value
 
 
 def _deepest(name: str, words: list[str]) -> tuple[str, Spec | None, list[str]]:
@@ -193,6 +206,7 @@ def _settled(spec: Spec, flags: Flags) -> Flags:
     """Sorted, without those that only show; of one flag the values keep their order."""
     shows, shows_long = spec.shows, spec.shows_long.split()
     kept = [f for f in flags if not (len(f[0]) == 1 and f[0] in shows) and f[0] not in shows_long]
+    kept = [f for f in kept if f"{f[0]}={f[1]}" not in spec.ignore.split()]
     free = spec.unordered.split()
     kept.sort(key=lambda f: (f[0], f[1] if f[0] in free else ""))
     bare = dict.fromkeys(f for f in kept if not f[1])

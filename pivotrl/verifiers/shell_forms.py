@@ -346,22 +346,25 @@ class _Reader(Place):
 
     def script(self, node: Any, words: Sequence[str]) -> Form | None:
         """What `bash -c` or `sudo sh -c` runs, as if it were typed; None where it is not that."""
-        root = words[:1] == ["sudo"]
-        name, *rest = words[root:]
-        last = next((p for p in reversed(node.parts) if p.kind == "word"), node)
-        if posixpath.basename(name) not in ("bash", "sh") or len(rest) != 2 or last.parts:
+        found = runs.shell_of(words, self.home == "/root")
+        nodes = [part for part in node.parts if part.kind == "word"]
+        if found is None or len(nodes) != len(words) or nodes[found[1]].parts:
             return None
-        text = unquoted(self.text[slice(*last.pos)], last)
-        if rest[0] not in ("-c", "-lc") or self.depth >= MAX_SCRIPTS or _is_long(text):
+        who, at, at_home = found
+        text = unquoted(self.text[slice(*nodes[at].pos)], nodes[at])
+        if self.depth >= MAX_SCRIPTS or _is_long(text):
             return None
         if "<<" in text or (trees := _trees(text)) is None:
             return None
-        inner = _Reader(text, self.directory, self.home, self.depth + 1)
+        user = who.removeprefix("sudo -u ") if " " in who else "root" if who else ""
+        start = f"~{user}" if at_home else self.directory
+        home = self.home if user in ("", "root") else None
+        inner = _Reader(text, start, home, self.depth + 1)
         form = inner.whole(trees)
-        own = not root or self.home == "/root"
+        own = not who or (self.home == "/root" and user == "root")
         if inner.moved or changes_shell(form):
             return None
-        return form if own else runs.as_root(form)
+        return form if own else runs.run_as(form, who)
 
     def elsewhere(self, words: list[str], line: bool) -> list[str]:
         """A command for another machine or container in one word; as it is where that is unsure."""

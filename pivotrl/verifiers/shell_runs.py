@@ -80,13 +80,35 @@ def each_of(flags: list[tuple[str, str]], inner: Command) -> tuple[list[tuple[st
     return flags, inner
 
 
-def as_root(form: Form) -> Form | None:
-    """What `sudo` runs of a form, each command by itself; None where that is not sure.
+def shell_of(words: Sequence[str], is_root: bool) -> tuple[str, int, bool] | None:
+    """Of `bash -c`, by `sudo` or as `su -c`: as whom it runs, which word is the line, and whether
+    it starts at home; None where that is not it.
+    """
+    at = int(words[:1] == ["sudo"])
+    who, home = "sudo" * at, False
+    if at and words[1:2] in (["-u"], ["-iu"]) and len(words) > 3:
+        who, home, at = f"sudo -u {words[2]}", words[1] == "-iu", 3
+    name, *rest = words[at:]
+    if name.rpartition("/")[2] in ("bash", "sh") and len(rest) == 2 and rest[0] in ("-c", "-lc"):
+        return who, at + 2, home
+    if name != "su" or at > 1 or not (at or is_root):
+        return None
+    home = rest[:1] in (["-"], ["-l"], ["--login"])
+    match rest[home:]:
+        case [user, "-c", _] if not user.startswith("-"):
+            return f"sudo -u {user}", len(words) - 1, home
+        case ["-c", _, user] if not user.startswith("-"):
+            return f"sudo -u {user}", len(words) - 2, home
+    return None
+
+
+def run_as(form: Form, who: str) -> Form | None:
+    """What `sudo`, or `sudo -u` somebody, runs of a form, each command by itself; None where that is not sure.
 
     Who writes to a file is then `sudo tee`.
     """
     if form[0] in ("pipe", "sequence"):
-        parts = [as_root(part if form[0] == "pipe" else part[1]) for part in form[1:]]
+        parts = [run_as(part if form[0] == "pipe" else part[1], who) for part in form[1:]]
         if any(part is None for part in parts):
             return None
         if form[0] == "pipe":
@@ -98,11 +120,11 @@ def as_root(form: Form) -> Form | None:
     command, goes = form[1], dict(form[1].redirects)
     target = goes.pop(">", None) or goes.pop(">>", None)
     if target is None:
-        return ("command", replace(command, name=f"sudo {command.name}"))
+        return ("command", replace(command, name=f"{who} {command.name}"))
     if command.name not in ("echo", "printf", "cat") or goes.keys() - {"<<"} or command.assignments:
         return None
     flags = () if (">", target) in command.redirects else (("a", ""),)
-    tee = Command("sudo tee", flags, (target,), (), (), None)
+    tee = Command(f"{who} tee", flags, (target,), (), (), None)
     said = replace(command, redirects=tuple(goes.items()))
     return pipeline([("command", said), ("command", tee)])
 

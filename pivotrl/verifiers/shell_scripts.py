@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import deque
 
 import orjson
 
 from pivotrl.verifiers import sql
 from pivotrl.verifiers.python_code import parsed
+from pivotrl.verifiers.shell_python import inlined, with_whole_names
 
-MAX_SCRIPT = 2_000
+MAX_SCRIPT, MAX_STEPS = 2_000, 40
 _SUBSTITUTE = re.compile(
     r"s(?P<d>[/|#,@!:%_])(?P<old>(?:\\.|(?!(?P=d))[^\\])*)(?P=d)"
     r"(?P<new>(?:\\.|(?!(?P=d))[^\\])*)(?P=d)(?P<end>\w*)", re.DOTALL
@@ -38,14 +40,20 @@ _AWK_NAME = re.compile(
 )
 """Strings and patterns, or a name of the program's own: what is awk's is a call or in capitals."""
 _WHOLE_LINE = re.compile(r"\blength\(\\?\$0\)")
-_JQ_PATH = re.compile(r"\.(?:[\w.\[\]?]|\|(?=\.))*")
+_JQ_PATH = re.compile(r"\.[\w.\[\]?:]*")
+_JQ_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\|=|.', re.DOTALL)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda, ast.Global)
 """Where names may be those of others."""
+_OPENS = re.compile(r"open|load\w*|read\w*|Path|exists|is(?:file|dir)|listdir|glob|stat|connect")
+"""Calls whose first argument names a file."""
 _RUN_THROUGH = ("sum", "max", "min", "any", "all", "set", "sorted")
 
 
-def normal_script(language: str, text: str) -> str:
-    """One form for programs that differ in layout alone; the text itself where that is not sure."""
+def normal_script(language: str, text: str, directory: str | None = None) -> str:
+    """One form for programs that differ in layout alone; the text itself where that is not sure.
+
+    `directory` is where it runs.
+    """
     if len(text) > MAX_SCRIPT:
         return text
     if language in ("sed", "sed -E"):
@@ -64,7 +72,10 @@ def normal_script(language: str, text: str) -> str:
             return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS).decode()
         except (orjson.JSONDecodeError, TypeError, RecursionError):
             return text
-    return _python(text) if language == "python" else text
+    if language == "python keys":  # of which more are to come
+        tree = parsed(text)
+        return ast.unparse(tree) if tree else text
+    return _python(text, directory) if language == "python" else text
 
 
 def _basic(pattern: str) -> str:
@@ -95,8 +106,56 @@ def _sed(text: str, extended: bool) -> str:
 
 
 def _jq(text: str) -> str:
-    """`.a | .b` is `.a.b` where all is a path."""
-    return text.replace("|.", ".").replace(".[", "[") if _JQ_PATH.fullmatch(text) else text
+    """Paths in one, `map(f) | .[]` and `[.[] | f] | .[]` as `.[] | f`, `[.[] | f]` as `map(f)`."""
+    steps: list[str] = []
+    queue = deque(_piped(text))
+    for _ in range(MAX_STEPS):
+        if not queue:
+            break
+        step, before = queue.popleft(), steps[-1] if steps else ""
+        mapped, listed = _inside(before, "map("), _inside(before, "[")
+        path = _JQ_PATH.fullmatch(step)
+        given = _piped(_inside(step, "["))
+        if path and step.startswith(".[]") and (mapped or listed):
+            after = [f".{step[3:].lstrip('.')}"] * (step != ".[]")
+            steps[-1:] = []
+            queue.extendleft(reversed([*[".[]"] * bool(mapped), *_piped(mapped or listed), *after]))
+        elif path and _JQ_PATH.fullmatch(before):
+            steps[-1] = re.sub(r"(?<=.)\.(?=\[)", "", before.rstrip(".") + step)
+        elif _JQ_PATH.fullmatch(given[0]) and "[]" in given[0]:
+            of, _, then = given[0].partition("[]")
+            inner = [f".{then.lstrip('.')}"] * bool(then) + given[1:]
+            if not inner:
+                steps.append(step)
+                continue
+            queue.extendleft([f"map({'|'.join(inner)})", of or "."])
+        else:
+            steps.append(step)
+    return "|".join([*steps, *queue])
+
+
+def _piped(text: str) -> list[str]:
+    """The steps of a jq program; brackets and strings keep theirs."""
+    steps, depth = [""], 0
+    for token in _JQ_TOKEN.findall(text):
+        depth += (token in ("(", "[", "{")) - (token in (")", "]", "}"))
+        if token == "|" and depth == 0:
+            steps.append("")
+        else:
+            steps[-1] += token
+    return steps
+
+
+def _inside(step: str, opens: str) -> str:
+    """What stands in one pair of brackets; empty where that is not all."""
+    if not step.startswith(opens):
+        return ""
+    depth, tokens = 0, _JQ_TOKEN.findall(step)
+    for index, token in enumerate(tokens):
+        depth += (token in ("(", "[", "{")) - (token in (")", "]", "}"))
+        if depth == 0 and token in (")", "]", "}"):
+            return step[len(opens) : -1] if index == len(tokens) - 1 else ""
+    return ""
 
 
 def _renamed(text: str) -> str:
@@ -106,8 +165,10 @@ def _renamed(text: str) -> str:
     return _AWK_NAME.sub(lambda m: names.setdefault(m[1], f"_{len(names)}") if m[1] else m[0], text)
 
 
-def _python(text: str) -> str:
-    """Without names of its own, lists that are only run through, and the 0 that a range has."""
+def _python(text: str, directory: str | None) -> str:
+    """Without names of its own, short names of modules, what is used once where it is made, lists
+    that are only run through, and the 0 that a range has.
+    """
     tree = parsed(text)
     if tree is None:
         return text
@@ -116,16 +177,23 @@ def _python(text: str) -> str:
         own = {n.id: "" for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         if any(isinstance(node, _SCOPES) for node in nodes):
             own = {}
-        names = {name: f"_{index}" for index, name in enumerate(own)}
+        else:
+            tree.body = inlined(with_whole_names(tree, own))
+        nodes = list(ast.walk(tree))
+        stored = [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+        names = {name: f"_{index}" for index, name in enumerate(dict.fromkeys(stored))}
         for node in nodes:
             if isinstance(node, ast.Name):
-                node.id = names.get(node.id, node.id)
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                node.id = names.get(node.id, node.id) if own else node.id
+            elif isinstance(node, ast.Call):
+                called = ast.unparse(node.func).rpartition(".")[2]
                 match node.args:
-                    case [ast.Constant(value=0), last] if node.func.id == "range":
+                    case [ast.Constant(value=0), last] if called == "range":
                         node.args = [last]
-                    case [ast.ListComp() as of] if node.func.id in _RUN_THROUGH:
+                    case [ast.ListComp() as of] if called in _RUN_THROUGH:
                         node.args = [ast.GeneratorExp(of.elt, of.generators)]
+                    case [ast.Constant(value=str(path)) as file, *_] if _OPENS.fullmatch(called):
+                        file.value = path.removeprefix(f"{directory}/" if directory else "")
         return ast.unparse(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return text

@@ -11,9 +11,13 @@ from dataclasses import replace
 from pivotrl.verifiers.shell_commands import VIEW, Command, Form, named, plain, rewritten
 from pivotrl.verifiers.shell_flags import spec_of
 
+_VERSIONS = (((("version", ""),), ()), ((("V", ""),), ()), ((), ("--version",)))
+
 
 def without_noise(parts: list[tuple[str, Form]]) -> list[tuple[str, Form]]:
-    """Without `|| true` and a closing `true`."""
+    """Without `|| true` and a closing `true`, and a screen that is cleared first."""
+    if len(parts) > 1 and parts[0][1][0] == "command" and parts[1][0] != "or":
+        parts = parts[parts[0][1][1].name == "clear" :]
     while len(parts) > 1 and parts[-1][1][0] == "command":
         last = parts[-1][1][1]
         if last.name not in ("true", ":") or last.arguments:
@@ -53,6 +57,7 @@ def _is(form: Form, kind: str) -> bool:
     words += command.arguments[:1]
     alone = kind == "sure" or not dict(command.redirects).keys() & {">", ">>"}
     known = any(" ".join(words[:size]) in names for size in (1, 2))
+    known |= (command.flags, command.arguments) in _VERSIONS
     return alone and (known or not command.name)
 
 

@@ -72,7 +72,12 @@ class Place:
         if name == "xargs":
             flags, arguments = runs.into_folder(flags, arguments)
         if spec.prefix >= 0 and len(arguments) > spec.prefix:
+            before = self.directory
+            if name == "sudo" and ("i", "") in flags and (user := dict(flags).get("u")):
+                flags.remove(("i", ""))
+                self.directory = f"~{user}"
             inner = self.simple(arguments[spec.prefix :], redirects, assigned)
+            self.directory = before
             if name == "timeout":
                 arguments[0] = runs.seconds(arguments[0])
             if name == "xargs":
@@ -114,6 +119,8 @@ class Place:
             flags, arguments = targets.fetched(command.name, flags, arguments)
         elif command.name == "git clone":
             arguments = targets.cloned(flags, arguments)
+        elif command.name == "rsync":
+            arguments = targets.synced(flags, arguments)
         start = commands.start_of(spec, flags)
         if command.name in ("docker cp", "scp") and ("r", "") not in flags:
             arguments = targets.targeted(arguments, recursive=False)
@@ -147,7 +154,7 @@ class Place:
         located = spec.path_values.split()
         for index, (flag, value) in enumerate(flags):
             value = self.path(value) if flag in located else value.replace("\0", "")
-            flags[index] = (flag, normal_script(languages.get(flag, ""), value))
+            flags[index] = (flag, normal_script(languages.get(flag, ""), value, self.directory))
         before = self.directory
         moved = [value for flag, value in flags if flag == spec.moves]
         if moved and spec.moves_file:  # by the file that is the default there
@@ -164,6 +171,15 @@ class Place:
         files = commands.file_places(command, spec)
         slash = spec.paths == "slash"
         resolved = [self.path(a, slash) if i in files else a for i, a in enumerate(arguments)]
+        if command.name == "cmake" and not targets.BUILT.intersection(flag for flag, _ in flags):
+            flags = sorted([*flags, ("B", self.directory or ".")])  # where it is run
+        if command.name == "ln" and ("s", "") in flags:
+            if ("r", "") in flags:
+                flags.remove(("r", ""))
+                resolved[:-1] = map(self.path, resolved[:-1])
+            resolved = targets.linked(resolved)
+        if spec.folds and resolved:
+            resolved[0] = resolved[0].upper()
         if spec.paths == "bare":
             resolved = [posixpath.normpath(a) for a in arguments]
         if spec.paths == "first" and languages.get("cmd") and len(resolved) == 2:

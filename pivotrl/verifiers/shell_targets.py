@@ -18,6 +18,9 @@ _PLAIN = re.compile(r"[\w.~=-]*")
 _OWN_WAY = {"c", "r", "m", "i", "nc", "N", "O"}
 """Flags with which `wget` goes on, goes deeper or names the file."""
 
+BUILT = {"B", "build", "install", "P", "E", "version", "help", "preset"}
+"""Flags with which `cmake` makes nothing where it is run."""
+
 
 def targeted(arguments: list[str], recursive: bool) -> list[str]:
     """Of a copy, a move or a link the name of what is made: `cp a.c b/` is `cp a.c b/a.c`.
@@ -38,6 +41,25 @@ def targeted(arguments: list[str], recursive: bool) -> list[str]:
         return [source, folder] if inside else arguments
     into = to == "." or to.endswith(("/", ":"))
     return [source, posixpath.join(to, name)] if into else arguments
+
+
+def synced(flags: Flags, arguments: list[str]) -> list[str]:
+    """Where folders go to without a slash at its end: `rsync` makes a folder of it all the same."""
+    deep = any(flag in ("a", "r") for flag, _ in flags)
+    whole = [a.endswith("/") or (deep and "." not in posixpath.basename(a)) for a in arguments]
+    if len(arguments) < 2 or not all(whole[:-1]) or arguments[-1].endswith(":/"):
+        return arguments
+    return [*arguments[:-1], arguments[-1].rstrip("/") or "/"]
+
+
+def linked(arguments: list[str]) -> list[str]:
+    """What a symbolic link points to is read from where the link is."""
+    if len(arguments) != 2 or re.match(r"[/~$\\]", arguments[0]):
+        return arguments
+    source, link = arguments
+    folder = posixpath.dirname(link)
+    absolute = folder.startswith("/") and not re.search(r"[*?$]", source)
+    return [posixpath.normpath(posixpath.join(folder, source)) if absolute else source, link]
 
 
 def cloned(flags: Flags, arguments: list[str]) -> list[str]:
