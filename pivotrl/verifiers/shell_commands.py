@@ -285,7 +285,8 @@ def _settled(command: Command, spec: Spec) -> Command:
     files = file_places(command, spec)
     paths = [a for i, a in enumerate(command.arguments) if i in files]
     located = [value for flag, value in command.flags if flag in spec.path_values.split()]
-    others = [a for a in command.arguments[bool(spec.script) :] if a not in paths]
+    programs = len(command.arguments) if spec.input == "cmd" else int(bool(spec.script))
+    others = [a for a in command.arguments[programs:] if a not in paths]
     loose = any(flag in spec.local.split() or "@" in value for flag, value in command.flags)
     loose |= any(map(UNKNOWN.search, others)) or (command.name in ("xargs", "find") and not paths)
     if spec.anywhere and not loose and all(a.startswith(("/", "~")) for a in [*paths, *located]):

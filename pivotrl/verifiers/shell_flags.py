@@ -20,6 +20,7 @@ Flags = list[tuple[str, str]]
 _TEXTS = ("values", "long", "shows", "same", "words", "shows_long", "unordered", "path_values",
           "ignore")  # fmt: skip
 _OPTION = re.compile(r"-[A-Za-z]|--[A-Za-z][\w.-]*(?:=.*)?", re.DOTALL)
+_SINGLE = re.compile("-[A-Za-z]{2}")
 _SMALL = re.compile(r"(?=\.?\d)(\d{0,9}\.?\d{0,9})e([+-]?\d\d?)|\.\d{1,9}", re.IGNORECASE)
 _NUMBER = re.compile(r"-\d+")
 _SIGNALS = {name[3:]: str(number.value) for name, number in signal.Signals.__members__.items()}
@@ -74,6 +75,8 @@ def renamed(words: Sequence[str]) -> list[str]:
         words[1] = "checkout"
     if words[0] == "tail" and (lines := re.fullmatch(r"-(\d+)f", (words[1:] or [""])[0])):
         words[1:2] = ["-n", lines[1], "-f"]
+    if len(words) == 2 and words[0].startswith("/etc/init.d/"):
+        words = ["systemctl", words[1], words[0].removeprefix("/etc/init.d/")]
     if words[0] == "service" and len(words) == 3:
         words = ["systemctl", words[2], words[1]]
     if words[0].endswith((".py", ".sh")) and "/" in words[0]:
@@ -95,7 +98,10 @@ def read(name: str, words: Sequence[str]) -> tuple[str, Spec | None, Flags, list
     if name in ("cp", "mv", "ln", "install"):
         rest += [f"{value}/" for flag, value in flags if flag == "t"]
         flags = [flag for flag in flags if flag[0] != "t"]
-    if rest and _deepest(full, rest)[0] != full:  # after flags of the main command
+    if rest and spec.stops and " " not in full:  # after flags of the main command
+        again = renamed([full, *rest])
+        rest = again[1:] if again[0] == full else rest
+    if rest and _deepest(full, rest)[0] != full:
         full, deeper, more, rest = read(full, rest)
         flags = [*flags, *more]
         spec = (deeper or spec).but(moves=spec.moves, moves_file=spec.moves_file)
@@ -110,9 +116,10 @@ def options_first(words: Sequence[str]) -> list[str]:
     options: list[str] = []
     rest: list[str] = []
     queue = deque(words)
+    single = any(map(_SINGLE.match, words))  # letters are no options of their own
     while queue and queue[0] != "--":
         word = queue.popleft()
-        if not _OPTION.fullmatch(word):
+        if not _OPTION.fullmatch(word) or (single and word[1] != "-"):
             rest.append(word)
         elif "=" in word or not queue or queue[0].startswith("-"):
             options.append(word)

@@ -46,6 +46,7 @@ _OPENS = re.compile(r"<<-?\s*(\w+)")
 _SEQ = re.compile(r"\$\(seq (?:(\d{1,4}) )?(\d{1,4})\)")
 _QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.", re.DOTALL)
 _QUIET = {"DEBIAN_FRONTEND=noninteractive", "PYTHONUNBUFFERED=1", "PAGER=cat", "GIT_PAGER=cat"}
+_SUBSTITUTIONS = ("commandsubstitution", "processsubstitution")
 _PAGERS = ("head", "tail", "cat", "less", "more")
 QUIETENS = {("2>", "/dev/null"), ("2>&", "1"), ("&>", "/dev/null"), (">", "/dev/stdout")}
 
@@ -277,12 +278,12 @@ class _Reader(Place):
         """A word with what runs in `$(...)` in normal form."""
         for part in node.parts:
             source = self.variable(self.text[slice(*part.pos)])
-            if part.kind != "commandsubstitution" or not source.startswith("$(") or "`" in source:
+            if part.kind not in _SUBSTITUTIONS or source[1:2] != "(" or "`" in source:
                 continue
             place, moved = self.directory, self.moved
             form = joined(without_noise(self.sequence(part.command)))
             self.directory, self.moved = place, moved
-            token = runs.token(form)
+            token = source[0] + runs.token(form)[1:]
             self.captured[token] = form
             marked = re.sub("[*?]", "\0\\g<0>", source)  # where it is quoted
             word = word.replace(source, token).replace(marked, token)

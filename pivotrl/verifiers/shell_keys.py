@@ -70,7 +70,11 @@ def normal_keys(keys: str, reader: str) -> str:
         return {"yes": "y", "no": "n"}.get(answer, answer) + "\n" * keys.endswith("\n")
     if reader in ("python", "sql"):
         ends = keys[len(keys.rstrip("; \n")) :]
-        return normal_script("python keys" if reader == "python" else reader, keys.strip()) + ";" * (";" in ends) + "\n" * ("\n" in ends)
+        return (
+            normal_script("python keys" if reader == "python" else reader, keys.strip())
+            + ";" * (";" in ends)
+            + "\n" * ("\n" in ends)
+        )
     bare = keys if reader == "insert" else keys.lstrip("\x1b")
     saved = _SAVED.fullmatch(bare.removeprefix("\x1b"))
     left = _LEFT.fullmatch(bare.removeprefix("\x1b"))

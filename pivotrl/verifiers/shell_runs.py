@@ -103,9 +103,9 @@ def shell_of(words: Sequence[str], is_root: bool) -> tuple[str, int, bool] | Non
 
 
 def run_as(form: Form, who: str) -> Form | None:
-    """What `sudo`, or `sudo -u` somebody, runs of a form, each command by itself; None where that is not sure.
+    """What `sudo` runs of a form, each command by itself; None where that is not sure.
 
-    Who writes to a file is then `sudo tee`.
+    `who` may name a user: `sudo -u a`. Who writes to a file is then `sudo tee`.
     """
     if form[0] in ("pipe", "sequence"):
         parts = [run_as(part if form[0] == "pipe" else part[1], who) for part in form[1:]]

@@ -20,6 +20,9 @@ _SUBSTITUTE = re.compile(
     r"s(?P<d>[/|#,@!:%_])(?P<old>(?:\\.|(?!(?P=d))[^\\])*)(?P=d)"
     r"(?P<new>(?:\\.|(?!(?P=d))[^\\])*)(?P=d)(?P<end>\w*)", re.DOTALL
 )  # fmt: skip
+_NAME_DOT = re.compile(r"(?<=[A-Za-z]{2})\\\.(?=[A-Za-z]{2})")
+"""In the name of a host or a file, where an escape is often left out."""
+_CLASSES = re.compile(r"[*+?^$\[\]]")
 _ONE_LINE = re.compile(r"(\d*|\\?\$) ?([iac]) *(?:\\\n?)? *(\S[^\n]*)")
 """A line put in, after or in place of another, with or without a backslash before it."""
 _SPECIAL = re.compile(r"\\[+?(){}|]|[+?(){}|]")
@@ -39,6 +42,7 @@ _AWK_NAME = re.compile(
     r"|exit|getline|delete|length|function|return|break|continue)\b)([a-z_]\w*)(?![\w(])"
 )
 """Strings and patterns, or a name of the program's own: what is awk's is a call or in capitals."""
+_ADDED = re.compile(r"(?<![\w$\]])([a-z_]\w{0,40})=\1\+((?:\\?\$)?\w+)(?=[;}\n])")
 _WHOLE_LINE = re.compile(r"\blength\(\\?\$0\)")
 _JQ_PATH = re.compile(r"\.[\w.\[\]?:]*")
 _JQ_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\|=|.', re.DOTALL)
@@ -95,6 +99,7 @@ def _sed(text: str, extended: bool) -> str:
             if mark != "/" and f"\\{mark}" in found[0]:
                 return text
             old, new = (found[part].replace(r"\/", "/") for part in ("old", "new"))
+            old = old if _CLASSES.search(old) else _NAME_DOT.sub(".", old)
             old, where = (_basic(t) if extended else t for t in (old, where))
             pieces.append(where + "\0".join(["s", old, new, found["end"]]))
         elif found := _LETTER.match(rest, at.end()):
@@ -160,7 +165,7 @@ def _inside(step: str, opens: str) -> str:
 
 def _renamed(text: str) -> str:
     """An awk program whose variables have no names of their own."""
-    text = _WHOLE_LINE.sub("length", text)
+    text = _ADDED.sub(r"\1+=\2", _WHOLE_LINE.sub("length", text))
     names: dict[str, str] = {}
     return _AWK_NAME.sub(lambda m: names.setdefault(m[1], f"_{len(names)}") if m[1] else m[0], text)
 

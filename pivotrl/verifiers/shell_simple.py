@@ -49,6 +49,12 @@ class Place:
             return word
         return posixpath.normpath(posixpath.join(self.directory or "", word)) + end
 
+    def located(self, word: str) -> str:
+        """A word for a program that is not known, or the value of its option, if it is a path."""
+        name, equals, value = word.rpartition("=") if word.startswith("-") else ("", "", word)
+        value = self.path(value) if commands.LOOKS_LIKE_PATH.fullmatch(value) else value
+        return f"{name}{equals}{value}"
+
     def simple(
         self,
         words: Sequence[str],
@@ -100,9 +106,12 @@ class Place:
             arguments = [*arguments[: spec.remote], *there]
         elif spec.runs and len(arguments) > 1:  # what follows is for the program
             whole = any(flag == "m" for flag, _ in flags)
-            arguments[not whole :] = options_first(arguments[not whole :])
+            theirs = options_first(arguments[not whole :])
+            arguments[not whole :] = map(self.located, theirs)
         elif name == "make":  # variables may come anywhere
             arguments.sort(key=lambda word: (0, word) if "=" in word else (1, ""))
+        if name == "sleep" and len(arguments) == 1:
+            arguments = [runs.seconds(arguments[0])]
         if (said := said_by(name, arguments)) is not None:
             name, arguments = "echo", [said]
         inputs = [target for operator, target in redirects if operator == "<"]
@@ -137,6 +146,9 @@ class Place:
             start = int(spec.paths == "rest")
         if command.name == "find":
             arguments = commands.find_words(arguments, spec)
+        made = targets.BUILT & {flag for flag, _ in flags}
+        if command.name == "cmake" and made - {"B"}:
+            spec = spec.but(default="")
         recursive = not spec.recursive or (spec.recursive, "") in flags
         if spec.default and recursive and len(arguments) <= start and command.name != "find":
             arguments += [spec.default] if len(arguments) == start else []
@@ -171,7 +183,7 @@ class Place:
         files = commands.file_places(command, spec)
         slash = spec.paths == "slash"
         resolved = [self.path(a, slash) if i in files else a for i, a in enumerate(arguments)]
-        if command.name == "cmake" and not targets.BUILT.intersection(flag for flag, _ in flags):
+        if command.name == "cmake" and not made:
             flags = sorted([*flags, ("B", self.directory or ".")])  # where it is run
         if command.name == "ln" and ("s", "") in flags:
             if ("r", "") in flags:

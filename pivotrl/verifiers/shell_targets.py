@@ -54,12 +54,11 @@ def synced(flags: Flags, arguments: list[str]) -> list[str]:
 
 def linked(arguments: list[str]) -> list[str]:
     """What a symbolic link points to is read from where the link is."""
-    if len(arguments) != 2 or re.match(r"[/~$\\]", arguments[0]):
+    if len(arguments) != 2 or re.search(r"[~*?$\\]", arguments[0]):
         return arguments
-    source, link = arguments
-    folder = posixpath.dirname(link)
-    absolute = folder.startswith("/") and not re.search(r"[*?$]", source)
-    return [posixpath.normpath(posixpath.join(folder, source)) if absolute else source, link]
+    folder = posixpath.dirname(arguments[1])
+    source = posixpath.join(folder if folder.startswith("/") else "", arguments[0])
+    return [posixpath.normpath(source), arguments[1]]
 
 
 def cloned(flags: Flags, arguments: list[str]) -> list[str]:

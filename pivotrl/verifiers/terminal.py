@@ -14,7 +14,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -51,6 +51,8 @@ _START_SAID = re.compile(
 _HOME_LINE = re.compile(r"(?m)^(?:/root|/home/[a-z_][\w-]*)$|\Aroot\s*\Z|^uid=0\(root\)")
 _FORGETS, _KEEPS = re.compile(outcome.AGENTS["forgets"]), re.compile(outcome.AGENTS["keeps"])
 _MOVES = re.compile(r"(?:^|[\n;&(])[ \t]*cd[ \t]+([^\s;&|)]+)")
+_HAS_IDS = re.compile(r"\s*(?:git|docker|podman) [^|;&\n]*\s*")
+_ID, _WHOLE_ID = re.compile(r"\b[0-9a-f]{7,64}\b"), re.compile(r"\b(?:[0-9a-f]{64}|[0-9a-f]{40})\b")
 MAX_LINES, MAX_ASKED = 64, 20_000
 
 
@@ -107,12 +109,13 @@ class TerminalVerifier:
             return outcome.rejection("unknown_tool", {})
         where = self._where(candidate)
         try:
-            forms = _forms(given, where)
+            _forms(given, where)
         except Unreadable as reason:
             return outcome.rejection("unreadable_command", {"reason": str(reason)})
         for index, reference in enumerate(references):
             with suppress(Unreadable):
-                if reference.ends == given.ends and _forms(reference, where) == forms:
+                one, other = _with_whole_ids(reference, given), _with_whole_ids(given, reference)
+                if one.ends == other.ends and _forms(one, where) == _forms(other, where):
                     return outcome.acceptance({"reference": index})
         details: dict[str, JSON] = {"expected": _shown(references[0]), "given": _shown(given)}
         if self._execute and candidate.files is not None:
@@ -264,6 +267,19 @@ def _forms(act: Act, at: Where) -> list[Form]:
     start = at.directory or ""
     forms += [normal_form(line, posixpath.join(start, to) or None, at.home) for line, to in placed]
     return forms
+
+
+def _with_whole_ids(act: Act, other: Act) -> Act:
+    """With the short ids of commits and images in full, where the other act has them so."""
+    ids = {found for line, _ in other.lines for found in _WHOLE_ID.findall(line)[:MAX_LINES]}
+
+    def whole(found: re.Match[str]) -> str:
+        fit = [one for one in ids if one.startswith(found[0])]
+        return fit[0] if len(fit) == 1 else found[0]
+
+    if not ids or not all(_HAS_IDS.fullmatch(line) for line, _ in act.lines):
+        return act
+    return replace(act, lines=tuple((_ID.sub(whole, line), where) for line, where in act.lines))
 
 
 def _executed(
