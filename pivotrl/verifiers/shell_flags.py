@@ -36,7 +36,9 @@ class Spec(SimpleNamespace):
 @lru_cache(maxsize=1)
 def tables() -> dict[str, dict[str, Any]]:
     """The sections of `shell_flags.toml`, `names` and `defaults`."""
-    return table("shell_flags")
+    found = table("shell_flags")
+    alike = found.pop("like").items()
+    return found | {name: {"like": other} for name, other in alike}
 
 
 @lru_cache(maxsize=1024)
