@@ -176,7 +176,7 @@ def _split(spec: Spec, words: Sequence[str]) -> tuple[Flags, list[str]]:
                 rest.append(word)
         elif word.startswith("-") and len(word) > 1:
             letters = word[1:]
-            if letters in takes and len(letters) > 1:
+            if letters in takes and (len(letters) > 1 or spec.single):
                 flags.append((letters, queue.popleft() if queue else ""))
                 continue
             if spec.single and letters[0] not in f"{spec.values}{spec.place}":

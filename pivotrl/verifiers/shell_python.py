@@ -6,7 +6,6 @@ Nothing is executed. This module must never know a command line.
 from __future__ import annotations
 
 import ast
-from collections import Counter
 from collections.abc import Container
 
 MAX_STATEMENTS = 60
@@ -76,9 +75,9 @@ def _uses(name: str, node: ast.AST) -> int:
 
 
 def _once(name: str, node: ast.stmt) -> bool:
-    """Whether a plain statement reads a name just once, and surely."""
+    """Whether a plain statement reads a name just once, surely, and runs nothing else before."""
     if not isinstance(node, ast.Expr | ast.Assign) or _uses(name, node) != 1:
         return False
-    reads = Counter(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
-    inner = [n for n in ast.walk(node) if isinstance(n, _INNER)]
-    return reads[name] == 1 and not any(_uses(name, n) for n in inner)
+    nodes = list(ast.walk(node))
+    others = any(isinstance(n, ast.Call) and not _uses(name, n) for n in nodes)
+    return not others and not any(isinstance(n, _INNER) and _uses(name, n) for n in nodes)

@@ -42,9 +42,10 @@ _ROOT_SAID = re.compile(
     rf"|\b(?:you|we)(?: are|'re) (?:currently |now )?(?:in|at) (?:the )?[`'\"]?{_PATH}"
 )
 _START_SAID = re.compile(
-    r"(?i)(?:\b(?:shell|session|terminal|command|block|prompt|container|line)s?\b[^/\n.]{0,50}"
-    r"\b(?:runs?|ran|start\w*|opens?|begins?|execut\w+|is|are)\b[^/\n.]{0,40}? (?:in|at|from)"
-    r"|\b(?:work(?:ing)? ?dir(?:ectory)?|cwd)(?::| is(?: always)?:?| =|=)?) "
+    r"(?i)(?:\b(?:shell|session|terminal|command|block|prompt|container|line|you)s?\b[^/\n.]{0,50}"
+    r"\b(?:runs?|ran|start\w*|open\w*|begin\w*|execut\w+|work\w*|is|are)\b[^/\n.]{0,40}?"
+    r" (?:in|at|from)(?: (?:the )?(?:home |root )?(?:directory|folder))?"
+    r"|\b(?:(?:work(?:ing)?|current) ?dir(?:ectory)?|[cp]wd)(?::| is(?: always)?:?| =|=)?) "
     r"[`'\"]?(/(?:[\w.+/-]*[\w+-])?)"
 )
 """Where a task or a tool says that its shell starts."""
