@@ -32,7 +32,7 @@ _FIXED = re.compile(r"[^\\.^$*\[\]]+")
 LOOKS_LIKE_PATH = re.compile(
     r"(?!-|\w*://|[\w/~^@-]+\.{2,3}[\w-])[\w@%+=~.*?-]*[./][\w@%+=~.*?/-]*"
 )
-_BLOCKS = re.compile(r"(?m)^[^#\n]*\{$(?=(?:.|\n)*;$)")
+_BLOCKS = re.compile(r"(?m)^[^#\n{]*\{$")
 """Of a configuration in braces, whose lines may stand further in."""
 UNKNOWN = re.compile(r"(?<!\0)[*?]|\$\(|`|\$P?WD")
 """In a word whose value depends on the directory."""
@@ -184,12 +184,14 @@ def _written(command: Command, _: Spec) -> Command:
     if text is None or not path:
         return command
     said = python_code.exact(text) if language == "python" else bare(text, language)
-    if language in ("conf", "nginx") and _BLOCKS.search(text):
+    if language in ("conf", "nginx") and ";\n" in text and _BLOCKS.search(text):
         said = [line.strip() for line in text.split("\n") if line.strip()]
     if said in (None, text):
         return command
     kept = [r for r in command.redirects if r[0] != "<<"]
-    return replace(command, redirects=tuple(sorted([*kept, ("<<", f"{language} {said!r}")])))
+    runs_by = text.partition("\n")[0] * text.startswith("#!")
+    text = f"{runs_by} {language} {said!r}"
+    return replace(command, redirects=tuple(sorted([*kept, ("<<", text)])))
 
 
 def _searched(command: Command, _: Spec) -> Command:

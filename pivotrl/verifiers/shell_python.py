@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Container
 
-MAX_STATEMENTS = 60
+MAX_STATEMENTS, MAX_DOTS = 60, 4
 _INNER = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.BoolOp,
           ast.IfExp)  # fmt: skip
 """What may run often, later or never."""
@@ -39,7 +39,7 @@ def with_whole_names(tree: ast.Module, own: Container[str]) -> list[ast.stmt]:
                 known |= {alias.asname or alias.name: f"{module}.{alias.name}" for alias in names}
             case _:
                 others.append(node)
-    if any(name in own for name in known):
+    if any(name in own or whole.count(".") > MAX_DOTS for name, whole in known.items()):
         return tree.body
     put = _Put({name: ast.parse(whole, mode="eval").body for name, whole in known.items()})
     imported: list[ast.stmt] = [ast.Import([ast.alias(name)]) for name in sorted(modules)]

@@ -18,11 +18,13 @@ _COUNTED = re.compile(
     r"\s*;\s*(?:(?P=i)\+\+|\+\+(?P=i)|(?P=i)\s*\+=\s*1)\s*\)\)\s*;?\s*"
 )
 _NEXT_LINE = re.compile(r"[ \t]*\n\s*(do|then)\b")
+_TIMED = re.compile(r"(?m)(^|[;&(])[ \t]*time(?= )")
 _TEST = re.compile(r"\[\[( [^&|<>=~()\[\]]+ )\]\]")
 
 
 def readable(text: str) -> str:
     """A line that bash's grammar does not have here in a way that it has."""
+    text = _TIMED.sub(r"\1 /usr/bin/time", text)
     text = _ARITHMETIC.sub(_summed, _COUNTED.sub(_counted, text))
     return _TEST.sub(r"[\1]", _NEXT_LINE.sub(r"; \1", text))
 

@@ -54,7 +54,7 @@ _FORGETS, _KEEPS = re.compile(outcome.AGENTS["forgets"]), re.compile(outcome.AGE
 _MOVES = re.compile(r"(?:^|[\n;&(])[ \t]*cd[ \t]+([^\s;&|)]+)")
 _HAS_IDS = re.compile(r"\s*(?:git|docker|podman) [^|;&\n]*\s*")
 _ID, _WHOLE_ID = re.compile(r"\b[0-9a-f]{7,64}\b"), re.compile(r"\b(?:[0-9a-f]{64}|[0-9a-f]{40})\b")
-MAX_LINES, MAX_ASKED = 64, 20_000
+MAX_LINES, MAX_ASKED, MAX_TOLD = 64, 20_000, 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,7 +215,8 @@ def directory_of(messages: Sequence[Message], told: Sequence[str] = ()) -> str |
     asked = [m.content for m in messages if m.role in (Role.SYSTEM, Role.USER)]
     asked = [text[:MAX_ASKED] for text in (*asked, *told)]
     at, said = next(_said(messages, tuple("abc")), (0, None))
-    if said is None and (found := next(filter(None, map(_START_SAID.search, asked)), None)):
+    starts = filter(None, (_START_SAID.search(text[:MAX_TOLD]) for text in (*asked[:2], *told)))
+    if said is None and (found := next(starts, None)):
         said = found[1]
     home = home_of(messages) if said and said.startswith("~") else None
     start = said.replace("~", home, 1) if said and home else said
