@@ -73,6 +73,8 @@ def renamed(words: Sequence[str]) -> list[str]:
         words[: sizes[0]] = names[" ".join(words[: sizes[0]])].split()
     if (tool := words[0].rpartition("node_modules/.bin/")) and tool[1]:
         words[:1] = ["npx", tool[2]]
+    if words[0] in ("kubectl", "helm", "docker"):  # which take `-o=json`
+        words = [re.sub(r"^(-[a-z])=", r"\1", word) for word in words]
     if words[:2] == ["git", "restore"] and not any(w.startswith("-") for w in words[2:]):
         words[1] = "checkout"
     if words[0] == "tail" and (lines := re.fullmatch(r"-(\d+)f", (words[1:] or [""])[0])):

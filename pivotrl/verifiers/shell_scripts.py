@@ -237,7 +237,7 @@ def _mode(text: str) -> str:
     found = [_MODE.fullmatch(clause) for clause in text.split(",")]
     clauses = [(c[1], c[2], "".join(sorted(set(c[3])))) for c in found if c]
     if len(clauses) < len(found):
-        return text[-3:] if re.fullmatch(r"0?[0-7]{3}", text) else text
+        return text.lstrip("0").rjust(3, "0") if re.fullmatch(r"[0-7]{3,5}", text) else text
     rights = {who: right for whom, _, right in clauses for who in whom.replace("a", "ugo")}
     if len(rights) == 3 and all(sign == "=" and set(r) <= _BITS.keys() for _, sign, r in clauses):
         return "".join(str(sum(_BITS[letter] for letter in rights[who])) for who in "ugo")
