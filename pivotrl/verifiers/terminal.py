@@ -15,7 +15,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import orjson
@@ -49,7 +49,8 @@ _START_SAID = re.compile(
     r"[`'\"]?(/(?:[\w.+/-]*[\w+-])?)"
 )
 """Where a task or a tool says that its shell starts."""
-_HOME_LINE = re.compile(r"(?m)^(?:/root|/home/[a-z_][\w-]*)$|\Aroot\s*\Z|^uid=0\(root\)")
+_HOME_LINE = re.compile(r"(?m)^(?:/root|/home/[a-z_][\w-]*)$|^uid=0\(root\)")
+_ASKS_WHO = re.compile(r"(?:^|[;&\n])\s*(?:whoami|id -un)\s*(?:[;&\n]|\Z)")
 _FORGETS, _KEEPS = re.compile(outcome.AGENTS["forgets"]), re.compile(outcome.AGENTS["keeps"])
 _MOVES = re.compile(r"(?:^|[\n;&(])[ \t]*cd[ \t]+([^\s;&|)]+)")
 _HAS_IDS = re.compile(r"\s*(?:git|docker|podman) [^|;&\n]*\s*")
@@ -242,9 +243,14 @@ def home_of(messages: Sequence[Message]) -> str | None:
     """The home directory of the user whom the last prompt shows, or as a tool printed it."""
     _, user = next(_said(messages, ("user",)), (0, None))
     if user is None:
-        told = (m.content[-4000:] for m in reversed(messages) if m.role is Role.TOOL)
-        found = next(filter(None, map(_HOME_LINE.search, told)), None)
-        return found and (found[0] if found[0].startswith("/") else "/root")
+        for before, message in reversed([*pairwise(messages)]):
+            told = message.content[-4000:] if message.role is Role.TOOL else ""
+            if found := _HOME_LINE.search(told):
+                return found[0] if found[0].startswith("/") else "/root"
+            act = act_of(action_of(before)) if told.strip() == "root" else None
+            if act and any(_ASKS_WHO.search(line) for line, _ in act.lines):
+                return "/root"
+        return None
     return "/root" if user == "root" else f"/home/{user}"
 
 
