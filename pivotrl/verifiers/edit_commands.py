@@ -187,13 +187,8 @@ def _by_python(program: str, state: State) -> Step | None:
     branches = any(isinstance(node, ast.If | ast.For | ast.While) for node in nodes)
     paths = {given[0] for name in ("open", "Path") for given in calls.get(name, ()) if given}
     texts, writes = calls.get("replace", []), calls.keys() & {"write", "write_text"}
-    if (
-        branches
-        or len(paths) != 1
-        or len(texts) != 1
-        or not writes
-        or calls.keys() - {*AGENTS["python"]}
-    ):
+    odd = branches or calls.keys() - {*AGENTS["python"]}
+    if odd or not writes or (len(paths), len(texts)) != (1, 1):
         return None
     (path,), (old, new, *_) = paths, [*texts[0], None, None]
     if not (isinstance(path, str) and isinstance(old, str) and isinstance(new, str)):

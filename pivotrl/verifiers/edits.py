@@ -8,7 +8,7 @@ This module must never know a tool, a shell or a candidate.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pivotrl.types import JSON
@@ -120,23 +120,18 @@ def same_lines(
         return False
     if same_code(wanted, given) or same_code(*whole[1:]):
         return True
-    return not does_same(*whole[:2]) and does_same(*whole[1:])
+    return not same_code(*whole[:2], canonical) and same_code(*whole[1:], canonical)
 
 
-def same_code(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether both are Python of one syntax tree: comments, layout and quotes aside."""
+def same_code(
+    one: Sequence[str], other: Sequence[str], read: Callable[[str], str | None] = exact
+) -> bool:
+    """Whether both are Python of one syntax tree, which leaves layout, or more by `canonical`."""
     texts = _parsable(one, other)
     if not all(texts):
-        return texts[0] == texts[1] == ""
-    meaning = exact(texts[0])
-    return meaning is not None and meaning == exact(texts[1])
-
-
-def does_same(one: Sequence[str], other: Sequence[str]) -> bool:
-    """As `same_code`, docstrings and the order of keywords aside too."""
-    texts = _parsable(one, other)
-    meaning = canonical(texts[0]) if all(texts) else None
-    return meaning is not None and meaning == canonical(texts[1])
+        return read is exact and texts[0] == texts[1] == ""
+    meaning = read(texts[0])
+    return meaning is not None and meaning == read(texts[1])
 
 
 def _parsable(one: Sequence[str], other: Sequence[str]) -> tuple[str, str]:

@@ -209,7 +209,8 @@ def choices_of(sentence: str) -> set[tuple[frozenset[str], frozenset[str]]]:
 
 def ways_of(sentence: str) -> set[tuple[frozenset[str], frozenset[str]]]:
     """The stems of what is exchanged for, moved to or taken in place of what, in lower case."""
-    found = [*_WAY.findall(sentence), *((b, a) for a, b in _INSTEAD.findall(sentence))]
+    found = [pair for way in (_WAY, _BECOMES) for pair in way.findall(sentence)]
+    found += ((b, a) for a, b in _INSTEAD.findall(sentence))
     return {(_content(one), _content(other)) for one, other in found}
 
 
@@ -261,6 +262,8 @@ _SAME_THING = {
     "surname": "name",
 }
 _WAY = _pattern("way")
+GAVE_UP = _pattern("gave_up")
+_BECOMES = _pattern("becomes")
 _INSTEAD = _pattern("instead")
 _UNOWNED = {"", *STOP, *COURTESY, *_SAME_THING, "full", "email", "new"}
 _NOT_YET = _pattern("not_yet")

@@ -9,6 +9,7 @@ import copy
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pivotrl.types import Action, Message, Role, ToolCall, action_of
 from pivotrl.verifiers.edits import applied, runs_of
@@ -24,10 +25,12 @@ from pivotrl.verifiers.file_steps import (
 )
 from pivotrl.verifiers.finders import command_of
 from pivotrl.verifiers.outcome import AGENTS, first_of
+from pivotrl.verifiers.project_commands import meant
 from pivotrl.verifiers.terminal import act_of, directory_of
 
-_SHOWN, _FAILED, _OVERWRITES, _CLIPPED, _FOLDER = (
-    re.compile(AGENTS[key]) for key in ("shown", "failed", "overwrites", "clipped", "folder")
+_UNSURE, _SHOWN, _FAILED, _OVERWRITES, _CLIPPED, _FOLDER = (
+    re.compile(AGENTS[key])
+    for key in ("unsure", "shown", "failed", "overwrites", "clipped", "folder")
 )
 _HIT = re.compile(r"(?:([^\s:]+):)?(\d{1,6}):(.*)")
 _NUMBERED = re.compile(r"\s*(\d{1,6})(?:\t|:|→| \| |\|)(.*)")
@@ -74,7 +77,10 @@ class State:
             down = (last + 1, last + WINDOW)
             up = (max(first - WINDOW, 1), max(first - 1, 1))
             return Step(kind="view", path=self.opened, lines=down if ways[call.name] > 0 else up)
-        return step_of(call, self.directory, self.opened)
+        step = step_of(call, self.directory, self.opened)
+        if step is None or step.kind != "command":
+            return step
+        return replace(step, form=meant(step.form, self.lines))
 
     def after(self, path: str, lines: Mapping[int, str]) -> State:
         """The state with other lines of a file."""
@@ -112,9 +118,10 @@ class State:
     ) -> dict[int, str]:
         values = call.arguments.values() if call and isinstance(call.arguments, Mapping) else ()
         given = "\n".join(value for value in values if isinstance(value, str))
-        if call and act_of(Action(tool_calls=(call,))) and _OVERWRITES.search(given):
-            return {}
         name = posixpath.basename(path)
+        spared = name not in given and not _UNSURE.search(given)  # sed edits what it names
+        if call and act_of(Action(tool_calls=(call,))) and _OVERWRITES.search(given):
+            return lines if spared else {}
         if not (name in given or name in shown or opened == path) or _FAILED.match(shown):
             return lines
         step = step_of(call, self.directory, opened) if call else None
@@ -124,13 +131,16 @@ class State:
             elif step.kind == "create":
                 lines = dict(enumerate(step.text.removesuffix("\n").split("\n"), 1))
                 self._whole.add(path)
-        where = _named(shown)
-        views = step is not None and step.kind == "view"
-        if where or views:
-            where = located(where, self.directory) if where else step.path if step else ""
+        where, parts = _named(shown), step.parts if step else ()
+        view = parts[0] if parts else step
+        if view and (view.kind != "view" or any(part.kind == "view" for part in parts[1:])):
+            view = None
+        if where or view:
+            where = located(where, self.directory) if where else view.path if view else ""
             if same_path(where, path):
-                seen = _numbered(shown, step.lines[0] if step and views else None)
-                whole = step and views and step.lines == (1, END) and not _CLIPPED.search(shown)
+                seen = _numbered(shown, view.lines[0] if view else None)
+                all_ = view and view is step and view.lines == (1, END)
+                whole = all_ and not _CLIPPED.search(shown)
                 lines = seen if whole else lines | seen
                 self._whole |= {path} if whole else set()
         command = command_of(step.form) if step else None

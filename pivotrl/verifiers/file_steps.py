@@ -44,6 +44,8 @@ class Step:
     """Of a view: 1-based, both ends included."""
     text: str = ""
     """Of a new file; the line of a command; of an end all that is not free."""
+    told: str = ""
+    """Of an end: what is free."""
     edit: Edit | None = None
     form: Form = ()
     """Of a command."""
@@ -79,7 +81,9 @@ def step_of(call: ToolCall, directory: str | None, opened: str = "") -> Step | N
         if not all(isinstance(v, str | bool) for _, v in rest):
             return None
         told = [item for item in rest if str(item[1]).lower() not in AGENTS["well"]]
-        return Step(kind="finish", text=str(told))
+        free = (arguments.get(key) for key in AGENTS["said"])
+        said = "\n".join(text for text in free if isinstance(text, str))
+        return Step(kind="finish", text=str(told), told=said)
     command = arguments.get("command")
     what = command if isinstance(command, str) else name
     path = first_of(arguments, AGENTS["path"])
@@ -141,21 +145,22 @@ def _by_shell(line: str, directory: str | None) -> Step | None:
         form: Form = normal_form(line, directory)
     except Unreadable:
         return None
-    return _by_form(form, line, directory)
+    return by_form(form, line, directory)
 
 
-def _by_form(form: Form, line: str, directory: str | None) -> Step:
+def by_form(form: Form, line: str, directory: str | None = None) -> Step:
+    """A line's form as a step."""
     bare = form[1] if form[0] == "literal" else form
     is_literal = bare is not form
     folders: tuple[str, ...] = ()
     if bare[0] == "sequence" and len(bare) == 3 and {part[0] for part in bare[1:]} == {"and"}:
         first = command_of(bare[1][1])
-        if first and (first.name, first.flags) == ("mkdir", (("p", ""),)):
+        if first and first.name == "mkdir" and first.flags in ((), (("p", ""),)):
             folders, bare = first.arguments, bare[2][1]
     command = bare[1] if bare[0] == "command" else None
     whole = Step(kind="command", form=form, text=line)
     if bare[0] == "sequence" and not folders and len(bare) - 1 <= MAX_PARTS:
-        parts = tuple(_by_form(part[1], line, directory) for part in bare[1:])
+        parts = tuple(by_form(part[1], line, directory) for part in bare[1:])
         plain = {part[0] for part in bare[1:]} <= {"and", "then"}
         return replace(whole, parts=parts) if plain and all(map(is_file_step, parts)) else whole
     if command is None:
@@ -191,8 +196,11 @@ def _by_form(form: Form, line: str, directory: str | None) -> Step:
 
 def is_read(step: Step) -> bool:
     """Whether it only shows something."""
+    if step.parts:
+        return all(map(is_read, step.parts))
     command = command_of(step.form) if step.kind == "command" else None
     reads = command is not None and command.name in AGENTS["reads"] and not command.redirects
+    reads = reads and not (command and re.search(r"[A-Z]{3}_|\$\(", " ".join(command.arguments)))
     return reads or step.kind in ("view", "list")
 
 
@@ -235,7 +243,7 @@ def _patched(
     """The steps of a tool's call that makes several edits; None where it is no such call."""
     path, text = first_of(arguments, AGENTS["path"]), first_of(arguments, AGENTS["patch"])
     where = located(path, directory) if isinstance(path, str) and path else None
-    several = arguments.get("edits")
+    several = first_of(arguments, AGENTS["several"])
     if isinstance(several, list) and where and 0 < len(several) <= MAX_PARTS:
         items = [item if isinstance(item, Mapping) else {} for item in several]
         pairs = [(first_of(i, AGENTS["old"]), first_of(i, AGENTS["new"])) for i in items]

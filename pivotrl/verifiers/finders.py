@@ -26,6 +26,9 @@ _SYMBOL = re.compile(
 
 def as_command(name: str, arguments: Mapping[str, JSON], opened: str) -> str:
     """The command line that a tool for finding is; empty for others."""
+    code = arguments.get("code")
+    if isinstance(code, str) and re.fullmatch(AGENTS["cell"], name) and ".write" in code:
+        return f"python - <<'EOF_'\n{code}\nEOF_"
     kind = next((kind for kind, names in AGENTS["finders"].items() if name in names), "")
     keys = [AGENTS[key] for key in ("pattern", "where", "include", "output", "fold")]
     given = {key for key, value in arguments.items() if value not in ("", False)}

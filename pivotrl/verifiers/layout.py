@@ -20,7 +20,7 @@ from pivotrl.verifiers.outcome import AGENTS
 
 MAX_READ = 6_000
 """Characters; longer texts are compared as they are."""
-MAX_HEADER = 300
+MAX_HEADER, MAX_SQL = 300, 800
 _YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DATA: dict[str, Callable[[str], Any]] = {
     "yaml": lambda text: yaml.load(text, _YAML),
@@ -80,7 +80,7 @@ def bare(text: str, language: str) -> object:
         except (ValueError, TypeError, RecursionError, yaml.YAMLError):
             pass
     if language == "sql":
-        return sql.words(text)
+        return (sql.normal_form(text) if len(text) <= MAX_SQL else None) or sql.words(text)
     if language == "markup":  # whose lines may stand further in
         return text if "<pre" in text else [line.strip() for line in text.split("\n")]
     return text if language in ("yaml", "toml") else _words(text, language)

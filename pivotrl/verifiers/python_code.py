@@ -1,4 +1,4 @@
-"""What Python code says, apart from its layout, comments, docstrings and the order of keywords.
+"""What Python code says, apart from layout, comments, docstrings, and the order of what has none.
 
 Nothing is executed. This module must never know a file or an edit.
 """
@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import ast
 import warnings
+from collections import deque
 from functools import lru_cache
+from itertools import groupby
 
 MAX_READ = 20_000
 """Characters of a text of which the form is made."""
@@ -38,7 +40,44 @@ def canonical(text: str) -> str | None:
         body = getattr(node, "body", None)
         if isinstance(body, list) and len(body) > 1 and _is_text(body[0]):
             del body[0]
+        for block in (body, getattr(node, "orelse", None)):
+            if isinstance(block, list):
+                block[:] = _arranged(block)
+        match node:
+            case ast.Compare(ops=[ast.Gt() | ast.GtE() as sign], comparators=[right]):
+                node.left, node.comparators = right, [node.left]
+                node.ops = [ast.Lt() if isinstance(sign, ast.Gt) else ast.LtE()]
+            case ast.BinOp(left=ast.Constant(value=int() | float()), op=ast.Add() | ast.Mult()):
+                node.left, node.right = node.right, node.left
     return _dumped(tree)
+
+
+def _arranged(block: list[ast.stmt]) -> list[ast.stmt]:
+    """Statements with imports that come together sorted, and no `else` after a `return`."""
+    out, queue = list[ast.stmt](), deque(block)
+    while queue:
+        out.append(queue.popleft())
+        match out[-1]:
+            case (
+                ast.If(body=[*_, ast.Return() | ast.Raise() | ast.Continue() | ast.Break()]) as one
+            ):
+                queue.extendleft(reversed(one.orelse))
+                one.orelse = []
+            case ast.Return(value=ast.IfExp() as way):
+                out[-1:] = [ast.If(way.test, [ast.Return(way.body)], [])]
+                queue.appendleft(ast.Return(way.orelse))
+    return [s for may, run in groupby(out, _may_move) for s in (_sorted([*run]) if may else run)]
+
+
+def _may_move(statement: ast.stmt) -> bool:
+    plain = isinstance(statement, ast.Import | ast.ImportFrom) and statement.names[0].name != "*"
+    return plain and getattr(statement, "module", "") != "__future__"
+
+
+def _sorted(imports: list[ast.stmt]) -> list[ast.stmt]:
+    """In one order, where each binds names of its own."""
+    names = [name.asname or name.name for i in imports for name in getattr(i, "names", ())]
+    return sorted(imports, key=ast.dump) if len({*names}) == len(names) else imports
 
 
 def _is_text(statement: ast.stmt) -> bool:

@@ -70,7 +70,7 @@ def plain(command: Command, spec: Spec | None = None) -> Command:
     same = rewritten([command])[0]
     if spec is None or same.name != command.name:
         spec = known_of(same.name)
-    for step in (_sent, _fed, _written, _searched):
+    for step in (_sent, _fed, _searched):
         same = step(same, spec)
     return _settled(same, spec)
 
@@ -175,8 +175,14 @@ def _fed(command: Command, spec: Spec) -> Command:
     return replace(command, flags=flags, arguments=arguments, redirects=kept)
 
 
-def _written(command: Command, _: Spec) -> Command:
-    """A text that becomes a file of a known language, apart from its layout."""
+def laid_out(form: Any) -> Any:
+    """A form whose texts that become files of a known language are read apart from their layout."""
+    if isinstance(form, tuple):
+        return tuple(map(laid_out, form))
+    return _written(form) if isinstance(form, Command) else form
+
+
+def _written(command: Command) -> Command:
     goes, words = dict(command.redirects), (command.name.rpartition(" ")[2], *command.arguments)
     path = goes.get(">", "") if words == ("cat",) else ""
     path = words[1] if words[0] == "tee" and len(words) == 2 and not command.flags else path

@@ -75,8 +75,9 @@ def renamed(words: Sequence[str]) -> list[str]:
         words[:1] = ["npx", tool[2]]
     if words[0] in ("kubectl", "helm", "docker"):  # which take `-o=json`
         words = [re.sub(r"^(-[a-z])=", r"\1", word) for word in words]
-    if words[:2] == ["git", "restore"] and not any(w.startswith("-") for w in words[2:]):
-        words[1] = "checkout"
+    if words[:2] == ["git", "restore"]:
+        told = [w for w in words[2:] if w not in ("--", "-W", "--worktree")]
+        words = words if any(w.startswith("-") for w in told) else ["git", "checkout", *told]
     if words[0] == "tail" and (lines := re.fullmatch(r"-(\d+)f", (words[1:] or [""])[0])):
         words[1:2] = ["-n", lines[1], "-f"]
     if len(words) == 2 and words[0].startswith("/etc/init.d/"):

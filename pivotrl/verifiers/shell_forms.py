@@ -46,6 +46,7 @@ _OPENS = re.compile(r"<<-?\s*(\w+)")
 _SEQ = re.compile(r"\$\(seq (?:(\d{1,4}) )?(\d{1,4})\)")
 _QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.", re.DOTALL)
 _QUIET = {"DEBIAN_FRONTEND=noninteractive", "PYTHONUNBUFFERED=1", "PAGER=cat", "GIT_PAGER=cat"}
+_QUIET |= {"RUST_BACKTRACE=1", "PYTHONDONTWRITEBYTECODE=1", "NO_COLOR=1"}
 _SUBSTITUTIONS = ("commandsubstitution", "processsubstitution")
 _PAGERS = ("head", "tail", "cat", "less", "more")
 QUIETENS = {("2>", "/dev/null"), ("2>&", "1"), ("&>", "/dev/null"), (">", "/dev/stdout")}

@@ -23,7 +23,7 @@ _SUBSTITUTE = re.compile(
 _NAME_DOT = re.compile(r"(?<=[A-Za-z]{2})\\\.(?=[A-Za-z]{2})")
 """In the name of a host or a file, where an escape is often left out."""
 _CLASSES = re.compile(r"[*+?^$\[\]]")
-_ONE_LINE = re.compile(r"(\d*|\\?\$) ?([iac]) *(?:\\\n?)? *(\S[^\n]*)")
+_ONE_LINE = re.compile(r"(\d*|\\?\$) ?([iac])(?: *\\\n?([ \t]*)| *)(\S[^\n]*)")
 """A line put in, after or in place of another, with or without a backslash before it."""
 _SPECIAL = re.compile(r"\\[+?(){}|]|[+?(){}|]")
 _ADDRESS = re.compile(
@@ -90,7 +90,8 @@ def _basic(pattern: str) -> str:
 def _sed(text: str, extended: bool) -> str:
     """Substitutions with one mark, a line each; commands of one letter after the other."""
     if line := _ONE_LINE.fullmatch(text.strip()):
-        return f"{line[1]}{line[2]} {line[3]}"
+        kept = f"\\{line[3]}" if line[3] else " "  # only what a backslash begins
+        return f"{line[1]}{line[2]}{kept}{line[4]}"
     pieces, rest, substitutes = list[str](), text.strip(), False
     while rest and (at := _ADDRESS.match(rest)):
         where = at[0].replace(" ", "") if "/" not in at[0] else at[0].rstrip()

@@ -10,6 +10,7 @@ Source: PivotRL's software domain; its name-only rule is `ToolNameVerifier`.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 from pivotrl.types import Action, Candidate, Message, Verdict, action_of
 from pivotrl.verifiers import outcome
@@ -20,8 +21,9 @@ from pivotrl.verifiers.file_state import State
 from pivotrl.verifiers.file_steps import END, Step, calls_of, same_path
 from pivotrl.verifiers.finders import same_search
 from pivotrl.verifiers.layout import language_of
-from pivotrl.verifiers.step_groups import same_work
+from pivotrl.verifiers.step_groups import same_work, without_last_reads
 from pivotrl.verifiers.terminal import TerminalVerifier
+from pivotrl.verifiers.text import differs_in_report
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
 MIN_OVERLAP = 0.5
@@ -52,14 +54,13 @@ class SoftwareVerifier:
         def difference(wanted: Step, given: Step) -> str | None:
             return _difference(wanted, given, state)
 
-        verdict = outcome.judge_steps(messages, calls, state.step, difference)
-        if verdict and verdict.reward:
-            return verdict
         steps = outcome.steps_of(calls, state.step) if len(calls) <= MAX_CALLS else None
-        for index, message in enumerate(messages if steps else ()):
+        ways = (steps, without_last_reads(steps)) if steps else ()
+        for (index, message), done in product(enumerate(messages), ways):
             wanted = outcome.steps_of(message.tool_calls, state.step)
-            if wanted and steps and same_work(wanted, steps, state, difference):
+            if wanted and same_work(wanted, done, state, difference):
                 return outcome.acceptance({"reference": index})
+        verdict = outcome.judge_steps(messages, calls, state.step, difference)
         if verdict is None or verdict.category == "different_command":
             return self._commands.verify(candidate, action)
         return verdict
@@ -115,7 +116,8 @@ def _difference(wanted: Step, given: Step, state: State) -> str | None:
         alike = wanted.form == given.form or same_search(wanted.form, given.form)
         return None if alike else "different_command"
     if wanted.kind == "finish":
-        return None if wanted.text == given.text else "wrong_argument"
+        same = wanted.text == given.text and not differs_in_report(wanted.told, given.told)
+        return None if same else "wrong_argument"
     if not same_path(wanted.path, given.path):
         return "wrong_file"
     if wanted.kind == "view":

@@ -97,6 +97,8 @@ def _form(node: object) -> str:
     said = {name: value for name, value in node.args.items() if value and name != "big_int"}
     if isinstance(node, (exp.Group, *_ASSIGNING)):
         said["expressions"] = sorted(map(_form, node.expressions))
+    if isinstance(node, exp.ColumnDef):
+        said["constraints"] = sorted(map(_form, node.args.get("constraints") or ()))
     if isinstance(node, exp.Join) and said.get("kind") == "INNER":
         del said["kind"]
     if isinstance(node, exp.Anonymous):

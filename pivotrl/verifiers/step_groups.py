@@ -11,7 +11,7 @@ from itertools import combinations
 from pivotrl.verifiers.arguments import matching
 from pivotrl.verifiers.edit_commands import edit_by, folded
 from pivotrl.verifiers.file_state import State
-from pivotrl.verifiers.file_steps import MAX_PARTS, Step, is_file_step, is_read, same_path
+from pivotrl.verifiers.file_steps import MAX_PARTS, Step, by_form, is_file_step, is_read, same_path
 
 
 def same_work(
@@ -21,6 +21,8 @@ def same_work(
     difference: Callable[[Step, Step], str | None],
 ) -> bool:
     """Whether two groups of steps show and change the same, whatever the order and the parts."""
+    if len(wanted) == len(given) and not any(map(difference, wanted, given)):
+        return True
     groups = [_apart(steps) for steps in (wanted, given)]
     if not all(0 < len(group) <= MAX_PARTS and all(map(is_file_step, group)) for group in groups):
         return False
@@ -31,6 +33,20 @@ def same_work(
         return not any(difference(w, g) for w, g in zip(one, other, strict=True))
     found = matching(len(one), len(other), lambda w, g: not difference(one[w], other[g]))
     return len(found) == len(one)
+
+
+def without_last_reads(steps: Sequence[Step]) -> Sequence[Step]:
+    """Steps up to the last that does more than show what is there."""
+    *before, last = steps
+    if before and is_read(last) and not all(map(is_read, before)):
+        return without_last_reads(before)
+    bare = last.form[1] if last.form[:1] == ("literal",) else last.form
+    if bare[:1] != ("sequence",) or bare[-1][0] == "or" or not is_read(by_form(bare[-1][1], "")):
+        return steps
+    form = bare[1][1] if len(bare) == 3 else bare[:-1]
+    form = form if bare is last.form else ("literal", form)
+    done = by_form(form, last.text)
+    return steps if is_read(done) else without_last_reads([*before, done])
 
 
 def commute(one: Step, other: Step) -> bool:

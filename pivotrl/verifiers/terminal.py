@@ -24,7 +24,7 @@ from pivotrl.types import JSON, Action, Candidate, Message, Role, ToolCall, Verd
 from pivotrl.verifiers import outcome
 from pivotrl.verifiers.comparison import excerpt
 from pivotrl.verifiers.execution import equal_outcome
-from pivotrl.verifiers.shell_commands import Form
+from pivotrl.verifiers.shell_commands import Form, laid_out
 from pivotrl.verifiers.shell_forms import Unreadable, normal_form
 from pivotrl.verifiers.shell_keys import keys_of, line_of, normal_keys, reader_of
 from pivotrl.verifiers.tool_use import ToolUseVerifier
@@ -37,7 +37,7 @@ _DIRECTORY_SAID = re.compile(
 )
 _PATH = r"(/[\w.+/-]*[\w+-])"
 _ROOT_SAID = re.compile(
-    rf"(?i)(?:<uploaded_files>\s*|\b(?:repository|repo|codebase|project)\b[^/\n]{{0,40}}?[\s`'\"(])"
+    rf"(?i)(?:<uploaded_files>\s*|\b(?:repository|repo|codebase|project|checkout|clone)\b[^/\n]{{0,40}}?[\s`'\"(])"
     rf"{_PATH}|\b(?:in|under|at) (?:the )?[`'\"]?{_PATH}[`'\"]? (?:directory|folder|repo)"
     rf"|\b(?:you|we)(?: are|'re) (?:currently |now )?(?:in|at) (?:the )?[`'\"]?{_PATH}"
 )
@@ -274,7 +274,7 @@ def _forms(act: Act, at: Where) -> list[Form]:
     placed = ((line, where) for line, where in act.lines if where is not None)
     start = at.directory or ""
     forms += [normal_form(line, posixpath.join(start, to) or None, at.home) for line, to in placed]
-    return forms
+    return [laid_out(form) for form in forms]
 
 
 def _with_whole_ids(act: Act, other: Act) -> Act:

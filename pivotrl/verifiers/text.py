@@ -274,12 +274,29 @@ def _denied(wanted: Reading, got: Reading) -> str:
     return ""
 
 
-def _exchanged(wanted: Reading, got: Reading) -> str:
-    """What is said of the wrong one, though both texts name both; empty if nothing is."""
+def turned_round(wanted: Reading, got: Reading) -> str:
+    """What became of what in one text and the other way round in the other; empty if nothing."""
     for (old, new), (here, there) in product(wanted.ways, got.ways):
         was, becomes = (old - new) & there, (new - old) & here
         if was and becomes and not was & here and not becomes & there:
             return f"{min(was)} for {min(becomes)}"
+    return ""
+
+
+def differs_in_report(wanted: str, given: str) -> bool:
+    """Whether two free reports of one work tell it the other way round, or count differently."""
+    one, other = read(wanted[:MAX_CHARACTERS]), read(given[:MAX_CHARACTERS])
+    gave_up = [english.GAVE_UP.search(text.folded) is None for text in (one, other)]
+    if turned_round(one, other) or gave_up[0] != gave_up[1]:
+        return True
+    counted = {unit for _, unit in one.units} & {unit for _, unit in other.units}
+    return bool(counted - {unit for _, unit in one.units & other.units})
+
+
+def _exchanged(wanted: Reading, got: Reading) -> str:
+    """What is said of the wrong one, though both texts name both; empty if nothing is."""
+    if turned := turned_round(wanted, got):
+        return turned
     ours, theirs = english.patients_of(wanted.folded), english.patients_of(got.folded)
     for one, two in permutations(sorted(ours.keys() & theirs.keys())[:MAX_OWNED], 2):
         here, there = ours[one] - ours[two], ours[two] - ours[one]
