@@ -21,7 +21,7 @@ import duckdb
 import numpy as np
 
 from pivotrl.adaptive import is_open, is_pivot, looks
-from pivotrl.profiling import judged_sql, profile_sql
+from pivotrl.profiling import profile_sql
 from pivotrl.store.connection import connection
 from pivotrl.types import PivotRLError
 
@@ -54,9 +54,8 @@ def stored(home: Path) -> Pool:
     Raises PivotRLError where profiles are shorter than K, or rewards are missing or graded.
     """
     with connection(home / "pivotrl.duckdb", read_only=True, wait_seconds=60) as store:
-        verdicts = judged_sql("current_verdicts", "current_judgements")
         rows = store.execute(
-            f"SELECT list(reward ORDER BY sample_index) FROM {verdicts} JOIN rollouts"
+            "SELECT list(reward ORDER BY sample_index) FROM judged_verdicts JOIN rollouts"
             " USING (rollout_id) GROUP BY rollouts.candidate_id, rollouts.policy ORDER BY ALL"
         ).fetchall()
     if not rows or any(len(row) != K or not set(row) <= {0, 1} for (row,) in rows):

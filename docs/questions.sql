@@ -6,7 +6,7 @@ from pivot_stats order by candidate_id limit 5;
 
 -- What did the policy do at one turn, and what did the verifier say?
 select r.sample_index, v.reward, v.category, r.text
-from rollouts r join current_verdicts v using (rollout_id)
+from rollouts r join judged_verdicts v using (rollout_id)
 where r.candidate_id = (select candidate_id from pivot_stats where selected order by candidate_id limit 1)
 order by r.sample_index limit 6;
 
@@ -17,7 +17,7 @@ from domain_stats;
 -- Which tools fail most?
 select tool, count(*) rollouts, round(avg(v.reward), 3) mean_reward
 from (select candidate_id, unnest(tool_names) tool from candidates) c
-join current_verdicts v using (candidate_id)
+join judged_verdicts v using (candidate_id)
 group by tool order by mean_reward limit 10;
 
 -- Why are actions rejected?
@@ -56,7 +56,7 @@ from (select count(*) rollouts, sum(len(token_ids)) tokens from rollouts),
 
 -- Which samples have no reward, and why?
 select r.status, v.status verdict, v.category, count(*) samples
-from rollouts r join current_verdicts v using (rollout_id) where v.reward is null group by all;
+from rollouts r join judged_verdicts v using (rollout_id) where v.reward is null group by all;
 
 -- Which rows were bad, and what mends them?
 select source_file, source_row, reason, remedy from quarantine order by source_file, source_row limit 5;

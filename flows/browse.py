@@ -120,7 +120,7 @@ class Browser(App[None]):
         self.call_after_refresh(self.query_one(VerticalScroll).scroll_end, animate=False)
         _, samples = self.store.query(
             "select r.rollout_id, v.reward, v.category, coalesce(m.mark, ''), r.text "
-            "from rollouts r join current_verdicts v using (rollout_id) "
+            "from rollouts r join judged_verdicts v using (rollout_id) "
             "left join (select rollout_id, any_value(mark) mark from marks group by all) m "
             "using (rollout_id) where r.candidate_id = ? and r.policy = ? order by r.sample_index",
             [turn["candidate_id"], turn["policy"]],

@@ -39,7 +39,7 @@ def mark_wrong(home: Path, rollout_id: str, note: str, author: str) -> dict[str,
     store = Store(home / "pivotrl.duckdb")
     columns, found = store.query(
         "select r.text, r.finish_reason, r.candidate_id, v.reward, v.verifier, p.path "
-        "from rollouts r join current_verdicts v using (rollout_id) "
+        "from rollouts r join judged_verdicts v using (rollout_id) "
         "join policies p on p.policy = r.policy where r.rollout_id = ?",
         [rollout_id],
     )

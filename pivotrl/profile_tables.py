@@ -5,7 +5,6 @@ This module must never know a flow or a server.
 
 from __future__ import annotations
 
-from pivotrl.profiling import judged_sql
 from pivotrl.store import Store
 from pivotrl.types import JSON
 
@@ -14,8 +13,6 @@ OWN = (
     "where m.table_name = 'candidates' and contains(m.file, ?)"
 )
 """The candidates of a run, by where their shards lie."""
-JUDGED = judged_sql("current_verdicts", "current_judgements")
-"""Verdicts, undecided ones as a judge decided them."""
 BAR = 40
 """Characters of the longest bar."""
 COMPLETIONS = 200
@@ -47,7 +44,7 @@ def verdict_table(store: Store, extraction: str, policy: str) -> Table:
     return _rows(
         store,
         "select c.domain, v.status, v.category, count(*) as verdicts, "
-        f"round(avg(v.reward), 4) as mean_reward from {JUDGED} v "
+        "round(avg(v.reward), 4) as mean_reward from judged_verdicts v "
         f"join candidates c using (candidate_id) where v.policy = ? and candidate_id in ({OWN}) "
         "group by all order by c.domain, verdicts desc, v.category",
         policy,
@@ -62,7 +59,7 @@ def completions(store: Store, extraction: str, policy: str) -> Table:
         "select r.candidate_id, p.domain, p.mean, c.demonstration, r.text as completion, "
         "v.reward, v.category from pivot_stats p join candidates c using (candidate_id) "
         "join rollouts r on r.candidate_id = p.candidate_id and r.policy = p.policy "
-        f"join {JUDGED} v using (rollout_id) "
+        "join judged_verdicts v using (rollout_id) "
         f"where p.selected and p.policy = ? and p.candidate_id in ({OWN}) "
         f"order by hash(r.candidate_id), r.candidate_id, r.rollout_id limit {COMPLETIONS}",
         policy,

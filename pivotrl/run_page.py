@@ -138,7 +138,8 @@ def _examples(store: Store, selection: str) -> Section:
     return Section(
         title="Pivots, read",
         note="Two of each quarter by difficulty, by chance: the state, the demonstration (blue), "
-        "what the policy did (green: accepted, red: rejected, with the category).",
+        "what the policy did (green: accepted, red: rejected, with the category). What rules left "
+        "open is coloured as a judge decided it.",
         examples=[_example(store, row) for row in found],
     )
 
@@ -147,7 +148,7 @@ def _example(store: Store, row: Sequence[Any]) -> Example:
     candidate_id, policy, n, mean, domain, turn, demonstration, messages = row
     _, samples = store.query(
         "select r.text, v.category, v.reward, count(*) times from rollouts r "
-        "join current_verdicts v using (rollout_id) where r.candidate_id = ? and r.policy = ? "
+        "join judged_verdicts v using (rollout_id) where r.candidate_id = ? and r.policy = ? "
         "group by all order by v.reward desc nulls last, times desc, r.text",
         [candidate_id, policy],
     )
@@ -186,7 +187,7 @@ def _rejections(store: Store, selection: str, candidates: str) -> Section:
     _, found = store.query(
         "select v.category, count(*) n, arg_min(r.text, hash(r.rollout_id)) one, "
         "arg_min(c.demonstration, hash(r.rollout_id)) demonstration "
-        "from current_verdicts v join rollouts r using (rollout_id) "
+        "from judged_verdicts v join rollouts r using (rollout_id) "
         "join candidates c on c.candidate_id = v.candidate_id "
         "where v.reward = 0 and v.policy = (select policy from selections where selection_id = ?) "
         f"and v.candidate_id in ({OWN}) group by v.category order by n desc",

@@ -376,8 +376,11 @@ def test_another_lambda_selects_again_and_samples_nothing(home: Path, data: Path
 def test_a_judge_decides_what_rules_cannot_tell(
     data: Path, tmp_path: Path, endpoint: Endpoint, prefect_server: str
 ) -> None:
-    """The whole run: demonstrations ask in other words than the model, which a judge forgives."""
-    endpoint.reply = lambda _asked: says(True)
+    """The whole run: demonstrations ask in other words than the model, which a judge may forgive.
+
+    Whoever shows a turn shows what the judge decided.
+    """
+    endpoint.reply = lambda asked: says("What" in asked["first"]["text"] + asked["second"]["text"])
     file = tmp_path / "retail.jsonl"
     trajectories = [json.loads(line) for line in (data / "retail.jsonl").open()][:20]
     for trajectory in trajectories:
@@ -389,15 +392,42 @@ def test_a_judge_decides_what_rules_cannot_tell(
     quick = ("train.steps=2", "train.validation_pivots=0", "evaluate.benchmarks=[]")
     quick += ("evaluate.tasks=2",)
     options = (f"data.trajectories={file}", f"judge.url={endpoint.url}", "judge.model=m", *quick)
-    pivotrl(tmp_path / "home", *small(data), *options, server=prefect_server)
-    (counted,) = rows(
-        tmp_path / "home",
-        "select count(*) n, sum(j.reward) accepted, max(v.category) why from judgements j"
-        " join verdicts v using (rollout_id) where v.status = 'undecided'",
+    home = tmp_path / "home"
+    pivotrl(home, *small(data), *options, server=prefect_server)
+    judged = rows(
+        home,
+        "select rollout_id, v.candidate_id, j.reward, v.category, r.text from judgements j join "
+        "verdicts v using (rollout_id) join rollouts r using (rollout_id) "
+        "where v.status = 'undecided'",
     )
-    assert counted["n"] > 0
-    assert counted == {"n": counted["n"], "accepted": counted["n"], "why": "paraphrase"}
+    assert {(row["reward"], row["category"]) for row in judged} == {
+        (0.0, "paraphrase"),
+        (1.0, "paraphrase"),
+    }
+    assert all(row["reward"] == ("What" in row["text"]) for row in judged)
     assert len(endpoint.bodies) > 0
+    shown = re.findall(
+        r'class="said (\w*)"><b>policy[^<]* · paraphrase</b><pre>([^<]*)',
+        (home / "report.html").read_text(),
+    )
+    assert {kind for kind, _ in shown} == {"yes", "no"}
+    assert all((kind == "yes") == ("What" in text) for kind, text in shown)
+    (without,) = rows(home, "select count(*) n from judged_verdicts where reward is null")
+    assert without["n"] == 0
+    one = next(row for row in judged if row["reward"])
+    turn = turns(Store(home / "pivotrl.duckdb"), f"candidate_id = '{one['candidate_id']}'", 1)
+
+    async def walked() -> list[list[str]]:
+        app = Browser(home, turn)
+        async with app.run_test() as pilot:
+            await pilot.pause()
+            table = app.query_one("#actions", DataTable)
+            return [[str(cell) for cell in table.get_row_at(row)] for row in range(4)]
+
+    actions = asyncio.run(walked())
+    assert ["1.00", "paraphrase", "", one["text"]] in actions
+    assert sum(float(reward) for reward, *_ in actions) / 4 == turn[0]["mean"]
+    assert mark_wrong(home, one["rollout_id"], "not so", "me")["accepted"] is False
 
 
 def test_editing_a_verifier_judges_again_and_samples_nothing(

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pivotrl.profiling import judged_sql, profile_sql
+from pivotrl.profiling import profile_sql
 from pivotrl.store import Store
 from pivotrl.store.keys import KEYS
 from pivotrl.store.shards import read_shard, write_shard
@@ -371,7 +371,7 @@ def test_profiles_are_those_of_all_current_rows(
         ]
         for table, found in (("verdicts", [row | version for row in rows]), ("judgements", judged)):
             shards.append((table, shard(folder, f"{table}{number}", table, found)))
-    anew = profile_sql(judged_sql("current_verdicts", "current_judgements"))
+    anew = profile_sql("judged_verdicts")
     for table, file in data.draw(st.lists(st.sampled_from(shards), min_size=3, max_size=8)):
         store.merge(table, [file])
         assert values(store, "FROM profiles ORDER BY ALL") == values(store, anew + " ORDER BY ALL")

@@ -25,7 +25,7 @@ from pivotrl.store.connection import connection, one_line
 from pivotrl.store.keys import KEYS, SHARED, known
 from pivotrl.types import ConfigError, PivotRLError
 
-VERSION = 7
+VERSION = 8
 WAIT_SECONDS = 600.0
 
 
@@ -159,11 +159,11 @@ class Store:
         try:
             opened.begin()
             opened.execute(schema)
-            judged = judged_sql("current_verdicts", "current_judgements")
             for word, sql in {
                 "$VERDICTS": current.verdicts_sql("verdicts"),
                 "$JUDGEMENTS": current.judgements_sql("judgements", "current_verdicts"),
-                "$PROFILE": profile_sql(judged),
+                "$JUDGED": judged_sql("current_verdicts", "current_judgements"),
+                "$PROFILE": profile_sql("judged_verdicts"),
             }.items():
                 views = views.replace(word, sql)
             opened.execute(views)

@@ -8,6 +8,10 @@ CREATE VIEW current_judgements AS $JUDGEMENTS;
 COMMENT ON VIEW current_judgements IS
     'Of each current undecided verdict the judgement merged after it: none, if no judge was asked since.';
 
+CREATE VIEW judged_verdicts AS $JUDGED;
+COMMENT ON VIEW judged_verdicts IS
+    'current_verdicts, undecided ones as a judge decided them: status ok, its reward, the category of the rules.';
+
 CREATE VIEW current_selections AS
 SELECT s.*
 FROM selections s
@@ -17,7 +21,7 @@ COMMENT ON VIEW current_selections IS 'Of each policy the selection that was mer
 
 CREATE TABLE profiles AS FROM ($PROFILE) LIMIT 0;
 COMMENT ON TABLE profiles IS
-    'One row a candidate and policy, from current_verdicts and current_judgements; merges renew it.';
+    'One row a candidate and policy, from judged_verdicts; merges renew it.';
 
 CREATE VIEW pivot_stats AS
 SELECT
@@ -133,11 +137,11 @@ SELECT
     v.status,
     v.category,
     count(*) AS verdicts
-FROM current_verdicts v
+FROM judged_verdicts v
 LEFT JOIN candidates c USING (candidate_id)
 GROUP BY ALL
 ORDER BY ALL;
-COMMENT ON VIEW verdict_counts IS 'Current verdicts by status and category.';
+COMMENT ON VIEW verdict_counts IS 'judged_verdicts by status and category.';
 
 CREATE VIEW leaderboard AS
 SELECT
