@@ -21,6 +21,7 @@ from pivotrl.comparison import (
 from pivotrl.comparison_page import sections
 from pivotrl.config import Config
 from pivotrl.page import as_html
+from pivotrl.scores import ScoreRow
 from pivotrl.tracking import Unreachable
 from pivotrl.types import JSON, PivotRLError
 from tasks.comparison import log_comparison
@@ -41,6 +42,7 @@ def compare(config: Config, name: str, arms: Sequence[Arm]) -> dict[str, JSON]:
     """Each arm is a run of the whole line, stages that arms share are cached; then the tables."""
     found: list[tuple[int, Outcome]] = []
     models: dict[tuple[int, str], str] = {}
+    scores: dict[tuple[int, str], list[ScoreRow]] = {}
     gradient: dict[str, JSON] = {}
     for arm in arms:
         seed = arm.config.run.seed
@@ -49,7 +51,10 @@ def compare(config: Config, name: str, arms: Sequence[Arm]) -> dict[str, JSON]:
         report = retrain.with_options(flow_run_name=title)(arm.config, f"{name} {title}")
         if report is None or report["outcome"] != "trained":
             raise PivotRLError(f"{title}: there are no pivots to train on; widen select.*")
-        found += [(seed, outcome) for outcome in outcomes(arm.name, report)]
+        for outcome in outcomes(arm.name, report):
+            found.append((seed, outcome))
+            label = outcome.arm if outcome.arm in report["controls"] else "trained"
+            scores[seed, outcome.arm] = [ScoreRow(**row) for row in report["scores"][label]]
         if report["model"]:
             models[seed, arm.name] = report["model"]["run_id"]
         gradient = gradient or report["instruments"].get("gradient", {})
@@ -83,7 +88,7 @@ def compare(config: Config, name: str, arms: Sequence[Arm]) -> dict[str, JSON]:
     text = as_html(f"Ways to train: {config.run.name}", list(sections([parts])))
     page.write_text(text, encoding="utf-8")
     try:
-        log_comparison(config, name, found, models, arms_found, page)
+        log_comparison(config, name, found, models, scores, arms_found, page)
     except Unreachable as error:
         current().say(f"[yellow]Not in MLflow[/]: {error}. The same command logs it later")
     current().say(f"Tables and curves: {page}")

@@ -50,15 +50,15 @@ def evaluate_models(config: Config, name: str, models: Sequence[Asked]) -> dict[
     }
     items = {label: scored(session.home, evaluations) for label, evaluations in found.items()}
     session.console.print(scores_table(items))
+    first, *others = models
+    compared = {other.label: compare(items[first.label], items[other.label]) for other in others}
     runs = {}
     try:
         for model in models:
-            of = (model.label, model.policy, found[model.label])
+            of = (model.label, model.policy, found[model.label], compared.get(model.label, []))
             runs[model.label] = track_scores(model.config, name, *of)
     except Unreachable as error:
         session.say(f"[yellow]Not in MLflow[/]: {error}. The same command logs it later")
-    first, *others = models
-    compared = {other.label: compare(items[first.label], items[other.label]) for other in others}
     for label, rows in compared.items():
         session.console.print(score_table(rows, label, base=first.label))
     report = write_report(

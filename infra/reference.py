@@ -18,7 +18,8 @@ from typer.cli import get_docs_for_click
 from flows.cli import app
 from pivotrl.config import describe
 from pivotrl.store import Store
-from pivotrl.training.metrics import MEANINGS
+from pivotrl.training import metrics as training
+from tasks import track
 
 DOCS = Path(__file__).parents[1] / "docs"
 WRITTEN = "Written by `python infra/reference.py`."
@@ -66,9 +67,15 @@ def tables() -> str:
 
 
 def metrics() -> str:
-    rows = [f"| `{name}` | {meaning} |" for name, meaning in MEANINGS.items()]
-    head = ["# Metrics of training", "", WRITTEN, "", "| metric | meaning |", "|---|---|"]
-    return "\n".join([*head, *rows]) + "\n"
+    """Every metric in MLflow that is ours."""
+    lines = ["# Metrics", "", WRITTEN]
+    for title, note, meanings in (
+        ("Of training", "By step.", training.MEANINGS),
+        ("Of scores", "Of every run that scores a model, as far as it has them.", track.MEANINGS),
+    ):
+        lines += ["", f"## {title}", "", note, "", "| metric | meaning |", "|---|---|"]
+        lines += [f"| `{name}` | {meaning} |" for name, meaning in meanings.items()]
+    return "\n".join(lines) + "\n"
 
 
 PAGES = {

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean
 
 from pivotrl.comparison import Outcome
 from pivotrl.config import Config, flatten
+from pivotrl.scores import ScoreRow
 from pivotrl.tracking import TrackedRun, log_run, metric_name, nest, parameter
 from pivotrl.types import JSON, digest
 from tasks.session import current
+from tasks.track import trained_metrics
 
 
 def log_comparison(
@@ -19,10 +20,14 @@ def log_comparison(
     name: str,
     found: Sequence[tuple[int, Outcome]],
     models: Mapping[tuple[int, str], str],
+    scores: Mapping[tuple[int, str], Sequence[ScoreRow]],
     arms: Mapping[str, JSON],
     page: Path,
 ) -> None:
-    """`models`: the runs that (seed, arm) already has there; controls get one each."""
+    """`models`: the runs that (seed, arm) already has there; controls get one each.
+
+    `scores`: of every (seed, arm).
+    """
     home = current().home
     parameters = {key: parameter(value) for key, value in flatten(config).items()}
     runs = [{"seed": seed} | asdict(outcome) for seed, outcome in found]
@@ -44,23 +49,24 @@ def log_comparison(
     )
     children = [
         models.get((seed, outcome.arm))
-        or log_run(home, _control(seed, outcome, parameters, name)).run_id
+        or log_run(home, _control(seed, outcome, scores, parameters, name)).run_id
         for seed, outcome in found
     ]
     nest(home, parent.run_id, children)
 
 
 def _control(
-    seed: int, outcome: Outcome, parameters: Mapping[str, str | int | float | bool], name: str
+    seed: int,
+    outcome: Outcome,
+    scores: Mapping[tuple[int, str], Sequence[ScoreRow]],
+    parameters: Mapping[str, str | int | float | bool],
+    name: str,
 ) -> TrackedRun:
-    scores = {"in_domain": outcome.in_domain, "gain": outcome.gain}
-    if outcome.ood:
-        scores["ood_mean"] = fmean(outcome.ood.values())
     return TrackedRun(
         name=f"{name} {outcome.arm}, seed {seed}",
         key=digest(["control", seed, asdict(outcome), parameters]),
         parameters={**parameters, "run.seed": seed},
-        metrics=scores,
+        metrics=trained_metrics(scores[seed, outcome.arm]),
         steps=[
             (int(step), {"validation/reward": reward, "turns": float(turns)})
             for step, turns, _, reward in outcome.curve

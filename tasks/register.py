@@ -18,11 +18,12 @@ from pivotrl.promotion import Decision
 from pivotrl.scores import ScoreRow
 from pivotrl.store import Store
 from pivotrl.system_metrics import thinned
-from pivotrl.tracking import Data, Part, find_version, metric_name, parameter
+from pivotrl.tracking import Data, Part, find_version, parameter
 from pivotrl.types import JSON, digest
 from tasks.promote import GATE_TAG, PASSED, record
 from tasks.session import current
 from tasks.stage import read_table
+from tasks.track import trained_metrics
 from tasks.train import checkpoint_of, metrics_by_step
 
 if TYPE_CHECKING:
@@ -83,11 +84,7 @@ def register(
         for row in scores
         for model, trained in (("base", False), ("trained", True))
     ]
-    metrics = {
-        metric_name(f"{row.kind}/{row.suite}/{what}"): getattr(row, what)
-        for row in scores
-        for what in ("base", "trained", "difference")
-    }
+    metrics = trained_metrics(scores)
     parameters = {key: parameter(value) for key, value in flatten(config).items()}
     registered = _register(
         name=name,

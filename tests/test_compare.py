@@ -184,6 +184,13 @@ def test_a_small_comparison_trains_every_arm(
     arms = [run for run, parent in parents.items() if parent and parents[parent] is None]
     stages_below = [run for run, parent in parents.items() if parent and parents[parent]]
     assert len(arms) == 2 * len(made["arms"])
+    logged = {run.info.run_id: run.data.metrics for run in runs}
+    for run in arms:  # every arm's scores under the same names: MLflow compares them
+        metrics = logged[run]
+        assert metrics["in_domain"] == metrics["domain/retail T_1/score"]
+        assert metrics["gain"] == metrics["domain/retail T_1/difference"]
+        assert metrics["ood_mean"] == metrics["benchmark/math500/difference"]
+        assert {"domain/retail T_1/base", "benchmark/math500/score"} <= metrics.keys()
     assert {parents[run] for run in stages_below} <= set(arms)
     again = pivotrl(home, *arguments, server=prefect_server)
     assert report(home)["arms"] == made["arms"]

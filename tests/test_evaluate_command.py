@@ -68,9 +68,20 @@ def test_scores_are_in_the_report_the_store_and_mlflow(home: Path) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(store_uri(home))
-    run = client.get_run(made["mlflow_runs"]["model"]["run_id"])
+    first, second = (
+        client.get_run(made["mlflow_runs"][model]["run_id"]).data.metrics
+        for model in ("model", "random")
+    )
     told = 100 * made["models"]["model"]["wmt24pp"]["score"]
-    assert run.data.metrics["benchmark/wmt24pp/score"] == pytest.approx(told)
+    assert first["benchmark/wmt24pp/score"] == pytest.approx(told)
+    assert first["in_domain"] == first["domain/retail T_1/score"]
+    assert "gain" not in first  # there is nobody to have gained on
+    row = next(row for row in made["compared"]["random"] if row["suite"] == "wmt24pp")
+    for what, column in (("score", "trained"), ("base", "base"), ("difference", "difference")):
+        assert second[f"benchmark/wmt24pp/{what}"] == pytest.approx(row[column])
+    assert second["gain"] == second["domain/retail T_1/difference"]
+    benchmarks = [second[f"benchmark/{name}/difference"] for name in ("mmlu_pro", "wmt24pp")]
+    assert second["ood_mean"] == pytest.approx(sum(benchmarks) / 2)
 
 
 def test_an_unchanged_model_and_benchmark_are_never_run_twice(

@@ -32,7 +32,7 @@ from textual.widgets import DataTable, Input, Static
 from flows.browse import Browser, plain, turns
 from pivotrl.marks import mark_wrong
 from pivotrl.store import Store
-from pivotrl.tracking import store_uri
+from pivotrl.tracking import metric_name, store_uri
 from pivotrl.types import ConfigError, PivotRLError
 from tasks.housekeeping import backup, restore
 
@@ -122,6 +122,15 @@ def test_prefect_and_mlflow_show_what_the_report_says(home: Path) -> None:
     }
     (data,) = client.get_run(run).inputs.dataset_inputs
     assert data.dataset.digest == client.get_run(run).data.tags["data"]
+    logged = client.get_run(run).data.metrics
+    for row in made["scores"]["trained"]:
+        of = f"{row['kind']}/{metric_name(row['suite'])}"
+        told = [logged[f"{of}/{what}"] for what in ("score", "base", "difference")]
+        assert told == [row["trained"], row["base"], row["difference"]]
+    changes = [row["difference"] for row in made["scores"]["trained"] if row["kind"] == "benchmark"]
+    assert logged["in_domain"] == logged["domain/retail T_1/score"]
+    assert logged["gain"] == logged["domain/retail T_1/difference"]
+    assert logged["ood_mean"] == pytest.approx(sum(changes) / len(changes))
 
 
 def bars_of(markdown: str) -> list[str]:

@@ -68,7 +68,12 @@ def registered(home: Path, number: int, gate: str) -> None:
         key=f"key{number}",
         parameters={},
         tags={"policy": f"w{number}", GATE_TAG: gate, f"{GATE_TAG}.reasons": "FAILS: a loss"},
-        metrics={"domain/retail T_1/trained": 30.0 + number, "domain/retail T_1/base": 1.0},
+        # the first as an older version named it
+        metrics={
+            f"domain/retail T_1/{'trained' if number == 1 else 'score'}": 30.0 + number,
+            "domain/retail T_1/base": 1.0,
+            "in_domain": 2.0,
+        },
         checkpoint=checkpoint,
         registered_name="own",
     )
@@ -83,6 +88,8 @@ def test_champions_come_and_go_with_a_reason(tmp_path: Path) -> None:
     with pytest.raises(PivotRLError, match="no champion to roll back"):
         rollback(home, "own")
     assert promote(home, "own", "1") == "1"
+    old = find_version(home, "own", CHAMPION)
+    assert old and scores_of(home, old) == {"retail T_1": 31.0}
     with pytest.raises(PivotRLError, match="no champion before version 1"):
         rollback(home, "own")
     assert promote(home, "own", "2") == "2"
