@@ -1,7 +1,8 @@
 -- Why was this turn kept, or not?
 select candidate_id, turn, n, round(mean, 2) mean, round(variance, 3) variance, selected,
-       case when zero_signal then 'all rewards equal' when split <> 'train' then 'held out'
-            when selected then 'mixed, below the bar' else 'too easy' end why
+       case when split <> 'train' then 'held out' when n < greatest(1, 0.5 * samples) then 'unprofiled'
+            when zero_signal then 'all rewards equal' when selected then 'mixed, below the bar'
+            else 'too easy' end why
 from pivot_stats order by candidate_id limit 5;
 
 -- What did the policy do at one turn, and what did the verifier say?
@@ -40,9 +41,11 @@ select candidate_id, step, round(selected_std, 3) selected_std, round(latest_std
 from stale_pivots order by step desc, candidate_id limit 5;
 
 -- How did the signal fall over steps and rounds?
-select round, step, groups, zero_signal_groups, round(mean_reward, 3) mean_reward,
-       round(mean_reward_std, 3) reward_std
-from signal_by_step order by round, step limit 8;
+select round, concat(min(step), ' to ', max(step)) steps, sum(groups) "groups",
+       round(sum(zero_signal_groups) / sum(groups), 3) zero_signal_share,
+       round(avg(mean_reward), 3) mean_reward, round(avg(mean_reward_std), 3) reward_std
+from (select *, ntile(4) over (partition by training_id, round order by step) part from signal_by_step)
+group by training_id, round, part order by training_id, round, part;
 
 -- Which categories of error did training remove?
 select category, count(*) filter (step <= half) early, count(*) filter (step > half) late
@@ -69,8 +72,9 @@ select task, count(distinct split) splits from candidates where task is not null
 group by task having splits > 1;
 
 -- What does each model score?
-select suite, model, n, round(100 * score, 1) score, round(100 * standard_error, 1) error
-from leaderboard order by suite, model;
+select suite, json_extract_string(decoding, 'temperature')::double temperature, model, n,
+       round(100 * score, 1) score, round(100 * standard_error, 1) error
+from leaderboard order by suite, temperature desc, model;
 
 -- On which items did training lose what the base had?
 select b.suite, i.item_id, i.score base, j.score trained
