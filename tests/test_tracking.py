@@ -55,7 +55,11 @@ def run(checkpoint: Path) -> TrackedRun:
         parameters={f"training.option_{i}": i for i in range(120)},
         tags={"data.sha256": "ab" * 32, "policy": "cd" * 8},
         steps=[
-            (step, {"reward": 0.3 + step / 1e4, "reward_std": 0.4, "clip_ratio/low_mean": 0.0})
+            (
+                step,
+                {"reward": 0.3 + step / 1e4, "reward_std": 0.4, "clip_ratio/low_mean": 0.0}
+                | ({"kl": step / 1e3} if step % 2 else {}),
+            )
             for step in range(400)
         ],
         metrics={"retail/success": 0.51},
@@ -112,7 +116,7 @@ def test_a_run_is_logged_whole_and_quietly(home, run, empty_folder, capfd, caplo
     assert content["columns"] == ["rule", "candidates"]
     assert content["data"][0] == ["kept", 12]
     plots = {f.path for f in client(home).list_artifacts(registered.run_id, "plots")}
-    assert plots == {f"plots/{n}.png" for n in ("reward", "signal", "scores", "ood")}
+    assert plots == {f"plots/{n}.png" for n in ("reward", "signal", "kl", "scores", "ood")}
     (data,) = logged.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("retail", "ab" * 8)
     (busy,) = client(home).get_metric_history(
@@ -213,6 +217,13 @@ def test_plots_show_what_is_there(run):
     axes = plots["plots/scores.png"].axes[0]
     assert "Miniature" in axes.get_title()
     assert [t.get_text() for t in axes.get_xticklabels()] == ["retail", "MATH-500"]
+    (kl,) = plots["plots/kl.png"].axes[0].lines
+    assert [list(values) for values in (kl.get_xdata()[:2], kl.get_ydata()[:2])] == [
+        [1, 3],
+        [0.001, 0.003],
+    ]
+    without = [(step, {"reward": 0.5}) for step in range(3)]
+    assert "plots/kl.png" not in figures(replace(run, steps=without))
     assert figures(replace(run, steps=(), tables={})) == {}
 
 
