@@ -75,7 +75,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         if session.dry:
             return None
         report = write_report(config, session, name, parts)
-        write_page(session, report, candidates, selection, None)
+        write_page(session, report, (trajectories, candidates, selection), [])
         return report
 
     selection, checkpoint = trainings[-1]
@@ -141,7 +141,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     }
     session.console.print(cost_table(parts["cost"]))
     report = write_report(config, session, name, parts)
-    write_page(session, report, candidates, selection, checkpoint)
+    write_page(session, report, went_in, checkpoints)
     show_scores(tables["trained"], report)
     return report
 

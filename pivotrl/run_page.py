@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from pivotrl.page import COLOURS, Example, Said, Section, number, svg
@@ -29,22 +28,24 @@ LAST = 2
 class RunKeys:
     """Of the stages that the page is of."""
 
+    trajectories: str
     candidates: str
     selection: str
-    training: str | None
+    trainings: Sequence[str] = ()
+    """One a round."""
 
 
 def run_sections(report: Mapping[str, JSON], store: Store, keys: RunKeys) -> Iterator[Section]:
     """Of a report that `retrain` wrote, right after its run was merged."""
     candidates = own_shards(keys.candidates)
     yield _outcome(report)
-    yield _went_in(report, store)
+    yield _went_in(report, store, keys.trajectories)
     yield _kept(report, store, keys.selection, candidates)
     yield _examples(store, keys.selection)
     yield _rejections(store, keys.selection, candidates)
-    if keys.training:
-        yield _training(store, keys.training)
-        yield _scores(report)
+    if keys.trainings:
+        yield _training(store, keys.trainings)
+        yield from (_scores(label, rows) for label, rows in report["scores"].items())
     yield _cost(report)
 
 
@@ -62,7 +63,7 @@ def _outcome(report: Mapping[str, JSON]) -> Section:
     return Section(title="Outcome", note=report["name"], columns=("", ""), rows=rows)
 
 
-def _went_in(report: Mapping[str, JSON], store: Store) -> Section:
+def _went_in(report: Mapping[str, JSON], store: Store, trajectories: str) -> Section:
     rows = [[name.replace("_", " "), f"{n:,}"] for name, n in report["ingest"].items()]
     rows += [
         [name.replace("_", " "), f"{n:,}"]
@@ -70,14 +71,16 @@ def _went_in(report: Mapping[str, JSON], store: Store) -> Section:
         if isinstance(n, int)
     ]
     _, bad = store.query(
-        "select source_file, source_row, reason, remedy from quarantine "
-        "order by source_file, source_row limit 10"
+        "select q.source_file, q.source_row, q.reason, q.remedy from quarantine q "
+        "join merged_shards m on m.sha256 = q.shard and m.table_name = 'quarantine' "
+        "where contains(m.file, ?) order by q.source_file, q.source_row limit 10",
+        [f"/ingest/{trajectories}/"],
     )
     rows += [[f"{file}, row {row}", f"{reason}; {remedy}"] for file, row, reason, remedy in bad]
     return Section(
         title="What went in",
         note="Rows, trajectories, candidates; then rows that could not be used, with the remedy "
-        "(the first ten of the store's quarantine).",
+        "(the first ten).",
         columns=("", ""),
         rows=rows,
     )
@@ -209,33 +212,40 @@ def _rejections(store: Store, selection: str, candidates: str) -> Section:
     )
 
 
-def _training(store: Store, training: str) -> Section:
-    _, found = store.query(
-        "select metric, step, value from train_steps where training_id = ? and step > 0 "
-        "and metric in ('reward', 'reward_std', 'frac_reward_zero_std', 'kl', 'validation/reward') "
-        "order by metric, step",
-        [training],
-    )
+def _training(store: Store, trainings: Sequence[str]) -> Section:
+    curves: dict[str, list[tuple[int, float]]] = {}
+    ends = [0]
+    for training in trainings:
+        _, found = store.query(
+            "select metric, step, value from train_steps where training_id = ? and step > 0 and "
+            "metric in ('reward', 'reward_std', 'frac_reward_zero_std', 'kl', 'validation/reward') "
+            "order by metric, step",
+            [training],
+        )
+        for metric, step, value in found:
+            curves.setdefault(metric, []).append((ends[-1] + step, value))
+        ends.append(ends[-1] + max((step for _, step, _ in found), default=0))
     figure = _figure(3)
     panels = (("reward", "validation/reward"), ("reward_std", "frac_reward_zero_std"), ("kl",))
-    curves = {name: list(rows) for name, rows in groupby(found, key=lambda row: row[0])}
     for axes, names in zip(figure.axes, panels, strict=True):
         for name, colour in zip(names, COLOURS, strict=False):
             if name in curves:
-                steps, values = zip(*((s, v) for _, s, v in curves[name]), strict=True)
-                axes.plot(steps, values, label=name, color=colour)
+                axes.plot(*zip(*curves[name], strict=True), label=name, color=colour)
         axes.set(xlabel="step", ylim=(0, None))
         if axes.lines:
             axes.legend(fontsize="small")
-    return Section(title="Training", note="By step, of the last round.", figure=svg(figure))
+        for end in ends[1:-1]:
+            axes.axvline(end + 0.5, color="#bbbbbb", linestyle="--")
+    note = "By step" + ("." if len(trainings) == 1 else f", of {len(trainings)} rounds in a row.")
+    return Section(title="Training", note=note, figure=svg(figure))
 
 
-def _scores(report: Mapping[str, JSON]) -> Section:
+def _scores(label: str, scores: Sequence[Mapping[str, JSON]]) -> Section:
     return Section(
-        title="Scores",
+        title="Scores" if label == "trained" else f"Scores of {label}",
         note="Points; change with its 95 % bootstrap interval, p paired and Holm-corrected."
-        + (" Miniature benchmarks." if any(r["miniature"] for r in _rows(report)) else ""),
-        columns=("suite", "n", "base", "trained", "change", "p"),
+        + (" Miniature benchmarks." if any(row["miniature"] for row in scores) else ""),
+        columns=("suite", "n", "base", label, "change", "p"),
         rows=[
             [
                 row["suite"],
@@ -246,14 +256,9 @@ def _scores(report: Mapping[str, JSON]) -> Section:
                 f"{row['difference_high']:.1f}]",
                 number(row["p"], 3),
             ]
-            for row in _rows(report)
+            for row in scores
         ],
     )
-
-
-def _rows(report: Mapping[str, JSON]) -> Sequence[Mapping[str, JSON]]:
-    rows: Sequence[Mapping[str, JSON]] = report["scores"]["trained"]
-    return rows
 
 
 def _cost(report: Mapping[str, JSON]) -> Section:

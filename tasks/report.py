@@ -74,19 +74,23 @@ def write_report(
 def write_page(
     session: Session,
     report: Mapping[str, JSON],
-    candidates: Manifest,
-    selection: Manifest,
-    checkpoint: Manifest | None,
+    went_in: tuple[Manifest, Manifest, Manifest],
+    checkpoints: Sequence[Manifest],
 ) -> None:
-    """`report.html` under the home, and one beside the run's own report."""
+    """`report.html` under the home, and one beside the run's own report.
+
+    `went_in`: trajectories, candidates, selection; `checkpoints`: one a round.
+    """
     from pivotrl.page import as_html
     from pivotrl.run_page import RunKeys, run_sections
 
     store = Store(session.home / "pivotrl.duckdb")
+    trajectories, candidates, selection = (manifest.key for manifest in went_in)
     keys = RunKeys(
-        candidates=candidates.key,
-        selection=selection.key,
-        training=checkpoint.key if checkpoint else None,
+        trajectories=trajectories,
+        candidates=candidates,
+        selection=selection,
+        trainings=[made.key for made in checkpoints],
     )
     text = as_html(report["name"], list(run_sections(report, store, keys)))
     name = report["name"].replace(" ", "_").replace(":", "")

@@ -21,7 +21,7 @@ def page() -> list[Section]:
     figure.subplots().plot([1, 2, 3])
     said = Said(who=HOSTILE, text=HOSTILE, verdict=HOSTILE, accepted=False, times=3)
     example = Example(
-        title=HOSTILE, before=[said], last=[said], demonstration=said, actions=[said, said]
+        title=HOSTILE, before=[said], last=[said], demonstration=said, actions=[said] * 4
     )
     wide = [f"column {number}" for number in range(30)]
     return [
@@ -70,4 +70,10 @@ def test_in_a_browser_it_fits_and_runs_nothing(width: int, tmp_path: Path) -> No
         assert shown.locator("article details .said").first.is_hidden()
         shown.get_by_text("1 messages before").click()
         assert shown.locator("article details .said").first.is_visible()
+        actions = shown.locator("article .actions .said")
+        boxes = [actions.nth(number).bounding_box() for number in range(3)]
+        rows, columns = ({box[side] for box in boxes if box} for side in ("y", "x"))
+        beside = width > 1000  # side by side where there is room, else below each other
+        assert (len(rows), len(columns)) == ((1, 3) if beside else (3, 1))
+        assert all(actions.nth(number).locator("b").is_visible() for number in range(4))
         chromium.close()

@@ -186,7 +186,9 @@ def test_hostile_text_is_no_markup_on_a_runs_page(
         "cost": {},
     }
     keys = RunKeys(
-        candidates=line["candidates"].key, selection=line["selection"].key, training=None
+        trajectories=line["trajectories"].key,
+        candidates=line["candidates"].key,
+        selection=line["selection"].key,
     )
     text = as_html("mini", list(run_sections(report, store_of(session), keys)))
     assert text.count("&lt;script&gt;alert(1)") > 8 and "{{ 7 * 7 }}" in text
