@@ -2,8 +2,8 @@
 
     python bench/screenshots.py .pivotrl docs/images
 
-Starts both servers over that home on free ports, and takes the latest flow run's graph, its
-artifacts, and MLflow's runs, charts and model.
+Starts both servers over that home on free ports if none run, takes the latest flow run's graph, its
+artifacts, and MLflow's runs, charts and model, and ends them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from flows.servers import HOST, running
+from flows.servers import HOST, down, up
 from pivotrl.tracking.client import EXPERIMENT
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -81,7 +81,8 @@ def ask(url: str, body: dict[str, Any] | None = None) -> Any:
 
 
 def take_all(home: Path, folder: Path) -> None:
-    with running(home, free_port(), free_port()) as (prefect, mlflow):
+    prefect, mlflow, *_ = up(home, free_port(), free_port(), worker=False)
+    try:
         newest = {"sort": "START_TIME_DESC", "limit": 1, "flows": {"name": {"any_": ["retrain"]}}}
         (run,) = ask(f"{prefect.url}/api/flow_runs/filter", newest)
         page = f"{prefect.url}/runs/flow-run/{run['id']}"
@@ -104,6 +105,8 @@ def take_all(home: Path, folder: Path) -> None:
         charts = f"{page}/runs/{info['run_id']}/model-metrics"
         screenshot(charts, folder / "mlflow-charts.png", name)
         screenshot(f"{page}/models/{model}", folder / "mlflow-model.png", "Model versions")
+    finally:
+        down(home)
 
 
 if __name__ == "__main__":

@@ -246,22 +246,6 @@ def plan(
     console.print(found["advice"], soft_wrap=True, highlight=False)
 
 
-@app.command(epilog="Example:  [bold]pivotrl ui[/]  ·  pivotrl ui --prefect-port 4300")
-def ui(
-    prefect_port: Annotated[
-        int, typer.Option(help="Port of Prefect's pages.", min=1, max=65535)
-    ] = 4200,
-    mlflow_port: Annotated[
-        int, typer.Option(help="Port of MLflow's pages.", min=1, max=65535)
-    ] = 5000,
-    debug: Debug = False,
-) -> None:
-    """Serve the Prefect and MLflow pages of your runs on loopback, until Ctrl-C."""
-    from flows.servers import serve
-
-    serve(home(), prefect_port=prefect_port, mlflow_port=mlflow_port)
-
-
 @app.command(
     epilog="Example:  [bold]pivotrl inspect runs.jsonl[/]  ·  "
     "pivotrl inspect results.json --tools tools.json --json  ·  "

@@ -16,8 +16,8 @@ from flows.terminal import terminal
 
 app = typer.Typer()
 
-PrefectPort = Annotated[int, typer.Option(help="Port of the Prefect server.")]
-MLflowPort = Annotated[int, typer.Option(help="Port of the MLflow server.")]
+PrefectPort = Annotated[int, typer.Option(help="Port of the Prefect server.", min=1, max=65535)]
+MLflowPort = Annotated[int, typer.Option(help="Port of the MLflow server.", min=1, max=65535)]
 
 
 @app.command(epilog="Example:  [bold]pivotrl up[/], then pivotrl deploy configs/own.toml")
@@ -38,9 +38,27 @@ def up(
     _show(console, folder)
 
 
+@app.command(epilog="Example:  [bold]pivotrl ui[/]  ·  pivotrl ui --prefect-port 4300")
+def ui(
+    prefect_port: PrefectPort = 4200, mlflow_port: MLflowPort = 5000, debug: Debug = False
+) -> None:
+    """Serve the Prefect and MLflow pages of your runs on loopback: `up` without a worker."""
+    from flows import servers
+    from flows.run import made_home
+
+    folder = made_home()
+    console = terminal()
+    with console.status("Starting the Prefect and MLflow servers (about 15 seconds)"):
+        found = servers.up(folder, prefect_port, mlflow_port, worker=False)
+    for server in found:
+        if server.name != "worker":
+            console.print(f"{server.name:<8} [bold]{server.url}[/]", highlight=False)
+    console.print(f"over {folder}; `pivotrl down` ends them", highlight=False, soft_wrap=True)
+
+
 @app.command()
 def down(debug: Debug = False) -> None:
-    """End what `pivotrl up` started; a run that its worker has under way is stopped."""
+    """End what `up` or `ui` started; a run that its worker has under way is stopped."""
     from flows import servers
 
     ended = servers.down(home())
@@ -65,6 +83,8 @@ def _show(console: Console, folder: Path) -> None:
         console.print("nothing runs; `pivotrl up` starts the servers and a worker", highlight=False)
         return
     console.print(table)
+    if all(server.name != "worker" for server in found):
+        console.print("no worker: schedules wait; `pivotrl up` starts one", highlight=False)
     if url := servers.api_url(folder):
         os.environ["PREFECT_API_URL"] = url
         from flows.deploy import schedules

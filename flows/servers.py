@@ -3,9 +3,9 @@
 Both use the home's own SQLite files, or the databases that their own variables name:
 `PREFECT_API_DATABASE_CONNECTION_URL`, and `MLFLOW_TRACKING_URI`; of a server, none is started.
 
-Child processes, each with its own log under `work/ui/`. Those of `pivotrl ui` end when it does;
-those of `pivotrl up` stay, and `work/up.json` tells `down`, `status` and every run about them. This
-module must never know what a run holds, and it imports neither Prefect nor MLflow.
+Child processes that stay, each with its own log under `work/ui/`; `work/up.json` tells `down`,
+`status` and every run about them. This module must never know what a run holds, and it imports
+neither Prefect nor MLflow.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 
 import psutil
 
@@ -35,6 +34,10 @@ from pivotrl.types import ConfigError, PivotRLError
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 180.0
 END_TIMEOUT_SECONDS = 10.0
+RUN_END_TIMEOUT_SECONDS = 60.0
+"""A run finishes what cannot be cut off, and says to its server how it ended."""
+LOG_BYTES = 5_000_000
+"""A log longer than that is set aside at a start, in place of the one before it."""
 UP = Path("work") / "up.json"
 LEASES = "prefect.server.concurrency.lease_storage.filesystem"
 POOL = "pivotrl"
@@ -65,14 +68,18 @@ class Server:
         return False
 
 
-def up(home: Path, prefect_port: int = 4200, mlflow_port: int = 5000) -> list[Server]:
+def up(
+    home: Path, prefect_port: int = 4200, mlflow_port: int = 5000, *, worker: bool = True
+) -> list[Server]:
     """Starts both servers and a worker and leaves them running; returns them, healthy.
 
-    What runs already is left alone; a worker goes with its Prefect server. Raises as `serve` does;
-    then nothing that this call started is left running.
+    What runs already is left alone; a worker goes with its Prefect server. Raises `ConfigError` if
+    a port is taken, `PivotRLError` if a server does not start; then nothing that this call started
+    is left running.
     """
     home = home.resolve()
     known = {server.name: server for server in services(home) if server.alive}
+    worker = worker or "worker" in known
     if "Prefect" not in known and "worker" in known:
         _end([known.pop("worker")])
     started: list[Server] = []
@@ -80,7 +87,7 @@ def up(home: Path, prefect_port: int = 4200, mlflow_port: int = 5000) -> list[Se
         for server in _both(home, prefect_port, mlflow_port, started, running=known):
             _wait_until_healthy(server)
         known |= {server.name: server for server in started}
-        if "worker" not in known:
+        if worker and "worker" not in known:
             known["worker"] = _start_worker(home, known["Prefect"].url)
             started.append(known["worker"])
             _wait_until_healthy(known["worker"])
@@ -105,6 +112,8 @@ def down(home: Path) -> list[Server]:
     """Ends what `up` started, the worker first; returns what was still alive."""
     found = [server for server in services(home) if server.alive]
     for server in reversed(found):
+        if server.name == "worker":
+            _end_runs(server)
         _end([server])
     (home / UP).unlink(missing_ok=True)
     return found
@@ -124,42 +133,6 @@ def mlflow_page(home: Path) -> str:
     told, uri = os.environ.get("PIVOTRL_MLFLOW_PAGE"), masked(store_uri(home))
     served = [uri] if uri.startswith("http") else ["http://127.0.0.1:5000"]
     return told or [*started, *served][0]
-
-
-def serve(home: Path, prefect_port: int = 4200, mlflow_port: int = 5000) -> None:
-    """Run both servers until Ctrl-C, SIGTERM or a closed terminal; then end them and return.
-
-    Raises `ConfigError` if a port is taken, `PivotRLError` if a server does not start or dies.
-    """
-    from rich.panel import Panel
-
-    from flows.terminal import terminal
-
-    console = terminal()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    with suppress(KeyboardInterrupt):
-        console.print("Starting the Prefect and MLflow servers (about 15 seconds)")
-        with running(home, prefect_port, mlflow_port) as servers:
-            lines = [f"{server.name:<8} {server.url}" for server in servers]
-            text = "\n".join([*lines, "", f"over {home}", "Ctrl-C ends both"])
-            console.print(Panel(text, title="pivotrl ui", expand=False))
-            while all(server.alive for server in servers):
-                time.sleep(0.5)
-            raise PivotRLError(next(_ended(server) for server in servers if not server.alive))
-    console.print("Both servers ended")
-
-
-@contextmanager
-def running(home: Path, prefect_port: int, mlflow_port: int) -> Iterator[list[Server]]:
-    """The Prefect and the MLflow server, both healthy; ended at exit. Raises as `serve` does."""
-    servers: list[Server] = []
-    try:
-        for server in _both(home.resolve(), prefect_port, mlflow_port, servers):
-            _wait_until_healthy(server)
-        yield servers
-    finally:
-        _end(servers)
 
 
 def _both(
@@ -242,7 +215,9 @@ def _start(
     log.parent.mkdir(parents=True, exist_ok=True)
     # a server must not take itself for the client of another one
     inherited = {k: v for k, v in os.environ.items() if k != "PREFECT_API_URL"}
-    with log.open("wb") as output:
+    if log.is_file() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_name(f"{log.name}.1"))
+    with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             env={**inherited, **environment},
@@ -266,7 +241,7 @@ def _wait_until_healthy(server: Server) -> None:
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         if not server.alive:
-            raise PivotRLError(_ended(server))
+            raise PivotRLError(f"the {server.name} server ended by itself; see {server.log}")
         if server.healthy:
             return
         time.sleep(0.2)
@@ -275,8 +250,19 @@ def _wait_until_healthy(server: Server) -> None:
     )
 
 
-def _ended(server: Server) -> str:
-    return f"the {server.name} server ended by itself; see {server.log}"
+def _end_runs(worker: Server) -> None:
+    """The worker held still: it would kill them at once, or start the next."""
+    held = psutil.Process(worker.pid)
+    held.suspend()
+    try:
+        runs = [(run.pid, run.create_time()) for run in held.children()]
+        for pid, _ in runs:
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + RUN_END_TIMEOUT_SECONDS
+        while any(processes.alive(*run) for run in runs) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        held.resume()
 
 
 def _end(servers: Sequence[Server]) -> None:
@@ -313,7 +299,3 @@ def _holder(port: int) -> str:
             if listens and connection.pid:
                 return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
     return "another process"
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

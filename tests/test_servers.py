@@ -1,7 +1,6 @@
-"""`serve` for real, over a home where a Prefect flow and an MLflow run were logged."""
+"""`pivotrl ui` for real, over a home where a Prefect flow and an MLflow run were logged."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -11,10 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from line import environment, pivotrl
 from needs import needs_chromium
 
 from bench.screenshots import CHROMIUM, FLAGS, HOST, ask, free_port, screenshot
-from flows.servers import running
+from flows.servers import LOG_BYTES, down, services, up
 from pivotrl.tracking import TrackedRun, log_run
 from pivotrl.types import ConfigError
 
@@ -41,56 +41,44 @@ def retrain():
 
 retrain()
 """
-SERVE = """
-import sys
-from pathlib import Path
-from flows.servers import serve
-serve(Path(sys.argv[1]), prefect_port=int(sys.argv[2]), mlflow_port=int(sys.argv[3]))
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    process: subprocess.Popen[str]
-    panel: str
+    home: Path
+    said: str
     prefect: str
     mlflow: str
+
+    @property
+    def pids(self) -> list[int]:
+        return [server.pid for server in services(self.home)]
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("servers") / "home"
-    own = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
-    environment = own | {"PIVOTRL_HOME": str(home)}
-    subprocess.run([sys.executable, "-c", FLOW], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", FLOW], env=environment(home), check=True)
     log_run(
         home,
         TrackedRun(
             name="mini 2026-01-01", key="00ff", parameters={"seed": 0}, steps=[(1, {"reward": 0.5})]
         ),
     )
+    logs = home / "work" / "ui"
+    logs.mkdir(parents=True)
+    (logs / "prefect.log").write_text("why it failed yesterday\n")
+    (logs / "mlflow.log").write_bytes(b"x" * (LOG_BYTES + 1))
     prefect, mlflow = free_port(), free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(home), str(prefect), str(mlflow)],
-        env=environment | {"COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    panel = ""
-    assert process.stdout is not None
-    while "Ctrl-C" not in panel:
-        line = process.stdout.readline()
-        assert line, f"serve ended with {process.wait()}"
-        panel += line
+    ports = ["--prefect-port", str(prefect), "--mlflow-port", str(mlflow)]
+    said = pivotrl(home, "ui", *ports).stdout
     yield Served(
-        process=process,
-        panel=panel,
+        home=home,
+        said=said,
         prefect=f"http://{HOST}:{prefect}",
         mlflow=f"http://{HOST}:{mlflow}",
     )
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
+    down(home)
 
 
 def flow_run(served: Served) -> dict:
@@ -99,8 +87,8 @@ def flow_run(served: Served) -> dict:
 
 
 def test_both_servers_answer_with_what_was_logged(served: Served) -> None:
-    assert served.prefect in served.panel
-    assert served.mlflow in served.panel
+    assert served.prefect in served.said
+    assert served.mlflow in served.said
     assert flow_run(served)["name"] == "mini 2026-01-01"
     tasks = ask(f"{served.prefect}/api/task_runs/filter", {})
     assert {task["name"] for task in tasks} == {"sample retail 1/1", "select"}
@@ -144,7 +132,8 @@ def test_a_hostile_domain_is_text_on_the_page_of_an_artifact(served: Served) -> 
 
 
 def test_every_socket_of_both_listens_on_loopback(served: Served) -> None:
-    processes = psutil.Process(served.process.pid).children(recursive=True)
+    processes = [psutil.Process(pid) for pid in served.pids]
+    processes += [child for process in processes for child in process.children(recursive=True)]
     found = [c for p in processes for c in p.net_connections("inet")]
     listening = [c.laddr for c in found if c.status == psutil.CONN_LISTEN]
     assert len({address.port for address in listening}) >= 2
@@ -162,16 +151,25 @@ def test_a_taken_port_names_its_holder_and_the_option(tmp_path: Path) -> None:
             ("--prefect-port", (port, free_port())),
         ):
             with pytest.raises(ConfigError, match=rf"{holder}; .* {option}"):
-                with running(tmp_path, *ports):
-                    pass
+                up(tmp_path, *ports)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_ends_both(served: Served) -> None:
-    servers = psutil.Process(served.process.pid).children(recursive=True)
-    assert len(servers) == 3  # Prefect, MLflow and its one worker: no more
-    served.process.send_signal(signal.SIGINT)
-    assert served.process.wait(60) == 0
-    assert served.process.stdout is not None
-    assert "Both servers ended" in served.process.stdout.read()
-    assert psutil.wait_procs(servers, timeout=5)[1] == []
+def test_a_log_goes_on_and_is_set_aside_when_it_is_long(served: Served) -> None:
+    logs = served.home / "work" / "ui"
+    assert (logs / "prefect.log").read_text().startswith("why it failed yesterday\n")
+    assert (logs / "mlflow.log.1").stat().st_size > LOG_BYTES > (logs / "mlflow.log").stat().st_size
+
+
+def test_it_reuses_what_runs_and_status_and_down_know_it(served: Served) -> None:
+    pids = served.pids
+    assert len(pids) == 2
+    servers = [psutil.Process(pid) for pid in pids]
+    everyone = [*servers, *(c for server in servers for c in server.children(recursive=True))]
+    assert len(everyone) == 3  # Prefect, MLflow and its one worker: no more
+    assert pivotrl(served.home, "ui").stdout == served.said
+    assert served.pids == pids
+    table = pivotrl(served.home, "status").stdout
+    assert table.count("healthy") == 2 and "no worker: schedules wait" in table
+    assert pivotrl(served.home, "down").stdout == "ended: Prefect, MLflow\n"
+    assert psutil.wait_procs(everyone, timeout=5)[1] == []
