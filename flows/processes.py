@@ -18,16 +18,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import psutil
 
 from pivotrl.types import JSON
 
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
 CLOCK_TOLERANCE_SECONDS = 2.0
 """A start time is counted from the boot time, which moves when the clock is set."""
 END_TIMEOUT_SECONDS = 10.0
+GO_ON = "finished stages are kept; the same command, or the next schedule, goes on there."
+"""What the state of a run says that ended before its time."""
 
 
 def guard_server(home: Path) -> None:
@@ -87,11 +92,13 @@ def mark_crashed(home: Path, flow_run_ids: Sequence[str]) -> None:
         TaskRunFilterState,
         TaskRunFilterStateType,
     )
-    from prefect.client.schemas.objects import State, StateType
+    from prefect.client.schemas.objects import StateType
     from prefect.exceptions import ObjectNotFound
     from prefect.states import Crashed
 
-    crashed: State[None] = Crashed(message="The process was killed; the next start noticed.")
+    crashed: State[None] = Crashed(
+        message=f"The process was killed, as the next start noticed: {GO_ON}"
+    )
     under_way = TaskRunFilter(
         state=TaskRunFilterState(
             type=TaskRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING]), name=None
@@ -111,6 +118,29 @@ def mark_crashed(home: Path, flow_run_ids: Sequence[str]) -> None:
                 if state is None or not state.is_final():
                     client.set_flow_run_state(run_id, crashed, force=True)
             (_folder(home) / f"run-{flow_run_id}.json").unlink(missing_ok=True)
+
+
+def stopped(flow_run_id: UUID) -> State[None]:
+    """The state of a run that a signal ended: Cancelled where somebody asked for that."""
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelled, Crashed
+
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(flow_run_id).state
+    asked = state is not None and state.is_cancelling()
+    return (Cancelled if asked else Crashed)(message=f"Stopped: {GO_ON}")
+
+
+def mark_stopped(flow_run_ids: Sequence[UUID]) -> None:
+    """Say how to go on, where Prefect itself says only that a signal came."""
+    if not flow_run_ids:
+        return
+    import httpx
+    from prefect.client.orchestration import get_client
+
+    with suppress(httpx.HTTPError), get_client(sync_client=True) as client:  # ended with the run
+        for flow_run_id in flow_run_ids:
+            client.set_flow_run_state(flow_run_id, stopped(flow_run_id), force=True)
 
 
 def _folder(home: Path) -> Path:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -54,33 +55,15 @@ def dry(config: Config) -> None:
     """Prints, stage by stage, what is cached and which part of the key changed where not."""
     check(config)
     console = terminal()
-    records = _told_dry(config, console)
+    records = told_dry(config, console)
     for record in records:
         console.print(_line(record), highlight=False)
     missing = sum(not record.cached for record in records)
     console.print(f"{missing} of {len(records)} stages would run; later ones follow")
 
 
-def why_run(config: Config) -> str:
-    """What a run would do anew, as far as can be told before it; empty where there is nothing.
-
-    The last things that a run does, registry and report, are no stages: one that died before them,
-    or found MLflow silent, has every stage cached and is to be finished.
-    """
-    records = _told_dry(config, terminal(quiet=True))
-    for record in records:
-        if not record.cached:
-            return f"{record.label}: {record.why}"
-    keys = {record.key for record in records}
-    for path in (home() / "reports").glob("*.json"):
-        report = json.loads(path.read_bytes())
-        owed = report["outcome"] == "trained" and report["model"] is None
-        if not owed and keys <= {stage["key"] for stage in report["stages"]}:
-            return ""
-    return "the registry: an earlier run ended before it"
-
-
-def _told_dry(config: Config, console: Console) -> list[StageRecord]:
+def told_dry(config: Config, console: Console) -> list[StageRecord]:
+    """What each stage would do, as far as can be told before a run."""
     folder = made_home()
     from flows.retrain import retrain
 
@@ -250,6 +233,7 @@ def execute(
     name = f"{config.run.name} {moment:%Y-%m-%d %H:%M:%S}"
     console.print(f"[bold]{name}[/]  [dim]{folder}[/]", highlight=False)
     caught: list[int] = []
+    begun: list[UUID] = []
 
     def stop(number: int, _frame: object) -> None:
         caught.append(number)
@@ -266,7 +250,8 @@ def execute(
                 on_running=[
                     lambda _flow, flow_run, _state: recorded.enter_context(
                         processes.record_run(folder, flow_run.id)
-                    )
+                    ),
+                    lambda _flow, flow_run, _state: begun.append(flow_run.id),
                 ],
             )
             report: dict[str, JSON] | None = told(config, name, *arguments)
@@ -276,6 +261,7 @@ def execute(
         console.print(
             f"\nstopped; finished stages are kept. Go on with: [bold]{escape(command)}[/]"
         )
+        processes.mark_stopped(begun)
         sys.exit(128 + (caught or [signal.SIGINT])[0])
     if report is not None:
         store_run(config, folder, name, story.name, moment, report)

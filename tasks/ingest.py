@@ -14,7 +14,7 @@ from pivotrl.store.shards import write_shards
 from pivotrl.trajectories.rows import HUB, files_of, hub_commit
 from pivotrl.types import JSON, PivotRLError, digest
 from tasks.session import current
-from tasks.stage import Produced, Stage, Work
+from tasks.stage import Produced, Stage, Work, manifests_of
 
 BAD_ROWS_A_SHARD = 10_000
 TURNS_A_CHECK, CHARACTERS_A_CHECK = 8_192, 16_000_000
@@ -22,10 +22,9 @@ TURNS_A_CHECK, CHARACTERS_A_CHECK = 8_192, 16_000_000
 
 def ingest(config: Config) -> Manifest | None:
     data = config.data
-    files = [*files_of(data.trajectories), *([data.tools] if data.tools else [])]
     return _stage(
         settings={
-            "files": [_fingerprint(file) for file in files],
+            "files": [_fingerprint(file) for file in _files(config)],
             "tools": data.tools is not None,
             "domain": data.domain,
             "min_reward": data.min_reward,
@@ -33,6 +32,19 @@ def ingest(config: Config) -> Manifest | None:
         },
         extra={"paths": data.trajectories, "tools": data.tools},
     )
+
+
+def new_files(config: Config, home: Path) -> list[Path]:
+    """Those whose content the nearest earlier run over this home did not read."""
+    files = {_fingerprint(file): file for file in _files(config)}
+    earlier = [m.parts["settings"]["files"] for m in manifests_of(home / "shards" / "ingest")]
+    new = ([f for key, f in files.items() if key not in read] for read in earlier or [[]])
+    return min(new, key=len)
+
+
+def _files(config: Config) -> list[Path]:
+    data = config.data
+    return [*files_of(data.trajectories), *([data.tools] if data.tools else [])]
 
 
 def _fingerprint(path: Path) -> str:

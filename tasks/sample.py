@@ -59,13 +59,8 @@ def sample(
         retries=2,
     )
     return stage(
-        settings={
-            "policy": asdict(policy),
-            "sampling": asdict(sampling_of(config)),
-            "engine": engine,
-            "seed": config.run.seed,
-            "dtype": config.model.dtype,
-            "max_length": config.model.max_length,
+        settings=_of_policy(config, model, policy)
+        | {
             "share": config.profile.share,
             "first": look.first,
             "upto": look.upto,
@@ -82,6 +77,28 @@ def sample(
             "label": label,
         },
         label=label,
+    )
+
+
+def _of_policy(config: Config, model: Path, policy: PolicyFiles) -> dict[str, JSON]:
+    """The settings on which a rollout depends."""
+    return {
+        "policy": asdict(policy),
+        "sampling": asdict(sampling_of(config)),
+        "engine": engine_settings(config, model, profiling=True).name,
+        "seed": config.run.seed,
+        "dtype": config.model.dtype,
+        "max_length": config.model.max_length,
+    }
+
+
+def was_profiled(config: Config, home: Path, model: Path, policy: PolicyFiles) -> bool:
+    """Whether an earlier run has sampled it so; those rollouts are kept."""
+    wanted = digest(_of_policy(config, model, policy))
+    return any(
+        digest({k: v for k, v in manifest.parts["settings"].items() if k not in WHICH_ROWS})
+        == wanted
+        for manifest in manifests_of(home / "shards" / "sample")
     )
 
 

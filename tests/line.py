@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -106,6 +108,15 @@ def _heed_signals() -> None:
 
 def report(home: Path) -> Mapping:
     return json.loads((home / "report.json").read_text())
+
+
+def endings(home: Path) -> list[tuple[str, str]]:
+    """State and message of every flow run in Prefect's own database, oldest first."""
+    with closing(sqlite3.connect(home / "prefect" / "prefect.db")) as database:
+        return database.execute(
+            "select s.name, s.message from flow_run r join flow_run_state s on s.id = r.state_id "
+            "order by r.created"
+        ).fetchall()
 
 
 def contents(home: Path, *stages: str) -> dict[str, list]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from kills import ORDER, Nursery, started, state
-from line import ROOT, pivotrl, report, small
+from line import ROOT, endings, pivotrl, report, small
 from test_line import data, home
 from test_scheduled import free_port, prefect, run_now
 
@@ -56,7 +56,7 @@ def test_a_server_that_comes_back_in_mid_run_loses_nothing(
     assert state(own) == state(home)
 
 
-def test_the_next_run_starts_after_worker_and_run_were_killed_together(
+def test_the_next_run_goes_on_after_worker_and_run_were_stopped_or_killed_together(
     data: Path, tmp_path: Path
 ) -> None:
     own, config = tmp_path / "own", tmp_path / "nightly.toml"
@@ -69,16 +69,29 @@ def test_the_next_run_starts_after_worker_and_run_were_killed_together(
         "from prefect.deployments import run_deployment\n"
         "print('STATE', run_deployment('scheduled/nightly', timeout=0).id)"
     )
+
+    def sampled(more_than: int) -> int:
+        deadline = time.monotonic() + 300
+        while (there := len([*own.glob("shards/sample/*/manifest.json")])) <= more_than:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return there
+
     try:
         pivotrl(own, "up", *ports)
         services = json.loads((own / "work/up.json").read_text())
         server = services[0]["url"] + "/api"
         pivotrl(own, "deploy", str(config), *settings)
+        prefect(own, server, ask)
+        there = sampled(0)
+        pivotrl(own, "down")
+        assert [state for state, _ in endings(own)] == ["Crashed", "Crashed"]  # and its retrain
+        for _, message in endings(own):
+            assert message.startswith("Stopped: ") and "the next schedule, goes on" in message
+        pivotrl(own, "up", *ports)
+        services = json.loads((own / "work/up.json").read_text())
         (first,) = prefect(own, server, ask)
-        deadline = time.monotonic() + 300
-        while not any(own.glob("shards/sample/*/manifest.json")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        sampled(there)
         worker = psutil.Process(services[2]["pid"])
         for process in (*worker.children(recursive=True), worker):
             process.kill()
@@ -86,9 +99,10 @@ def test_the_next_run_starts_after_worker_and_run_were_killed_together(
         again = json.loads((own / "work/up.json").read_text())
         assert again[:2] == services[:2], "what lives is left alone"
         assert run_now(own, server).startswith("Completed Ran from")
-        state = f"print('STATE', client.read_flow_run('{first}').state.name)"
+        state = f"print('STATE', client.read_flow_run('{first}').state)"
         client = "from prefect.client.orchestration import get_client"
         code = f"{client}\nwith get_client(sync_client=True) as client: {state}"
-        assert prefect(own, server, code) == ["Crashed"]
+        (said,) = prefect(own, server, code)
+        assert said.startswith("Crashed") and "the next schedule, goes on" in said
     finally:
         pivotrl(own, "down")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from line import ROOT, environment, pivotrl, pivotrl_until, report, small
+from line import ROOT, endings, environment, pivotrl, pivotrl_until, report, small
 from test_line import data, rows
 
 pytestmark = pytest.mark.slow
@@ -28,6 +28,8 @@ def test_a_signal_ends_a_run_cleanly_and_it_says_how_to_go_on(
     assert code == expect, output
     assert "Go on with" in output
     assert "Traceback" not in output
+    ((state, message),) = endings(tmp_path)
+    assert state == "Crashed" and message.startswith("Stopped: ") and "same command" in message
 
 
 def test_control_c_before_prefect_has_a_task_run_is_control_c_too(
