@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import (
     FlowFilter,
@@ -16,7 +16,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments.runner import EntrypointType, RunnerDeployment
-from prefect.events import DeploymentEventTrigger, ResourceSpecification
+from prefect.events import DeploymentEventTrigger, Event, Resource, ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from prefect.schedules import Cron
 from prefect.workers.process import ProcessWorker
@@ -41,14 +41,15 @@ def deploy(
     cron: str | None,
     timezone: str,
     pool: str,
-    devices: int,
+    devices: int | None,
 ) -> str:
     """Creates or replaces the deployment of `config`'s name; returns its full name.
 
-    It runs by its schedule, by hand, and at the events `pivotrl.stale` and `pivotrl.files` of the
-    resource `pivotrl.<run.name>`. One of its runs at a time, later ones wait for it; `devices`:
-    tasks of all runs that may compute at once. Our pool is made where it is not there, another must
-    be there. Raises ConfigError for a pool or a schedule that Prefect does not know.
+    It runs by its schedule, by hand, and at the events `events_of` of the resource
+    `pivotrl.<run.name>`. One of its runs at a time, later ones wait for it; `devices`: tasks of all
+    runs that may compute at once, by default as many as before, at first one. Our pool is made
+    where it is not there, another must be there. Raises ConfigError for a pool or a schedule that
+    Prefect does not know.
     """
     with get_client(sync_client=True) as client:
         try:
@@ -63,7 +64,8 @@ def deploy(
                 WorkPoolCreate(name=POOL, type="process", base_job_template=template)
             )
             kind = "process"
-        client.create_concurrency_limit(tag=DEVICE_TAG, concurrency_limit=devices)
+        if devices is not None or not _is_limited(client):
+            client.create_concurrency_limit(tag=DEVICE_TAG, concurrency_limit=devices or 1)
     here = {"env": {"PIVOTRL_HOME": str(home())}, "working_dir": str(Path.cwd())}
     try:
         deployment = scheduled.to_deployment(
@@ -77,9 +79,9 @@ def deploy(
                 DeploymentEventTrigger(
                     name=f"{event} of {config.run.name}",
                     expect={event},
-                    match=ResourceSpecification(event_source(config)),
+                    match=ResourceSpecification(event_source(config.run.name)),
                 )
-                for event in (STALE, FILES)
+                for event in events_of(config)
             ],
             tags=["pivotrl"],
             work_pool_name=pool,
@@ -91,6 +93,32 @@ def deploy(
     assert isinstance(deployment, RunnerDeployment), "nothing runs an event loop here"
     deployment.apply()
     return f"{scheduled.name}/{config.run.name}"
+
+
+def _is_limited(client: SyncPrefectClient) -> bool:
+    try:
+        client.read_concurrency_limit_by_tag(DEVICE_TAG)
+    except ObjectNotFound:
+        return False
+    return True
+
+
+def events_of(config: Config) -> tuple[str, ...]:
+    """The events at which it runs: a stale round leaves nothing new to who starts from the base."""
+    return (FILES, STALE) if config.train.start == "champion" else (FILES,)
+
+
+def notify(name: str) -> None:
+    """Sends `FILES` for the experiment of that name. Raises ConfigError if none is deployed."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_deployment_by_name(f"{scheduled.name}/{name}")
+        except ObjectNotFound:
+            raise ConfigError(
+                f"no deployment {scheduled.name}/{name}; `pivotrl deploy` makes it"
+            ) from None
+        event = Event(event=FILES, resource=Resource(event_source(name)))
+        client.request("POST", "/events", json=[event.model_dump(mode="json")])
 
 
 def schedules() -> list[tuple[str, str, str, str]]:

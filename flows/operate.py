@@ -113,21 +113,22 @@ def deploy(
         str, typer.Option(help="Work pool: this machine's own, or one of docker or Kubernetes.")
     ] = "pivotrl",
     devices: Annotated[
-        int, typer.Option(help="Tasks of all runs that may compute at once.", min=1)
-    ] = 1,
+        int | None,
+        typer.Option(
+            help="Tasks of all runs that may compute at once; as before, at first 1.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Schedule retraining: what is new goes through the line; without news a run ends at once."""
-    from flows import servers
     from pivotrl.config import load_config
-    from pivotrl.types import ConfigError
 
     loaded = load_config(config, overrides or [])
-    url = servers.api_url(home()) or os.environ.get("PREFECT_API_URL")
-    if url is None:
-        raise ConfigError("no Prefect server to schedule on; start one with `pivotrl up`")
-    os.environ["PREFECT_API_URL"] = url
+    url = _server()
     from flows.deploy import deploy as put
+    from flows.deploy import events_of
     from flows.run import check
 
     check(loaded)
@@ -144,7 +145,34 @@ def deploy(
     page = url.removesuffix("/api")
     when = f"at {cron} {timezone}" if cron else "when it is asked to"
     console.print(f"[bold]{name}[/] runs {when}; {page}/deployments", highlight=False)
+    events = " and ".join(events_of(loaded))
+    console.print(f"Also at {events}; `pivotrl notify {loaded.run.name}` sends the first")
     console.print(f"At once: [bold]PREFECT_API_URL={url} prefect deployment run '{name}'[/]")
+
+
+@app.command(epilog="Example:  [bold]pivotrl notify own[/]")
+def notify(
+    name: Annotated[str, typer.Argument(help="`run.name` of a deployed experiment.")],
+    debug: Debug = False,
+) -> None:
+    """Say that trajectories have arrived: its deployment runs (event `pivotrl.files`)."""
+    url = _server()
+    from flows.deploy import notify as send
+
+    send(name)
+    print(f"sent to {url}")
+
+
+def _server() -> str:
+    """The address of the running Prefect server, from now on also Prefect's own."""
+    from flows import servers
+    from pivotrl.types import ConfigError
+
+    url = servers.api_url(home()) or os.environ.get("PREFECT_API_URL")
+    if url is None:
+        raise ConfigError("no Prefect server runs; start one with `pivotrl up`")
+    os.environ["PREFECT_API_URL"] = url
+    return url
 
 
 @app.command(epilog="Example:  [bold]pivotrl clean --keep-runs 5[/], then the same with --yes")

@@ -68,13 +68,13 @@ def train_in_rounds(
         start = checkpoint_of(current().home, done.checkpoint)
     last = rounds[-1].checkpoint
     if last is not None and last.counts["stop_reason"] == "stale" and not current().dry:
-        emit_event(STALE, resource=event_source(config))
+        emit_event(STALE, resource=event_source(config.run.name))
     return rounds
 
 
-def event_source(config: Config) -> dict[str, str]:
-    """The resource of Prefect events about an experiment."""
-    return {"prefect.resource.id": f"pivotrl.{config.run.name}"}
+def event_source(name: str) -> dict[str, str]:
+    """The resource of Prefect events about the experiment of that name."""
+    return {"prefect.resource.id": f"pivotrl.{name}"}
 
 
 def one_round(

@@ -88,6 +88,8 @@ def test_a_schedule_trains_on_what_is_new_and_only_on_that(tmp_path: Path, data:
     ]
     refused = pivotrl(home, "deploy", str(config), *settings, expect=2)
     assert "start one with `pivotrl up`" in refused.stderr
+    refused = pivotrl(home, "notify", "nightly", expect=2)
+    assert "no Prefect server runs; start one with `pivotrl up`" in refused.stderr
     assert "nothing runs" in pivotrl(home, "status").stdout
     try:
         ports = ["--prefect-port", free_port(), "--mlflow-port", free_port()]
@@ -100,6 +102,7 @@ def test_a_schedule_trains_on_what_is_new_and_only_on_that(tmp_path: Path, data:
         again = pivotrl(home, "up", *ports).stdout  # leaves alone what runs
         assert again.count("healthy") == 3
         assert json.loads((home / "work/up.json").read_text()) == services
+        assert all(row["url"] in pivotrl(home, "ui").stdout for row in services[:2])
         server = services[0]["url"] + "/api"
 
         bad = pivotrl(home, "deploy", str(config), *settings, "--cron", "never", expect=2)
@@ -110,16 +113,31 @@ def test_a_schedule_trains_on_what_is_new_and_only_on_that(tmp_path: Path, data:
         told = pivotrl(home, "deploy", str(config), *settings, "--cron", "0 3 * * *")
         assert "scheduled/nightly runs at 0 3 * * * UTC" in told.stdout
 
-        assert run_now(home, server).startswith("Completed Ran from ingest")
+        said = run_now(home, server)
+        assert said.startswith("Completed Ran from ingest: never ran; 1 new file: monday.jsonl")
+        assert said.endswith("; from the base, not profiled before: the whole pool is profiled")
         first = report(home)
         assert first["ingest"]["trajectories"] == 40 and first["gate"]["passed"]
         started = time.monotonic()
         assert "Nothing new" in run_now(home, server)
         assert time.monotonic() - started < 90
         assert report(home)["name"] == first["name"]
+        champion = (
+            "from pathlib import Path\n"
+            "from flows.scheduled import load_config, news\n"
+            f"config = load_config(Path({str(config)!r}), {[*settings, 'train.start=champion']})\n"
+            "print('STATE', news(config, 'sample retail 1/2: changed: settings.policy'))"
+        )
+        assert prefect(home, server, champion) == [
+            "; from the champion, not profiled before: the whole pool is profiled"
+        ]
+
         (folder / "tuesday.jsonl").write_text("".join(lines[40:60]))
         state = run_now(home, server)
-        assert state.startswith("Completed Ran from ingest: changed: settings.files")
+        assert state == (
+            "Completed Ran from ingest: changed: settings.files; 1 new file: tuesday.jsonl; "
+            "from the base, profiled before: only new candidates are profiled"
+        )
         second = report(home)
         assert second["ingest"]["trajectories"] == 60
         cached = {stage["label"] for stage in second["stages"] if stage["cached"]}
@@ -133,12 +151,8 @@ def test_a_schedule_trains_on_what_is_new_and_only_on_that(tmp_path: Path, data:
         champions = [json.loads(line)["version"] for line in promoted(home, server, "champion")]
         assert champions == ["1", "2", "1"], "who was rolled back stays so"
 
-        sent = (
-            "from prefect.events import emit_event\n"
-            "emit_event('pivotrl.files', resource={'prefect.resource.id': 'pivotrl.nightly'})"
-        )
         before = runs(home, server)
-        prefect(home, server, sent)
+        assert pivotrl(home, "notify", "nightly").stdout == f"sent to {server}\n"
         deadline = time.monotonic() + 120
         while (now := runs(home, server)) == before or "Completed" not in now[-1]:
             assert time.monotonic() < deadline, now
