@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -270,6 +271,56 @@ def test_broken_weights_are_a_status_not_a_text(model):
     (group,) = engine.sample([COMMON], 2, SamplingParams(max_tokens=5), [0])
     assert [sample.status for sample in group] == [RolloutStatus.ENGINE_ERROR] * 2
     assert group[0].token_ids == ()
+
+
+POISON = 299
+
+
+@contextmanager
+def trouble(model, happens):
+    """`happens` before each pass over a prompt with three of the token POISON."""
+
+    def check(module, args, kwargs):
+        if (kwargs["input_ids"] == POISON).sum() >= 3:
+            happens()
+
+    handle = model.register_forward_pre_hook(check, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def test_an_exception_is_a_status_of_the_prompts_concerned(model, caplog):
+    params, seeds = SamplingParams(max_tokens=20), list(range(len(PROMPTS)))
+    engine, poisoned, calls = engine_of(model, max_batch_rows=8), [*COMMON, *[POISON] * 3], []
+
+    def fail():
+        raise RuntimeError("CUDA error: device-side assert\nmore")
+
+    with trouble(model, fail):
+        groups = engine.sample(
+            [poisoned, *PROMPTS], 3, params, [7, *seeds], lambda *call: calls.append(call), 2
+        )
+        assert [s.status for s in groups[0]] == [RolloutStatus.ENGINE_ERROR] * 3
+        assert [s.seed for s in groups[0]] == [seed_of(7, j) for j in (2, 3, 4)]
+        assert sum(rows for rows, _ in calls) == 3 * (1 + len(PROMPTS))  # each told once
+        assert "3 of 24 samples have no reward" in caplog.text
+        with pytest.raises(PivotRLError, match=r"failed on all 2 samples: CUDA error[^\n]*$"):
+            engine.sample([poisoned], 2, params, [7])
+    check_samples(model, groups[1:], 3, 20)
+    whole = engine.sample(PROMPTS, 3, params, seeds, None, 2)
+    assert [[s.token_ids for s in g] for g in groups[1:]] == [
+        [s.token_ids for s in g] for g in whole
+    ]
+
+
+def test_full_memory_names_the_key_that_helps(model):
+    def fail():
+        raise torch.OutOfMemoryError
+
+    with trouble(model, fail), pytest.raises(PivotRLError, match=r"lower model\.batch_rows"):
+        engine_of(model).sample([[POISON] * 3], 1, SamplingParams(max_tokens=2), [0])
 
 
 def test_load_weights_replaces_the_policy_at_once(model, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import sys
+import time
 from importlib.util import find_spec
 
 import psutil
@@ -253,14 +254,24 @@ def test_an_exception_of_the_engine_is_a_status_of_the_prompts_concerned(engine,
 
 
 def test_what_is_not_done_in_time_is_a_status(engine, model, monkeypatch, decode):
-    params = SamplingParams(max_tokens=200)
-    monkeypatch.setattr(engine, "_stop_ids", frozenset())
-    monkeypatch.setattr(engine, "_timeout", 0.05)
-    (group,) = engine.sample([COMMON], 40, params, [0])
-    assert group[-1].status == RolloutStatus.TIMEOUT and group[-1].token_ids == ()
-    monkeypatch.undo()
+    """The limit is a sample's: what waits behind those that hang longer has its own."""
+
+    def hang_for_poison(module, args, kwargs):
+        if (kwargs["input_ids"] == POISON).sum() >= 3:
+            time.sleep(3)
+
     params = SamplingParams(max_tokens=6)
-    check_samples(model, engine.sample(PROMPTS, 1, params, SEEDS), params, decode)
+    monkeypatch.setattr(engine, "_timeout", 2.5)
+    poisoned = [0, POISON, POISON, POISON]  # the first in order
+    (network,) = engine._llm.apply_model(lambda module: module)
+    handle = network.register_forward_pre_hook(hang_for_poison, with_kwargs=True)
+    try:
+        groups = engine.sample([*PROMPTS, poisoned], 16, params, [*SEEDS, 7])
+    finally:
+        handle.remove()
+    assert [sample.status for sample in groups[-1]] == [RolloutStatus.TIMEOUT] * 16
+    assert [sample.seed for sample in groups[-1]] == [seed_of(7, j) for j in range(16)]
+    check_samples(model, groups[:-1], params, decode)
 
 
 def test_calls_that_cannot_be_sampled(engine):

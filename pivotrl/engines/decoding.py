@@ -65,12 +65,13 @@ class Decoding:
         decode: Callable[[Sequence[int]], str],
         max_rows: int,
         device: torch.device,
-        on_progress: Callable[[int, int], None] | None,
+        on_sample: Callable[[int, int, Sample], None],
     ) -> None:
+        """`on_sample` (index of the prompt, of the sample, the sample) hears of each at its end."""
         self._model, self._prompts, self._params, self._seeds = model, prompts, params, seeds
         self._first = first
         self._stop_ids, self._pad_id, self._decode = stop_ids, pad_id, decode
-        self._device, self._on_progress = device, on_progress
+        self._device, self._on_sample = device, on_sample
         order = by_prefix(prompts)
         share = min(n, max(max_rows // MIN_SHARES, 1))
         self._jobs = deque(
@@ -79,7 +80,6 @@ class Decoding:
             for first in range(0, n, share)
         )
         self._many = n > 1
-        self._samples: list[list[Sample | None]] = [[None] * n for _ in prompts]
         self._prefill = Prefill(model, device)
         lengths = [len(prompt) for prompt in prompts]
         common = min(shared_prefix(prompts[order[0]], prompts[order[-1]]), min(lengths) - 1)
@@ -106,14 +106,12 @@ class Decoding:
         drawn = 0 if params.temperature == 0 else params.max_tokens
         self._uniforms = torch.zeros(rows, max(drawn, 1), dtype=torch.float64, device=device)
 
-    def run(self) -> list[list[Sample]]:
-        """All samples, in the caller's order."""
+    def run(self) -> None:
         while self._jobs or any(self._rows):
             self._admit()
             if any(self._rows):
                 self._compact()
                 self._step()
-        return [[s for s in samples if s is not None] for samples in self._samples]
 
     def _admit(self) -> None:
         """Starts waiting prompts while all of their samples find a free row."""
@@ -208,32 +206,29 @@ class Decoding:
             row = self._rows[index]
             assert row is not None
             if logprob != logprob:  # NaN: the weights are broken, not the policy wrong
-                self._retire(index, row, FinishReason.LENGTH, RolloutStatus.ENGINE_ERROR)
+                self._retire(index, row, Sample.lost(RolloutStatus.ENGINE_ERROR, row.seed))
                 continue
             row.token_ids.append(token_id)
             row.logprobs.append(logprob)
             if token_id in self._stop_ids:
-                self._retire(index, row, FinishReason.STOP, RolloutStatus.OK)
+                self._retire(index, row, self._whole(row, FinishReason.STOP))
             elif len(row.token_ids) == self._params.max_tokens:
-                self._retire(index, row, FinishReason.LENGTH, RolloutStatus.OK)
+                self._retire(index, row, self._whole(row, FinishReason.LENGTH))
 
-    def _retire(
-        self, index: int, row: _Row, finish_reason: FinishReason, status: RolloutStatus
-    ) -> None:
+    def _whole(self, row: _Row, finish_reason: FinishReason) -> Sample:
         text_ids = row.token_ids[:-1] if finish_reason == FinishReason.STOP else row.token_ids
-        samples = self._samples[row.prompt]
-        samples[row.sample] = Sample(
+        return Sample(
             token_ids=tuple(row.token_ids),
             logprobs=tuple(row.logprobs),
             text=self._decode(text_ids),
             finish_reason=finish_reason,
             seed=row.seed,
-            status=status,
         )
+
+    def _retire(self, index: int, row: _Row, sample: Sample) -> None:
         self._rows[index] = None
         self._last[index] = self._pad_id
-        if self._on_progress is not None and all(samples):
-            self._on_progress(len(samples), sum(len(s.token_ids) for s in samples if s is not None))
+        self._on_sample(row.prompt, self._first + row.sample, sample)
 
 
 def _bytes_a_token(layers: Layers) -> int:

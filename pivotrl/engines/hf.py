@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from pivotrl.engines.checks import check_call, check_state
 from pivotrl.engines.decoding import Decoding
+from pivotrl.engines.isolation import Finish, Job, reason, sampled
 from pivotrl.types import ConfigError, PivotRLError, Sample, SamplingParams
 
 PROBE_TOLERANCE = {torch.float32: 0.01, torch.float64: 0.01}
@@ -65,8 +66,9 @@ def load_model(path: Path | str, *, dtype: str = "float32", device: str = "cpu")
         )
         model = model.to(device)
     except Exception as error:  # the library raises whatever the broken folder provokes
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ConfigError(f"{path}: the model does not load ({reason}); check its files") from None
+        raise ConfigError(
+            f"{path}: the model does not load ({reason(error)}); check its files"
+        ) from None
     finally:
         if bars:
             transformers_logging.enable_progress_bar()
@@ -118,33 +120,22 @@ class HFEngine:
     ) -> list[list[Sample]]:
         """`n` samples for each prompt, in the caller's order; see `types.Engine.sample`.
 
-        At temperature 0 every log-probability is 0: the sampling distribution has one token. A
-        sample whose logits are not finite has the status `engine_error`. `on_progress` is called
-        once a prompt. Raises PivotRLError for a prompt that does not fit the context.
+        At temperature 0 every log-probability is 0: the sampling distribution has one token. What
+        an exception ends is tried again prompt by prompt; samples that meet one again have the
+        status `engine_error`, as have samples whose logits are not finite. `on_progress` is called
+        once a sample. Raises PivotRLError for a prompt that does not fit the context, where the
+        GPU's memory is full, and where no prompt could be sampled.
         """
         check_call(prompts, n, params, seeds, vocabulary=self._vocabulary, context=self._context)
-        if not prompts:
-            return []
-        try:
-            with torch.inference_mode(), _evaluating(self.model):
-                return Decoding(
-                    self.model,
-                    prompts,
-                    n,
-                    params,
-                    seeds,
-                    first=first,
-                    stop_ids=self._stop_ids,
-                    pad_id=self._pad_id,
-                    decode=self._decode,
-                    max_rows=self._max_rows,
-                    device=self._device,
-                    on_progress=on_progress,
-                ).run()
-        except torch.OutOfMemoryError:
-            raise PivotRLError(
-                f"the GPU's memory is full at {self._max_rows} rows; lower max_batch_rows"
-            ) from None
+
+        def run(jobs: Sequence[Job], finish: Finish) -> None:
+            which = list(dict.fromkeys(index for index, _ in jobs))
+            some = [prompts[index] for index in which], [seeds[index] for index in which]
+            self._decoded(
+                *some, n, params, first, lambda place, j, one: finish((which[place], j), one)
+            )
+
+        return sampled(run, prompts, n, seeds, first, on_progress, name="the in-process engine")
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Copies `state` (parameter name -> tensor) into the model in place; all or nothing.
@@ -160,14 +151,47 @@ class HFEngine:
                 whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
                 targets[name].copy_(whole)
 
+    def _decoded(
+        self,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        n: int,
+        params: SamplingParams,
+        first: int,
+        on_sample: Callable[[int, int, Sample], None],
+    ) -> None:
+        if not prompts:
+            return
+        try:
+            with torch.inference_mode(), _evaluating(self.model):
+                Decoding(
+                    self.model,
+                    prompts,
+                    n,
+                    params,
+                    seeds,
+                    first=first,
+                    stop_ids=self._stop_ids,
+                    pad_id=self._pad_id,
+                    decode=self._decode,
+                    max_rows=self._max_rows,
+                    device=self._device,
+                    on_sample=on_sample,
+                ).run()
+        except torch.OutOfMemoryError:
+            raise PivotRLError(
+                f"the GPU's memory is full at {self._max_rows} rows; lower model.batch_rows"
+            ) from None
+
     def _probe(self) -> None:
         """Compares the engine's log-probabilities with the model's own on three short prompts."""
         size = min(self._vocabulary, 97)
         prompts = [[(7 * j + 3 * i * (j > 3)) % size for j in range(6 + 2 * i)] for i in range(3)]
         params = SamplingParams(max_tokens=4)
+        found: list[tuple[int, Sample]] = []
         try:
             with torch.inference_mode(), _evaluating(self.model):
-                groups = Decoding(
+                Decoding(
                     self.model,
                     prompts,
                     2,
@@ -179,13 +203,9 @@ class HFEngine:
                     decode=lambda ids: "",
                     max_rows=4,
                     device=self._device,
-                    on_progress=None,
+                    on_sample=lambda prompt, _, sample: found.append((prompt, sample)),
                 ).run()
-                differences = [
-                    self._difference(prompt, sample)
-                    for prompt, group in zip(prompts, groups, strict=True)
-                    for sample in group
-                ]
+                differences = [self._difference(prompts[i], sample) for i, sample in found]
         except PivotRLError:
             raise
         except Exception as error:

@@ -7,14 +7,12 @@ parallelism) are processes of their own. It must never know candidates, verifier
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from importlib import import_module
-from itertools import groupby
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,8 @@ from torch.distributed.tensor import DTensor
 
 from pivotrl.engines.checks import check_call, check_state
 from pivotrl.engines.hf import load_model
+from pivotrl.engines.isolation import Finish, Job, sampled
 from pivotrl.engines.vllm_loading import load_llm
-from pivotrl.prefixes import by_prefix
 from pivotrl.types import (
     ConfigError,
     FinishReason,
@@ -40,10 +38,6 @@ from pivotrl.types import (
 COLDEST = 0.01
 """vLLM raises lower temperatures but 0 to this."""
 
-_Job = tuple[int, int]
-"""A sample to make: index of its prompt and index of its own."""
-_log = logging.getLogger("pivotrl.engines")
-
 
 class VLLMEngine:
     """Implements `types.Engine` for a model folder that vLLM serves.
@@ -51,8 +45,8 @@ class VLLMEngine:
     `decode` turns token ids, end of turn excluded, into text; `stop_ids` alone end a turn. At most
     `max_rows` samples decode at once. `memory_share` is of each GPU's memory (on a CPU 2 GiB hold
     the keys), `tensor_parallel` how many GPUs hold the model together. With `batch_invariant` (GPUs
-    only) numbers do not depend on the batch. `timeout` is in seconds for a call of `sample`, looked
-    at between steps.
+    only) numbers do not depend on the batch. `timeout` is in seconds for one sample, from the time
+    that it is among these `max_rows`, looked at between steps.
     """
 
     def __init__(
@@ -81,7 +75,8 @@ class VLLMEngine:
         )
         self._vllm = import_module("vllm")
         self._path, self._context, self._tensor_parallel = path, context, tensor_parallel
-        self._stop_ids, self._decode, self._timeout = stop_ids, decode, timeout
+        self._stop_ids, self._decode, self._max_rows = stop_ids, decode, max_rows
+        self._timeout = inf if timeout is None else timeout
         self._vocabulary: int = self._llm.model_config.get_vocab_size()
 
     def sample(
@@ -106,31 +101,11 @@ class VLLMEngine:
         if 0 < params.temperature < COLDEST:
             raise ConfigError(f"temperature {params.temperature}: vLLM has 0, or {COLDEST} and up")
         self.wake()
-        jobs = [(index, j) for index in by_prefix(prompts) for j in range(first, first + n)]
-        seed = {(index, j): seed_of(seeds[index], j) for index, j in jobs}
-        deadline = inf if self._timeout is None else time.monotonic() + self._timeout
-        found: dict[_Job, Sample] = {}
 
-        def finish(job: _Job, completion: Any) -> None:
-            found[job] = self._sample(completion, params, seed[job])
-            if on_progress is not None:
-                on_progress(1, len(found[job].token_ids))
+        def run(jobs: Sequence[Job], finish: Finish) -> None:
+            self._run({(i, j): (prompts[i], seed_of(seeds[i], j)) for i, j in jobs}, params, finish)
 
-        def run(jobs: Iterable[_Job]) -> Exception | None:
-            requests = {job: (prompts[job[0]], self._settings(params, seed[job])) for job in jobs}
-            return self._run(requests, deadline, finish)
-
-        if error := run(jobs):
-            left = [job for job in jobs if job not in found]
-            errors = [run(group) for _, group in groupby(left, key=lambda job: job[0])]
-            if not found and all(errors):
-                raise PivotRLError(f"vLLM failed on all {len(jobs)} samples: {error}") from error
-            _log.warning("vLLM failed (%s); what it failed on has no reward", error)
-        late = time.monotonic() >= deadline
-        for job in jobs:
-            status = RolloutStatus.TIMEOUT if late else RolloutStatus.ENGINE_ERROR
-            found.setdefault(job, Sample.lost(status, seed[job]))
-        return [[found[index, first + j] for j in range(n)] for index in range(len(prompts))]
+        return sampled(run, prompts, n, seeds, first, on_progress, name="vLLM")
 
     def load_weights(self, state: Mapping[str, Tensor]) -> None:
         """Puts `state` (Hugging Face name -> tensor) in place of the weights; all or nothing.
@@ -173,31 +148,34 @@ class VLLMEngine:
 
     def _run(
         self,
-        requests: Mapping[_Job, tuple[Sequence[int], Any]],
-        deadline: float,
-        finish: Callable[[_Job, Any], None],
-    ) -> Exception | None:
-        """Hands over completions as they are done, until the deadline or what vLLM raises."""
+        requests: Mapping[Job, tuple[Sequence[int], int]],
+        params: SamplingParams,
+        finish: Finish,
+    ) -> None:
+        """Hands over samples as they are done; `requests` are prompts with their sample's seed."""
         engine = self._llm.llm_engine
-        left = {str(number): job for number, job in enumerate(requests)}
-        waiting = deque(left.items())
+        waiting = deque(enumerate(requests.items()))
+        running: dict[str, tuple[Job, int, float]] = {}
         try:
-            while left and time.monotonic() < deadline:
-                try:
-                    while waiting:
-                        name, job = waiting.popleft()
-                        prompt, settings = requests[job]
-                        tokens = self._vllm.inputs.tokens_input(list(prompt))
-                        engine.add_request(name, tokens, settings)
-                    outputs = engine.step()
-                except Exception as error:  # whatever vLLM and the device provoke
-                    return error
-                for output in outputs:
-                    finish(left.pop(output.request_id), output.outputs[0])
-            return None
+            while waiting or running:
+                while waiting and len(running) < self._max_rows:
+                    number, (job, (prompt, seed)) = waiting.popleft()
+                    running[str(number)] = job, seed, time.monotonic()
+                    tokens = self._vllm.inputs.tokens_input(list(prompt))
+                    engine.add_request(str(number), tokens, self._settings(params, seed))
+                for output in engine.step():
+                    job, seed, _ = running.pop(output.request_id)
+                    finish(job, self._sample(output.outputs[0], params, seed))
+                now = time.monotonic()
+                late = [
+                    name for name, (*_, since) in running.items() if now - since > self._timeout
+                ]
+                engine.abort_request(late)
+                for job, seed, _ in [running.pop(name) for name in late]:
+                    finish(job, Sample.lost(RolloutStatus.TIMEOUT, seed))
         finally:
-            if left:
-                engine.abort_request(list(left))
+            if running:
+                engine.abort_request(list(running))
                 self._forget_prefixes()  # a step that failed may have left some unwritten
 
     def _settings(self, params: SamplingParams, seed: int) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from pivotrl.engines.decoding import CPU_BYTES_FOR_KEYS
+from pivotrl.engines.isolation import reason
 from pivotrl.types import ConfigError
 
 ENVIRONMENT = {
@@ -80,7 +81,6 @@ def load_llm(
             **own,
         )
     except Exception as error:  # the library raises whatever folder and machine provoke
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise ConfigError(f"{path}: vLLM does not load the model ({reason})") from error
+        raise ConfigError(f"{path}: vLLM does not load the model ({reason(error)})") from error
     finally:
         torch.set_num_threads = set_num_threads  # on a CPU vLLM disables it for the process

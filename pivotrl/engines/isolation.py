@@ -1,0 +1,74 @@
+"""What an engine does about exceptions: one broken prompt costs no other prompt its samples.
+
+It must never know candidates, verifiers or how an engine works.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from pivotrl.prefixes import by_prefix
+from pivotrl.types import PivotRLError, RolloutStatus, Sample, seed_of
+
+Job = tuple[int, int]
+"""A sample to make: index of its prompt and index of its own."""
+Finish = Callable[[Job, Sample], None]
+Run = Callable[[Sequence[Job], Finish], None]
+_log = logging.getLogger("pivotrl.engines")
+
+
+def sampled(
+    run: Run,
+    prompts: Sequence[Sequence[int]],
+    n: int,
+    seeds: Sequence[int],
+    first: int,
+    on_progress: Callable[[int, int], None] | None,
+    *,
+    name: str,
+) -> list[list[Sample]]:
+    """What `run` hands over of all jobs, in the caller's order; `on_progress` hears of each.
+
+    After an exception of `run` what is left is tried again prompt by prompt; what meets one again
+    has the status `engine_error`. Raises PivotRLError where `run` does, or where nothing succeeded.
+    """
+    found: dict[Job, Sample] = {}
+
+    def finish(job: Job, sample: Sample) -> None:
+        if job not in found:  # a second try may make its prompt's other samples again
+            found[job] = sample
+            if on_progress is not None:
+                on_progress(1, len(sample.token_ids))
+
+    jobs = [(index, j) for index in by_prefix(prompts) for j in range(first, first + n)]
+    if error := _exception_of(run, jobs, finish):
+        left = [job for job in jobs if job not in found]
+        alone = [list(group) for _, group in groupby(left, key=lambda job: job[0])]
+        errors = [_exception_of(run, group, finish) for group in alone]
+        if not found and all(errors):
+            raise PivotRLError(
+                f"{name} failed on all {len(jobs)} samples: {reason(error)}"
+            ) from error
+        lost = [job for job in left if job not in found]
+        told = "%s failed (%s); tried again, %d of %d samples have no reward"
+        _log.warning(told, name, reason(error), len(lost), len(jobs))
+        for index, j in lost:
+            finish((index, j), Sample.lost(RolloutStatus.ENGINE_ERROR, seed_of(seeds[index], j)))
+    return [[found[index, first + j] for j in range(n)] for index in range(len(prompts))]
+
+
+def reason(error: BaseException) -> str:
+    """What an exception of a library says, in one line."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _exception_of(run: Run, jobs: Sequence[Job], finish: Finish) -> Exception | None:
+    try:
+        run(jobs, finish)
+    except PivotRLError:
+        raise
+    except Exception as error:  # whatever library and device provoke
+        return error
+    return None
