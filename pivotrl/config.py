@@ -154,6 +154,11 @@ class VerifyConfig(Section):
 
 class JudgeConfig(Section):
     url: Address | None = Field(
+    mask: tuple[Literal["truncated", "malformed"], ...] = Field(
+        (),
+        description="Actions cut at the length limit, or of unreadable markup, that have no reward "
+        "instead of 0, in profile and training (docs/profiling.md).",
+    )
         None,
         description="OpenAI-compatible endpoint (`http://host/v1`), asked where rules cannot tell "
         "(in a conversation, a text that may be a paraphrase); without, they reject.",
@@ -412,7 +417,8 @@ class Config(Section):
     @property
     def verifier(self) -> dict[str, JSON]:
         """Options of `verifier_for`; where a judge is, rules leave to it what they cannot tell."""
-        return self.verify.model_dump(mode="json") | {"ask": self.judge.url is not None}
+        own: dict[str, JSON] = self.verify.model_dump(mode="json", exclude={"mask"})
+        return own | {"ask": self.judge.url is not None}
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

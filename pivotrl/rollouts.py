@@ -7,8 +7,8 @@ judges stored rollouts again and never samples. This module must never know file
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pivotrl.chat import ChatFormat, TemplateError
@@ -135,11 +135,19 @@ def complete(
     return rows, new
 
 
-def judge(candidate: Candidate, verifier: Verifier, parse: Parse, one: Sample) -> Verdict:
-    """What the verifier says of one sample; one that the engine failed on has no reward."""
+def judge(
+    candidate: Candidate, verifier: Verifier, parse: Parse, one: Sample, mask: Collection[str] = ()
+) -> Verdict:
+    """What the verifier says of one sample; one that the engine failed on has no reward.
+
+    Nor has one that it rejects for a category in `mask`.
+    """
     if one.status != RolloutStatus.OK:
         return Verdict(status=VerdictStatus.ERROR, reward=None, category=str(one.status))
-    return verifier.verify(candidate, parse(one.text, one.finish_reason, candidate.tools))
+    verdict = verifier.verify(candidate, parse(one.text, one.finish_reason, candidate.tools))
+    if verdict.reward is not None and verdict.category in mask:
+        return replace(verdict, status=VerdictStatus.MASKED, reward=None)
+    return verdict
 
 
 def verdicts(
@@ -149,6 +157,7 @@ def verdicts(
     parse: Parse,
     *,
     version: str,
+    mask: Collection[str] = (),
     on_progress: Callable[[int], None] | None = None,
 ) -> list[dict[str, JSON]]:
     """Rows of `verdicts`, one a rollout; equal completions of a candidate are judged once."""
@@ -159,7 +168,7 @@ def verdicts(
         verifier = verifier_of(candidate.domain)
         asked = (candidate.id, rollout["text"], rollout["finish_reason"] + rollout["status"])
         if asked not in known:
-            known[asked] = judge(candidate, verifier, parse, Sample.of(rollout))
+            known[asked] = judge(candidate, verifier, parse, Sample.of(rollout), mask)
         verdict = known[asked]
         rows.append(
             {

@@ -63,6 +63,8 @@ class RolloutStatus(StrEnum):
 class VerdictStatus(StrEnum):
     OK = "ok"
     UNDECIDED = "undecided"
+    MASKED = "masked"
+    """Wrong, but of a category that the configuration takes no reward from."""
     ERROR = "error"
 
 

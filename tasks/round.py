@@ -62,7 +62,7 @@ def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> Round
     def reward(candidate_id: str, one: Sample) -> Verdict:
         candidate = known[candidate_id]
         verifier = verifier_for(candidate.domain, **work.settings["verify"])
-        return rollouts.judge(candidate, verifier, chat.parse, one)
+        return rollouts.judge(candidate, verifier, chat.parse, one, work.settings["mask"])
 
     return train_round(
         model=model,

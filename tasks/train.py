@@ -71,6 +71,7 @@ def train(
             "train": settings,
             "devices": config.train.devices,
             "verify": config.verifier,
+            "mask": list(config.verify.mask),
             "policy": asdict(policy),
             "reference": asdict(reference) if config.train.kl_beta else None,
             "round": round_number,

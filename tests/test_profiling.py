@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows.rounds import profile
-from pivotrl.config import load_config
+from flows.rounds import one_round, profile
+from pivotrl.config import Config, load_config
 from pivotrl.environments import live_domain
 from pivotrl.environments.demonstrations import write_demonstrations
 from pivotrl.ledger import ledger, parameters
@@ -39,13 +39,15 @@ def session(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> I
         yield opened
 
 
+def configured(session: Session, *options: str) -> Config:
+    own = [f"data.trajectories={session.home / 'retail.jsonl'}"]
+    own += [f"model.path={ROOT / 'pivotrl/mini/model'}"]
+    return load_config(ROOT / "configs/mini.toml", [*own, *options])
+
+
 def profiled(session: Session, *options: str) -> tuple[Rows, list[Manifest], list[Manifest]]:
     """Rows by candidate and index; the manifests of sampling, and of verdicts."""
-    file = session.home / "retail.jsonl"
-    config = load_config(
-        ROOT / "configs/mini.toml",
-        [f"data.trajectories={file}", f"model.path={ROOT / 'pivotrl/mini/model'}", *options],
-    )
+    config = configured(session, *options)
     trajectories = ingest(config)
     candidates = extract(config, trajectories)
     path = config.model.path
@@ -99,6 +101,48 @@ def test_looks_take_fewer_rollouts_and_those_are_the_same_ones(session: Session)
     sure, few, _ = profiled(session, "profile.samples=8", "profile.certainty=1")
     assert len(looked) <= len(sure) < len(fixed) and sampled(few, made, again) == 0
     assert sure.items() <= fixed.items()
+
+
+def test_masked_actions_keep_their_category_and_have_no_reward(session: Session) -> None:
+    """In the profile, where too few rewards leave a turn unprofiled, and in training alike."""
+    options = ["profile.samples=8", "profile.max_tokens=12", "train.max_tokens=8"]
+    options += ["train.steps=1", "train.pivots_per_step=8", "train.validation_pivots=8"]
+    rows, before, plain = profiled(session, *options)
+    cut = {row["rollout_id"] for row in rows.values() if row["finish_reason"] == "length"}
+    config = configured(session, *options, 'verify.mask=["truncated"]')
+    path, policy = config.model.path, identify(config.model.path)
+    trajectories = ingest(config)
+    candidates = extract(config, trajectories)
+    done = one_round(config, 0, path, policy, policy, trajectories, candidates, None)
+
+    (again, verdicts) = (
+        [m for m in done.profiles if name in m.counts] for name in ("sampled", "verdicts")
+    )
+    assert sampled(again, before) == 0
+    found = {
+        row["rollout_id"]: row for m in verdicts for row in read_table(session.home, m, "verdicts")
+    }
+    for manifest in plain:
+        for row in read_table(session.home, manifest, "verdicts"):
+            masked = found[row["rollout_id"]]
+            assert masked["category"] == row["category"]
+            if row["rollout_id"] in cut:
+                assert (row["category"], row["reward"]) == ("truncated", 0.0)
+                assert (masked["status"], masked["reward"]) == ("masked", None)
+            else:
+                assert (masked["status"], masked["reward"]) == (row["status"], row["reward"])
+    few = {c for c, _ in rows if sum(rows[c, i]["rollout_id"] in cut for i in range(8)) > 4}
+    stats = "SELECT candidate_id FROM pivot_stats WHERE n < 0.5 * samples"
+    assert {c for (c,) in Store(session.home / "pivotrl.duckdb").query(stats)[1]} == few
+    assert done.selection is not None and few
+    assert done.selection.counts["unprofiled"] == len(few)
+
+    assert done.checkpoint is not None
+    acted = read_table(session.home, done.checkpoint, "train_rollouts")
+    masked = [row for row in acted if row["finish_reason"] == "length"]
+    assert masked and {row["category"] for row in masked} == {"truncated"}
+    assert {(row["reward"], row["advantage"]) for row in masked} == {(None, None)}
+    assert None not in {row["reward"] for row in acted if row["finish_reason"] == "stop"}
 
 
 def test_a_longer_profile_samples_what_is_new(session: Session) -> None:

@@ -156,7 +156,7 @@ CREATE TABLE verdicts (
     shard            VARCHAR
 );
 COMMENT ON TABLE verdicts IS 'What a verifier says of a rollout; a new verifier version adds rows.';
-COMMENT ON COLUMN verdicts.status IS 'ok, undecided or error.';
+COMMENT ON COLUMN verdicts.status IS 'ok, undecided, masked or error.';
 COMMENT ON COLUMN verdicts.reward IS 'In [0, 1]; null unless the status is ok: an error is never a reward.';
 COMMENT ON COLUMN verdicts.rollout_id IS 'The rollout.';
 COMMENT ON COLUMN verdicts.candidate_id IS 'Its candidate.';

@@ -54,7 +54,8 @@ def step_groups(
         seen = sorted({v.category for group in groups for v in group.verdicts})
         raise PivotRLError(
             f"step {step}: no sample has a reward (verdicts: {', '.join(seen)}); repair the "
-            "verifier or the engine and run again, the round goes on from its checkpoint"
+            "verifier or the engine, or unmask (verify.mask), and run again; the round goes on "
+            "from its checkpoint"
         )
     sampled = [*groups]
     for attempt, others in enumerate(met[1:], start=1):
