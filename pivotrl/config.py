@@ -116,7 +116,11 @@ class EngineConfig(Section):
         None, description="Server: environment variable that holds its key; never stored."
     )
     concurrency: Count = Field(32, description="Server: requests at once.")
-    timeout: float = Field(120.0, gt=0, description="Server: seconds a request may take.")
+    timeout: Annotated[float, Field(gt=0)] | None = Field(
+        None,
+        description="Seconds that one sample may take, whichever the engine; without, 120 at a "
+        "server and any time elsewhere.",
+    )
 
     @model_validator(mode="after")
     def _server_is_named(self) -> EngineConfig:
@@ -150,15 +154,15 @@ class VerifyConfig(Section):
         description="Functional: shell commands that compare as different are run in a sandbox, "
         "where the row carries `files`.",
     )
-
-
-class JudgeConfig(Section):
-    url: Address | None = Field(
     mask: tuple[Literal["truncated", "malformed"], ...] = Field(
         (),
         description="Actions cut at the length limit, or of unreadable markup, that have no reward "
         "instead of 0, in profile and training (docs/profiling.md).",
     )
+
+
+class JudgeConfig(Section):
+    url: Address | None = Field(
         None,
         description="OpenAI-compatible endpoint (`http://host/v1`), asked where rules cannot tell "
         "(in a conversation, a text that may be a paraphrase); without, they reject.",

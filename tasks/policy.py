@@ -56,7 +56,12 @@ def _load(settings: EngineConfig, model: ModelConfig, path: Path, weights: str) 
         from pivotrl.engines.replicas import Replicas
 
         gpus = settings.tensor_parallel if model.device.startswith("cuda") else 0
-        engine: Engine = Replicas(make, replicas=settings.replicas, gpus=gpus)
+        engine: Engine = Replicas(
+            make,
+            replicas=settings.replicas,
+            gpus=gpus,
+            timeout=None if settings.name == "server" else settings.timeout,  # it tries again
+        )
     else:
         engine = make()
     context = context_of(model, path)
@@ -102,6 +107,7 @@ def make_engine(
             memory_share=settings.memory_share,
             batch_invariant=settings.batch_invariant,
             max_rows=model.batch_rows,
+            timeout=settings.timeout,
         )
     from pivotrl.engines.hf import HFEngine, load_model
 
@@ -112,6 +118,7 @@ def make_engine(
         decode=chat.decode,
         max_batch_rows=model.batch_rows,
         device=model.device,
+        timeout=settings.timeout,
     )
 
 
@@ -135,6 +142,9 @@ def forget_policy() -> None:
     """Gives its memory back."""
     import torch
 
+    for policy in _loaded.values():
+        if close := getattr(policy.engine, "close", None):  # replicas are other processes
+            close()
     _loaded.clear()
     gc.collect()
     if torch.cuda.is_initialized():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -312,6 +313,23 @@ def test_an_exception_is_a_status_of_the_prompts_concerned(model, caplog):
     whole = engine.sample(PROMPTS, 3, params, seeds, None, 2)
     assert [[s.token_ids for s in g] for g in groups[1:]] == [
         [s.token_ids for s in g] for g in whole
+    ]
+
+
+def test_what_is_not_done_in_time_is_a_status(model):
+    """The limit is a sample's: what begins behind those that hang longer has its own."""
+    params, seeds = SamplingParams(max_tokens=6), list(range(len(PROMPTS)))
+    poisoned = [*PROMPTS[1], *[POISON] * 3]  # prefilled while the samples of PROMPTS[1] decode
+    engine = engine_of(model, frozenset(), max_batch_rows=32, timeout=2.5)
+    expected = engine.sample(PROMPTS, 4, params, seeds)
+    with trouble(model, lambda: time.sleep(3)):
+        *groups, hung = engine.sample([*PROMPTS, poisoned], 4, params, [*seeds, 7])
+    for late in (groups[1], hung):
+        assert {s.status for s in late} == {RolloutStatus.TIMEOUT}
+    assert [s.seed for s in hung] == [seed_of(7, j) for j in range(4)]
+    del groups[1], expected[1]
+    assert [[s.token_ids for s in g] for g in groups] == [
+        [s.token_ids for s in g] for g in expected
     ]
 
 

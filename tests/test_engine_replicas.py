@@ -1,4 +1,4 @@
-"""Engines on Ray: a local cluster with two actors, and one of them killed in the middle."""
+"""Engines on Ray: a local cluster with two actors, which are killed, raise and hang."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -15,7 +19,7 @@ from tiny_model import make_tiny_model
 
 from pivotrl.config import EngineConfig, ModelConfig
 from pivotrl.engines.replicas import CHUNK_PROMPTS, Replicas, chunks
-from pivotrl.types import PivotRLError, SamplingParams
+from pivotrl.types import PivotRLError, RolloutStatus, Sample, SamplingParams, seed_of
 from tasks.policy import make_engine
 
 SYSTEM = list(range(30, 60))
@@ -29,12 +33,108 @@ SEEDS = list(range(len(PROMPTS)))
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[partial]:
+def ray() -> Iterator[None]:
     if importlib.util.find_spec("ray") is None and os.environ.get("CI") != "true":
         pytest.skip("Ray is not installed")
-    folder = make_tiny_model(tmp_path_factory.mktemp("model"), context=256)
-    yield partial(make_engine, EngineConfig(), ModelConfig(path=folder), folder)
+    yield
     sys.modules["ray"].shutdown()
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory, ray: None) -> partial:
+    folder = make_tiny_model(tmp_path_factory.mktemp("model"), context=256)
+    return partial(make_engine, EngineConfig(), ModelConfig(path=folder), folder)
+
+
+def troubled(folder: Path, trouble: Callable[[Path, list[int]], None]) -> Callable[[], Any]:
+    """Makes engines without a model, which count themselves in `folder` and meet `trouble`."""
+
+    class Stub:
+        def sample(self, prompts, n, params, seeds, on_progress, first):  # type: ignore[no-untyped-def]
+            for prompt in prompts:
+                trouble(folder, prompt)
+            return [[Sample.lost(RolloutStatus.OK, seed)] * n for seed in seeds]
+
+    def make() -> Stub:
+        (folder / f"loaded {uuid4()}").touch()
+        return Stub()
+
+    return make
+
+
+@pytest.fixture
+def started(ray: None) -> Iterator[Callable[..., Replicas]]:
+    """Two replicas, whose processes end with the test."""
+    found: list[Replicas] = []
+
+    def start(make: Callable[[], Any], **options: Any) -> Replicas:
+        found.append(Replicas(make, replicas=2, gpus=0, **options))
+        return found[-1]
+
+    yield start
+    for one in found:
+        one.close()
+
+
+def statuses(groups: list[list[Sample]]) -> list[set[RolloutStatus]]:
+    return [{sample.status for sample in group} for group in groups]
+
+
+def whole_chunk_of(index: int) -> list[int]:
+    return next(chunk for chunk in chunks(PROMPTS) if index in chunk)
+
+
+def test_replicas_are_loaded_once_whatever_the_number_of_calls(
+    started: Callable[..., Replicas], tmp_path: Path
+) -> None:
+    engine = started(troubled(tmp_path, lambda folder, prompt: None))
+    for first in (0, 2):
+        groups = engine.sample(PROMPTS, 2, PARAMS, SEEDS, None, first)
+        assert [group[0].seed for group in groups] == SEEDS
+    assert len(list(tmp_path.iterdir())) <= 2
+    engine.close()
+    engine.sample(PROMPTS[:1], 1, PARAMS, SEEDS[:1])
+    assert len(list(tmp_path.iterdir())) <= 3
+
+
+def test_an_exception_of_a_replica_is_a_status_of_its_chunk(
+    started: Callable[..., Replicas], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    once, always = PROMPTS[0], PROMPTS[-1]
+
+    def trouble(folder: Path, prompt: list[int]) -> None:
+        if prompt == always or (prompt == once and not (folder / "met").exists()):
+            (folder / "met").touch()
+            raise RuntimeError("CUDA error: device-side assert\nSearch for it somewhere")
+
+    engine = started(troubled(tmp_path, trouble))
+    done: list[int] = []
+    found = engine.sample(PROMPTS, 2, PARAMS, SEEDS, lambda rows, _: done.append(rows))
+    lost = whole_chunk_of(len(PROMPTS) - 1)
+    assert statuses(found) == [
+        {RolloutStatus.ENGINE_ERROR if i in lost else RolloutStatus.OK} for i in range(len(PROMPTS))
+    ]
+    assert found[-1][1].seed == seed_of(SEEDS[-1], 1)
+    assert sum(done) == 2 * (len(PROMPTS) - len(lost))
+    assert "CUDA error: device-side assert" in caplog.text
+    with pytest.raises(PivotRLError, match="CUDA error") as caught:
+        engine.sample([always], 2, PARAMS, [0])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_replica_that_hangs_is_replaced(started: Callable[..., Replicas], tmp_path: Path) -> None:
+    once, always = PROMPTS[0], PROMPTS[-1]
+
+    def trouble(folder: Path, prompt: list[int]) -> None:
+        if prompt == always or (prompt == once and not (folder / "met").exists()):
+            (folder / "met").touch()
+            time.sleep(3600)
+
+    found = started(troubled(tmp_path, trouble), timeout=0.5).sample(PROMPTS, 2, PARAMS, SEEDS)
+    lost = whole_chunk_of(len(PROMPTS) - 1)
+    assert statuses(found) == [
+        {RolloutStatus.TIMEOUT if i in lost else RolloutStatus.OK} for i in range(len(PROMPTS))
+    ]
 
 
 def test_a_history_lies_in_one_chunk() -> None:
@@ -50,13 +150,15 @@ def replicas_running() -> list[int]:
     return [
         process.pid
         for process in psutil.process_iter(["cmdline"])
-        if any("ray::MapWorker" in word for word in process.info["cmdline"] or ())
+        if any("ray::_Replica" in word for word in process.info["cmdline"] or ())
     ]
 
 
 @pytest.mark.long
-def test_two_replicas_sample_what_one_engine_does_also_when_one_is_killed(make: partial) -> None:
-    engine = Replicas(make, replicas=2, gpus=0)
+def test_two_replicas_sample_what_one_engine_does_also_when_one_is_killed(
+    started: Callable[..., Replicas], make: partial
+) -> None:
+    engine = started(make)
     killed: list[int] = []
     done: list[int] = []
 
@@ -74,7 +176,9 @@ def test_two_replicas_sample_what_one_engine_does_also_when_one_is_killed(make: 
     ]
 
 
-def test_what_a_replica_refuses_is_told_in_one_line(make: partial) -> None:
+def test_what_a_replica_refuses_is_told_in_one_line(
+    started: Callable[..., Replicas], make: partial
+) -> None:
     with pytest.raises(PivotRLError, match="context of 256") as caught:
-        Replicas(make, replicas=2, gpus=0).sample([[1] * 300], 1, PARAMS, [0])
+        started(make).sample([[1] * 300], 1, PARAMS, [0])
     assert "\n" not in str(caught.value)

@@ -6,6 +6,7 @@ states. It must never know candidates, verifiers or chat templates.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ class _Row:
     sample: int
     seed: int
     slot: int
+    since: float
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
@@ -65,13 +67,17 @@ class Decoding:
         decode: Callable[[Sequence[int]], str],
         max_rows: int,
         device: torch.device,
+        timeout: float,
         on_sample: Callable[[int, int, Sample], None],
     ) -> None:
-        """`on_sample` (index of the prompt, of the sample, the sample) hears of each at its end."""
+        """`on_sample` (index of the prompt, of the sample, the sample) hears of each at its end.
+
+        That is after `timeout` seconds at the latest, looked at between steps.
+        """
         self._model, self._prompts, self._params, self._seeds = model, prompts, params, seeds
         self._first = first
         self._stop_ids, self._pad_id, self._decode = stop_ids, pad_id, decode
-        self._device, self._on_sample = device, on_sample
+        self._device, self._timeout, self._on_sample = device, timeout, on_sample
         order = by_prefix(prompts)
         share = min(n, max(max_rows // MIN_SHARES, 1))
         self._jobs = deque(
@@ -109,6 +115,7 @@ class Decoding:
     def run(self) -> None:
         while self._jobs or any(self._rows):
             self._admit()
+            self._expire()
             if any(self._rows):
                 self._compact()
                 self._step()
@@ -120,14 +127,15 @@ class Decoding:
                 jobs = jobs[:1]
             together = self._prefill.plan([self._prompts[prompt] for prompt, _ in jobs])
             jobs = [self._jobs.popleft() for _ in range(together.prompts)]
+            since = time.monotonic()
             prompts = [self._prompts[prompt] for prompt, _ in jobs]
             if len(jobs) == 1:
-                self._start(jobs, *self._prefill(prompts[0]))
+                self._start(since, jobs, *self._prefill(prompts[0]))
                 continue
             for group in self._prefill.alike(prompts):
                 some = [prompts[index] for index in group]
                 found = self._prefill.together(some, together.shared)
-                self._start([jobs[index] for index in group], *found)
+                self._start(since, [jobs[index] for index in group], *found)
 
     def _fitting(self) -> list[tuple[int, range]]:
         """The next jobs that find rows and a slot."""
@@ -141,7 +149,9 @@ class Decoding:
             fitting.append((prompt, samples))
         return fitting
 
-    def _start(self, jobs: Sequence[tuple[int, range]], layers: Layers, logits: Tensor) -> None:
+    def _start(
+        self, since: float, jobs: Sequence[tuple[int, range]], layers: Layers, logits: Tensor
+    ) -> None:
         """Gives each job its rows, and each row its first token. `logits` [jobs, vocabulary]."""
         free = iter([index for index, row in enumerate(self._rows) if row is None])
         used = {row.slot for row in self._rows if row is not None}
@@ -159,7 +169,9 @@ class Decoding:
             self._prompt_tokens[rows] = length
             for index, sample in zip(taken, samples, strict=True):
                 seed = seed_of(self._seeds[prompt], self._first + sample)
-                self._rows[index] = _Row(prompt=prompt, sample=sample, seed=seed, slot=slot)
+                self._rows[index] = _Row(
+                    prompt=prompt, sample=sample, seed=seed, slot=slot, since=since
+                )
                 if self._params.temperature > 0:
                     uniforms = torch.from_numpy(uniforms_of(seed, self._params.max_tokens))
                     self._uniforms[index] = uniforms
@@ -168,6 +180,12 @@ class Decoding:
         self._draw(
             torch.tensor(started, device=self._device), logits.repeat_interleave(counts, dim=0)
         )
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for index, row in enumerate(self._rows):
+            if row is not None and now - row.since > self._timeout:
+                self._retire(index, row, Sample.lost(RolloutStatus.TIMEOUT, row.seed))
 
     def _compact(self) -> None:
         living = [index for index, row in enumerate(self._rows) if row is not None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ class HFEngine:
     `decode` turns token ids, end of turn excluded, into text. At most `max_batch_rows` samples
     decode at once. On a CPU the same call gives the same bytes; a sample's random numbers depend on
     its prompt's seed and its own index alone. Nothing is cached from one call to the next.
+    `timeout` is in seconds for one sample, prefill included, looked at between steps.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class HFEngine:
         decode: Callable[[Sequence[int]], str],
         max_batch_rows: int = 256,
         device: str = "cpu",
+        timeout: float | None = None,
     ) -> None:
         """Raises ConfigError where the model computes attention in a way the engine cannot."""
         if max_batch_rows < 1:
@@ -105,6 +108,7 @@ class HFEngine:
         self._decode = decode
         self._max_rows = max_batch_rows
         self._device = torch.device(device)
+        self._timeout = inf if timeout is None else timeout
         self._context: int | None = getattr(model.config, "max_position_embeddings", None)
         self._vocabulary: int = model.get_input_embeddings().num_embeddings
         self._probe()
@@ -122,7 +126,8 @@ class HFEngine:
 
         At temperature 0 every log-probability is 0: the sampling distribution has one token. What
         an exception ends is tried again prompt by prompt; samples that meet one again have the
-        status `engine_error`, as have samples whose logits are not finite. `on_progress` is called
+        status `engine_error`, as have samples whose logits are not finite, and those that were not
+        done in time `timeout`. `on_progress` is called
         once a sample. Raises PivotRLError for a prompt that does not fit the context, where the
         GPU's memory is full, and where no prompt could be sampled.
         """
@@ -176,6 +181,7 @@ class HFEngine:
                     decode=self._decode,
                     max_rows=self._max_rows,
                     device=self._device,
+                    timeout=self._timeout,
                     on_sample=on_sample,
                 ).run()
         except torch.OutOfMemoryError:
@@ -203,6 +209,7 @@ class HFEngine:
                     decode=lambda ids: "",
                     max_rows=4,
                     device=self._device,
+                    timeout=inf,
                     on_sample=lambda prompt, _, sample: found.append((prompt, sample)),
                 ).run()
                 differences = [self._difference(prompts[i], sample) for i, sample in found]

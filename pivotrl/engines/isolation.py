@@ -19,6 +19,10 @@ Run = Callable[[Sequence[Job], Finish], None]
 _log = logging.getLogger("pivotrl.engines")
 
 
+class EngineFailure(PivotRLError):
+    """An engine that could sample nothing at all, for reasons of its own."""
+
+
 def sampled(
     run: Run,
     prompts: Sequence[Sequence[int]],
@@ -32,7 +36,8 @@ def sampled(
     """What `run` hands over of all jobs, in the caller's order; `on_progress` hears of each.
 
     After an exception of `run` what is left is tried again prompt by prompt; what meets one again
-    has the status `engine_error`. Raises PivotRLError where `run` does, or where nothing succeeded.
+    has the status `engine_error`. Raises PivotRLError where `run` does, EngineFailure where nothing
+    succeeded.
     """
     found: dict[Job, Sample] = {}
 
@@ -48,7 +53,7 @@ def sampled(
         alone = [list(group) for _, group in groupby(left, key=lambda job: job[0])]
         errors = [_exception_of(run, group, finish) for group in alone]
         if not found and all(errors):
-            raise PivotRLError(
+            raise EngineFailure(
                 f"{name} failed on all {len(jobs)} samples: {reason(error)}"
             ) from error
         lost = [job for job in left if job not in found]

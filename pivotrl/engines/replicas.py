@@ -1,8 +1,9 @@
 """One engine made of several: replicas on a Ray cluster, each with its own copy of the policy.
 
-Ray Data feeds an actor pool with back-pressure, restarts an actor that dies and repeats the chunk
-that it had; a chunk's samples are taken once, by their place. Prompts that share a history lie in
-one chunk, so that their prefix is computed on one replica. Samples do not depend on the replica.
+Plain actors, which live as long as this engine: Ray Data starts its own for every call, and with
+them the policy. Each has one chunk at a time; what an actor that raised, died or hangs had goes to
+another, and a new one takes its place. Prompts that share a history lie in one chunk, so that their
+prefix is computed on one replica. Samples do not depend on the replica.
 This module must never know candidates, verifiers or what an engine computes with.
 """
 
@@ -10,20 +11,23 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from functools import cached_property
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from pivotrl.engines.isolation import EngineFailure, reason
 from pivotrl.prefixes import by_prefix, shared_prefix
 from pivotrl.types import (
     ConfigError,
     Engine,
     PivotRLError,
+    RolloutStatus,
     Sample,
     SamplingParams,
+    seed_of,
 )
 
 CHUNK_PROMPTS = 16
@@ -33,30 +37,47 @@ HEADER_TOKENS = 16
 """The next turn's prompt repeats the one before up to the header of the turn to sample."""
 
 LOCAL_CPUS = 8
-"""Logical ones of a local Ray: actors that took every real one would starve its readers."""
+"""Logical ones of a local Ray, whatever the machine has: each replica takes one."""
+
+TRIES = 3
+"""Of a chunk; then its samples have a status."""
+
+_log = logging.getLogger("pivotrl.engines")
 
 
 class Replicas:
     """Implements `types.Engine`; `make` builds one replica's engine, in the replica's process.
 
-    Connects to the cluster that RAY_ADDRESS names, else starts a local one behind a token. Raises
-    ConfigError where Ray is not installed, or no cluster can be reached or started so.
+    Connects to the cluster that RAY_ADDRESS names, else starts a local one behind a token.
+    `timeout` is the engines' own limit for a sample, in seconds: a replica that finishes none in
+    twice that time hangs. Raises ConfigError where Ray is not installed, or no cluster can be
+    reached or started so.
     """
 
-    def __init__(self, make: Callable[[], Engine], *, replicas: int, gpus: int) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Engine],
+        *,
+        replicas: int,
+        gpus: int,
+        timeout: float | None = None,
+    ) -> None:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         try:
-            import ray.data
+            import ray
         except ImportError:
             raise ConfigError(
                 "engine.replicas: Ray is not installed; pip install 'pivotrl[ray]'"
             ) from None
-        self._make, self._replicas, self._gpus = make, replicas, gpus
         if not ray.is_initialized():
             _connect()
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # told here, in one line
+        # The second thread answers how far the first is.
+        kind: Any = ray.remote(_Replica)
+        self._actor = kind.options(num_gpus=gpus, num_cpus=0 if gpus else 1, max_concurrency=2)
+        self._make, self._replicas, self._timeout = make, replicas, timeout
+        self._idle: list[Any] = []
+        self._loading: dict[Any, Any] = {}
+        """What tells that an actor has its engine -> the actor, which gets no chunk before."""
 
     def sample(
         self,
@@ -67,46 +88,140 @@ class Replicas:
         on_progress: Callable[[int, int], None] | None = None,
         first: int = 0,
     ) -> list[list[Sample]]:
-        """See `types.Engine.sample`; `on_progress` hears of each finished chunk.
+        """See `types.Engine.sample`; `on_progress` hears of each prompt of a finished chunk.
 
-        Raises PivotRLError where a replica does, or where one cannot be kept alive.
+        Samples of a chunk that failed `TRIES` times have a status. Raises PivotRLError for what a
+        replica refuses, and where replicas fail and none has sampled anything.
         """
         import ray
 
-        if not prompts:
-            return []
-        rows = [
-            {
-                "chunk": orjson.dumps(
-                    [chunk, [list(prompts[i]) for i in chunk], [seeds[i] for i in chunk]]
-                )
-            }
-            for chunk in chunks(prompts)
-        ]
-        found: list[list[Sample]] = [[] for _ in prompts]
-        sampled = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            _Replica,  # type: ignore[arg-type]  # a class is an actor: its annotation lags behind
-            fn_constructor_args=(self._make, n, asdict(params), first),
-            compute=ray.data.ActorPoolStrategy(size=min(self._replicas, len(rows))),
-            num_gpus=self._gpus or None,
-            num_cpus=None if self._gpus else 1,
-        )
+        found: dict[int, list[Sample]] = {}
+        waiting = deque(_Chunk(prompts=chunk) for chunk in chunks(prompts))
+        busy: dict[Any, _Chunk] = {}
+        patience, has_sampled = TRIES * min(self._replicas, len(waiting)), False
+
+        def failed(error: Exception, actor: Any, chunk: _Chunk | None) -> None:
+            nonlocal patience
+            why = _refused_or_reason(error)
+            ray.kill(actor)  # a process that met an exception of a GPU is of no more use
+            patience -= 1
+            if not has_sampled and patience == 0:
+                raise PivotRLError(f"replicas on Ray fail: {why}; mend that and run again")
+            if chunk is None:
+                return
+            chunk.failures += 1
+            if chunk.failures < TRIES:
+                waiting.append(chunk)
+                return
+            _log.warning("%d prompts failed on Ray and have no reward: %s", len(chunk.prompts), why)
+            status = RolloutStatus.TIMEOUT if chunk.hung else RolloutStatus.ENGINE_ERROR
+            for i in chunk.prompts:
+                own = [seed_of(seeds[i], j) for j in range(first, first + n)]
+                found[i] = [Sample.lost(status, seed) for seed in own]
+
         try:
-            for row in sampled.iter_rows():
-                if row["error"]:
-                    raise PivotRLError(row["error"])
-                for index, group in orjson.loads(row["samples"]):
-                    found[index] = [Sample.of(one) for one in group]
-                    if on_progress is not None:
-                        on_progress(n, sum(len(one.token_ids) for one in found[index]))
-        except ray.exceptions.RayError as error:
-            what = str(error).strip().splitlines()[-1][:300]
-            raise PivotRLError(f"a replica on Ray failed: {what}; run again, it goes on") from None
-        return found
+            while waiting or busy:
+                self._hire(min(self._replicas, len(waiting) + len(busy)) - len(busy))
+                while waiting and self._idle:
+                    chunk = waiting.popleft()
+                    chunk.start(self._idle.pop(), prompts, n, params, seeds, first)
+                    busy[chunk.result] = chunk
+                asked = [*self._loading, *busy]
+                for done in ray.wait(asked, timeout=self._timeout and self._timeout / 4)[0]:
+                    chunk_ = busy.pop(done, None)
+                    actor = chunk_.actor if chunk_ else self._loading.pop(done)
+                    try:
+                        groups = ray.get(done)
+                    except ray.exceptions.RayError as error:
+                        failed(error, actor, chunk_)
+                        continue
+                    self._idle.append(actor)
+                    has_sampled = has_sampled or chunk_ is not None
+                    for i, group in zip(
+                        chunk_.prompts if chunk_ else [], groups or [], strict=True
+                    ):
+                        found[i] = group
+                        if on_progress is not None:
+                            on_progress(n, sum(len(one.token_ids) for one in group))
+                if self._timeout is not None:
+                    for chunk in busy.values():
+                        chunk.look(2 * self._timeout)
+        finally:
+            for chunk in busy.values():  # after an exception: what they do is nobody's any more
+                ray.kill(chunk.actor)
+        return [found[index] for index in range(len(prompts))]
 
     def load_weights(self, state: Mapping[str, Any]) -> None:
         """Replicas profile a policy that does not change. Raises PivotRLError."""
         raise PivotRLError("engines on Ray take no new weights; train with engine.replicas = 1")
+
+    def close(self) -> None:
+        """Ends the replicas; the next call of `sample` starts others."""
+        import ray
+
+        for actor in (*self._idle, *self._loading.values()):
+            ray.kill(actor)
+        self._idle, self._loading = [], {}
+
+    def _hire(self, wanted: int) -> None:
+        """Sees to so many replicas that are free or will be."""
+        for _ in range(wanted - len(self._idle) - len(self._loading)):
+            actor = self._actor.remote(self._make)
+            self._loading[actor.load.remote()] = actor
+
+
+@dataclass(slots=True, kw_only=True)
+class _Chunk:
+    """Prompts by their index in the call, and how a replica gets on with them."""
+
+    prompts: list[int]
+    failures: int = 0
+    hung: bool = False
+    actor: Any = None
+    result: Any = None
+    question: Any = None
+    told: int = 0
+    """Samples that the replica had finished when it answered last."""
+    since: float = 0.0
+    """When it began, or had finished another."""
+
+    def start(
+        self,
+        actor: Any,
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        params: SamplingParams,
+        seeds: Sequence[int],
+        first: int,
+    ) -> None:
+        own = [list(prompts[i]) for i in self.prompts]
+        self.actor, self.hung, self.told, self.since = actor, False, 0, time.monotonic()
+        self.result = actor.sample.remote(own, n, params, [seeds[i] for i in self.prompts], first)
+        self.question = actor.finished.remote()
+
+    def look(self, limit: float) -> None:
+        """Kills a replica that has finished no sample for so many seconds."""
+        import ray
+
+        if ray.wait([self.question], timeout=0)[0]:
+            with suppress(ray.exceptions.RayError):  # it died: `result` says so
+                if (told := ray.get(self.question)) != self.told:
+                    self.told, self.since = told, time.monotonic()
+                self.question = self.actor.finished.remote()
+        if time.monotonic() - self.since > limit:
+            self.hung = True
+            ray.kill(self.actor)
+
+
+def _refused_or_reason(error: Exception) -> str:
+    """Why a replica failed, in one line; raises what a replica refused."""
+    import ray
+
+    if not isinstance(error, ray.exceptions.RayTaskError):
+        return "a replica died"
+    if isinstance(error.cause, PivotRLError) and not isinstance(error.cause, EngineFailure):
+        raise error.cause from None
+    return reason(error.cause)
 
 
 def _connect() -> None:
@@ -141,25 +256,25 @@ def _goes_on(prompts: Sequence[Sequence[int]], chunk: Sequence[int], index: int)
 class _Replica:
     """One actor: its engine lives as long as it does."""
 
-    def __init__(
-        self, make: Callable[[], Engine], n: int, params: Mapping[str, Any], first: int
-    ) -> None:
-        self._make, self._n, self._first = make, n, first
-        self._params = SamplingParams(**params)
+    def __init__(self, make: Callable[[], Engine]) -> None:
+        self._make, self._finished = make, 0
 
-    @cached_property
-    def _engine(self) -> Engine:
-        return self._make()
+    def load(self) -> None:
+        self._engine = self._make()
 
-    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The chunk's samples as JSON, or what the user can act on, which Ray would bury."""
-        indices, prompts, seeds = orjson.loads(row["chunk"])
-        try:
-            groups = self._engine.sample(prompts, self._n, self._params, seeds, None, self._first)
-        except PivotRLError as error:
-            return {"samples": b"", "error": str(error)}
-        told = [
-            [index, [asdict(one) for one in group]]
-            for index, group in zip(indices, groups, strict=True)
-        ]
-        return {"samples": orjson.dumps(told), "error": ""}
+    def sample(
+        self,
+        prompts: list[list[int]],
+        n: int,
+        params: SamplingParams,
+        seeds: list[int],
+        first: int,
+    ) -> list[list[Sample]]:
+        self._finished = 0
+        return self._engine.sample(prompts, n, params, seeds, self._count, first)
+
+    def finished(self) -> int:
+        return self._finished
+
+    def _count(self, rows: int, _tokens: int) -> None:
+        self._finished += rows

@@ -31,6 +31,8 @@ from pivotrl.types import (
 )
 
 TRIES = 4
+LONGEST = 120.0
+"""Seconds of one try where nothing else is set: a server may be gone."""
 GIVE_UP_AFTER = 10
 """Samples in a row that fail; then nothing is sent until one request, alone, has an answer."""
 _Job = tuple[tuple[int, int], Sequence[int], int]
@@ -58,18 +60,19 @@ class ServerEngine:
         vocabulary: int,
         api_key_env: str | None = None,
         concurrency: int = 32,
-        timeout: float = 120.0,
+        timeout: float | None = None,
     ) -> None:
         """`url` ends in `/v1`; `context` and `vocabulary` are the policy's own, in tokens.
 
         `timeout` is in seconds, for one try from the connection to the last byte, the server's
-        queue included. Raises ConfigError for an address or a key that cannot be used.
+        queue included; without, it is `LONGEST`. Raises ConfigError for an address or a key that
+        cannot be used.
         """
         self._url = checked_url(url, "engine.url")
         self._headers = authorization(api_key_env, "engine.api_key_env")
         self._served = Served(model=model, stop_ids=stop_ids, vocabulary=vocabulary, decode=decode)
         self._key_at, self._context = api_key_env, context
-        self._concurrency, self._timeout = concurrency, timeout
+        self._concurrency, self._timeout = concurrency, LONGEST if timeout is None else timeout
         self._tls = httpx.create_ssl_context()
         self._failed_in_row = 0
         self._last_failure = ""
