@@ -38,6 +38,7 @@ from pivotrl.training import (
     StepRecord,
     StopReason,
     TrainSettings,
+    grpo,
     read_records,
     sft_round,
     train_round,
@@ -52,7 +53,7 @@ from pivotrl.training.records import Backend, Loss
 from pivotrl.training.sampling import sample_groups, single_turns, step_groups
 from pivotrl.training.sft import by_trajectory
 from pivotrl.training.tree import Layout, Row, in_order
-from pivotrl.types import PivotRLError, RolloutStatus, Sample, Verdict, VerdictStatus
+from pivotrl.types import Engine, PivotRLError, RolloutStatus, Sample, Verdict, VerdictStatus
 
 __all__ = ["one_thread"]
 TESTS = Path(__file__).parent
@@ -92,6 +93,39 @@ def lasting(records: Path) -> list[StepRecord]:
         )
         for record in read_records(records)
     ]
+
+
+def test_an_engine_sleeps_while_the_policy_is_updated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the step's last sample to the new weights; engines that cannot are left alone."""
+    calls: list[str] = []
+
+    class Sleeper:
+        def __init__(self, engine: Engine) -> None:
+            self._engine = engine
+
+        def sample(self, *arguments: Any, **options: Any) -> list[list[Sample]]:
+            calls.append("sample")
+            return self._engine.sample(*arguments, **options)
+
+        def load_weights(self, state: Any) -> None:
+            calls.append("load")
+            self._engine.load_weights(state)
+
+        def sleep(self) -> None:
+            calls.append("sleep")
+
+    def told(*arguments: Any) -> dict[str, float]:
+        calls.append("improve")
+        return improve(*arguments)
+
+    monkeypatch.setattr(grpo, "improve", told)
+    made = engine_of
+    monkeypatch.setattr(f"{__name__}.engine_of", lambda model: Sleeper(made(model)))
+    run(tmp_path, train_settings(steps=2, replacements=0), validation=2)
+    step = ["sample", "sleep", "improve", "load"]
+    assert calls == ["load", "sample", *step, *step, "sample"]
 
 
 def test_a_tiny_model_learns_the_rewarded_token(tmp_path: Path) -> None:

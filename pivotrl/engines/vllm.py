@@ -17,6 +17,7 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
@@ -133,13 +134,17 @@ class VLLMEngine:
         self._forget_prefixes()
 
     def sleep(self) -> None:
-        """Gives a GPU's memory back, the weights kept in the machine's; a CPU has no such mode."""
+        """Gives a GPU's memory back, the weights kept in the machine's; a CPU has no such mode.
+
+        A round of training does so between sampling and update.
+        """
         if self._llm.model_config.enable_sleep_mode:
             self._llm.sleep(level=1)
 
     def wake(self) -> None:
         """Takes the memory again; `sample` and `load_weights` do so by themselves."""
         if self._llm.llm_engine.is_sleeping():
+            torch.cuda.empty_cache()  # what a trainer on the same card has freed it still holds
             self._llm.wake_up()
 
     @cached_property

@@ -122,6 +122,8 @@ def train_round(
         groups, drawn = step_groups(engine, met, draw, settings, step)
         metrics = group_metrics(drawn[: len(groups)]) | step_metrics(groups, drawn)
         sampled = time.perf_counter()
+        if sleep := getattr(engine, "sleep", None):
+            sleep()  # on the same card, its memory is the update's until it takes the new weights
         metrics["num_tokens"] += history[-1]["num_tokens"] if history else 0
         metrics |= improve(model, reference, optimizer, groups, backend, settings, step)
         average.update(model)
