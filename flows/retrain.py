@@ -10,6 +10,7 @@ from prefect import flow
 from flows.evaluate import score
 from flows.rounds import train_in_rounds
 from pivotrl.config import Config
+from pivotrl.ledger import JUDGE
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles, identify
 from pivotrl.promotion import Decision
@@ -61,6 +62,13 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     profiles = [manifest for done in rounds for manifest in done.profiles]
     assert trajectories and candidates and selection  # rounds is at least 1
     parts: dict[str, JSON] = {"ingest": trajectories.counts, "extract": candidates.counts}
+    spent = {
+        "ingest": [trajectories],
+        "extract": [candidates],
+        "profile": [m for m in profiles if m.kind != JUDGE],
+        JUDGE: [m for m in profiles if m.kind == JUDGE],
+        "select": [done.selection for done in rounds if done.selection],
+    }
     if not trainings:
         session.say(
             "[yellow]No pivots[/]: the table shows why. Raise select.lambda_diff where turns are "
@@ -70,7 +78,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
         parts |= {
             "outcome": "no pivots",
             "selection": selection.counts,
-            "cost": cost(config, candidates, trajectories, {"profile": profiles}),
+            "cost": cost(config, candidates, trajectories, spent),
         }
         if session.dry:
             return None
@@ -124,7 +132,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
             label: made.counts | {"seconds": made.seconds} for label, (made, _) in controls.items()
         },
         "agreement": agreement,
-        "instruments": measured,
+        "instruments": {label: made.counts for label, made in measured.items()},
         "scores": {label: [asdict(row) for row in rows] for label, rows in tables.items()},
         "model": model,
         "gate": decision and asdict(decision),
@@ -132,10 +140,15 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
             config,
             candidates,
             trajectories,
-            {
-                "profile": profiles,
+            spent
+            | {
                 "train": checkpoints,
+                "agree": [found for found in agreed.values() if found is not None],
                 "evaluate": [m for _, m in (*before, *after)],
+                "controls": [
+                    m for made, scores in controls.values() for m in (made, *(s for _, s in scores))
+                ],
+                "instruments": list(measured.values()),
             },
         ),
     }

@@ -13,6 +13,7 @@ from statistics import fmean, stdev
 
 from scipy.stats import t
 
+from pivotrl.ledger import JUDGE
 from pivotrl.types import JSON, ConfigError
 
 PIVOTS, END_TO_END, SFT = "pivots", "end to end", "sft"
@@ -77,7 +78,8 @@ def outcomes(arm: str, report: Mapping[str, JSON]) -> list[Outcome]:
     """Of a run's report: the arm's own, and those of its controls; of SFT every setting."""
     cost, training = report["cost"], report["training"]
     before = [
-        cost.get("profile", {}).get(key, 0) + cost["train"][key] - training[key]
+        sum(cost.get(stage, {}).get(key, 0) for stage in ("profile", JUDGE, "train"))
+        - training[key]
         for key in ("sampled", "seconds")
     ]  # the profile, and rounds before the last
     found = [_outcome(arm, "trained", report, training, (before[0], before[1]))]

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -75,6 +75,8 @@ SCHEMA: dict[str, JSON] = {
 class Answer:
     equivalent: bool
     reason: str
+    tokens: tuple[int, int] = (0, 0)
+    """Of the question and of the answer, as the endpoint counts them; none where it was kept."""
 
 
 class OverBudget(OpenAIError):
@@ -151,7 +153,8 @@ class Judge:
                             "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)",
                             [key, self.model, answer.equivalent, answer.reason],
                         )
-                        answer = _find(kept, key) or answer  # another process may have been first
+                        first = _find(kept, key) or answer  # another process may have been first
+                        answer = replace(first, tokens=answer.tokens)
                     elif answer.category == "judge_failed":
                         failed += 1
                     found[key] = answer
@@ -285,7 +288,11 @@ def _ask(client: OpenAI, model: str, write: Callable[[], str]) -> Answer | Verdi
         answer = orjson.loads(made.choices[0].message.content or "")
         if not isinstance(answer["equivalent"], bool):
             raise TypeError("neither true nor false")
-        return Answer(equivalent=answer["equivalent"], reason=excerpt(answer.get("reason")))
+        return Answer(
+            equivalent=answer["equivalent"],
+            reason=excerpt(answer.get("reason")),
+            tokens=_tokens(made.usage),
+        )
     except OverBudget:
         return _none(VerdictStatus.UNDECIDED, "over_budget", "judge.budget is spent")
     except OpenAIError as error:
@@ -297,6 +304,13 @@ def _ask(client: OpenAI, model: str, write: Callable[[], str]) -> Answer | Verdi
         )
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         return _none(VerdictStatus.ERROR, "judge_unreadable", type(error).__name__)
+
+
+def _tokens(usage: object) -> tuple[int, int]:
+    """Of the prompt and the completion; an endpoint may tell none, or anything."""
+    told = [getattr(usage, f"{part}_tokens", None) for part in ("prompt", "completion")]
+    prompt, completion = (n if isinstance(n, int) and n > 0 else 0 for n in told)
+    return prompt, completion
 
 
 def _agreed(demonstration_first: Answer | Verdict, action_first: Answer | Verdict) -> Verdict:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pivotrl.ledger import ADDED_UP, comparison
 from pivotrl.page import COLOURS, Example, Said, Section, number, svg
 from pivotrl.profile_tables import OWN, own_shards
 from pivotrl.store import Store
@@ -262,13 +263,18 @@ def _scores(label: str, scores: Sequence[Mapping[str, JSON]]) -> Section:
 
 
 def _cost(report: Mapping[str, JSON]) -> Section:
-    names = ("rollouts", "sampled", "unique_prompt_tokens", "completion_tokens", "seconds")
+    names = (*ADDED_UP, "seconds")
     return Section(
         title="Cost",
-        note="Of every stage when it ran; prompt tokens are those of the trie.",
-        columns=("stage", *(name.replace("_", " ") for name in names)),
+        note="Of every stage when it ran; unique prompt tokens are those of the trie. "
+        f"{comparison(report['cost'])}.",
+        columns=("stage", *(name.replace("_", " ") for name in names), "FLOPs"),
         rows=[
-            [stage, *(f"{row[name]:,.0f}" if name in row else "" for name in names)]
+            [
+                stage,
+                *(f"{row[name]:,.0f}" if name in row else "" for name in names),
+                f"{row['flops']:.1e}" if row["flops"] else "",
+            ]
             for stage, row in report["cost"].items()
             if stage != "compared"
         ],

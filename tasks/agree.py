@@ -60,6 +60,7 @@ def _body(work: Work) -> Produced:
     from pivotrl import rollouts, trajectories
     from pivotrl.agreement import reward_agreement
     from pivotrl.candidates import extract
+    from pivotrl.engines.meter import Meter
     from pivotrl.environments import live_domain
     from pivotrl.environments.demonstrations import write_demonstrations
     from pivotrl.verifiers import verifier_for
@@ -83,6 +84,7 @@ def _body(work: Work) -> Produced:
                 candidates.append(found[turn])
                 state = domain.environment.step(state, action_of(message))
     loaded = load_policy(config, work.extra["model"], work.extra["policy"].weights)
+    meter = Meter(engine=loaded.engine)
     params = sampling_of(config)
     fitting, _ = rollouts.prompts(
         candidates, loaded.chat, longest=loaded.context - params.max_tokens
@@ -90,7 +92,7 @@ def _body(work: Work) -> Produced:
     with current().progress("reward against oracle", len(fitting), "turns") as advance:
         rows = rollouts.sample(
             fitting,
-            loaded.engine,
+            meter,
             policy="agreement",
             samples=SAMPLES,
             params=params,
@@ -113,4 +115,4 @@ def _body(work: Work) -> Produced:
             if row["status"] == RolloutStatus.OK  # else it is no action
         ],
     )
-    return Produced(counts=asdict(result))
+    return Produced(counts=asdict(result) | meter.counts)

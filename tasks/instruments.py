@@ -32,8 +32,8 @@ def instruments(
     candidates: Manifest | None,
     profiles: Sequence[Manifest],
     trained: Mapping[str, Manifest],
-) -> dict[str, JSON]:
-    """Counts by what was measured: `gradient` of the base, and the drift of each label."""
+) -> dict[str, Manifest]:
+    """By what was measured: `gradient` of the base, and the drift of each label."""
     if not config.instruments.candidates:
         return {}
     home = current().home
@@ -59,7 +59,7 @@ def instruments(
             label=f"instruments {label}",
         )
         if made is not None:
-            found[label] = dict(made.counts)
+            found[label] = made
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from pivotrl.config import Config
 from pivotrl.manifest import FileEntry, Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.store.shards import write_shard
-from pivotrl.types import ConfigError, VerdictStatus, digest
+from pivotrl.types import ConfigError, Verdict, VerdictStatus, digest
 from tasks.policy import load_chat
 from tasks.sample import read_candidates
 from tasks.session import current
@@ -86,6 +86,20 @@ def _body(work: Work) -> Produced:
     verdicts = work.rows("verdicts", "verdicts")
     sampled = work.rows("rollouts", "rollouts")
     candidates = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
+    told: list[judging.Answer | Verdict] = []
+
+    def answers(
+        questions: Mapping[str, Callable[[], str]],
+    ) -> Mapping[str, judging.Answer | Verdict]:
+        found = asked.answers(
+            questions,
+            kept_at=work.home / "judge.sqlite",
+            budget=work.extra["budget"],
+            on_progress=advance,
+        )
+        told.extend(found.values())
+        return found
+
     undecided = sum(row["status"] == VerdictStatus.UNDECIDED for row in verdicts)
     with current().progress(work.extra["label"], 2 * undecided, "questions") as advance:
         rows = judging.judgements(
@@ -93,16 +107,12 @@ def _body(work: Work) -> Produced:
             {row["rollout_id"]: row for row in sampled},
             {c.id: c for c in candidates},
             load_chat(work.extra["model"], work.extra["policy"].weights).parse,
-            partial(
-                asked.answers,
-                kept_at=work.home / "judge.sqlite",
-                budget=work.extra["budget"],
-                on_progress=advance,
-            ),
+            answers,
             judge=asked.model,
             version=asked.version,
         )
     write_shard(work.out / "judgements.parquet", "judgements", rows)
+    tokens = [answer.tokens for answer in told if isinstance(answer, judging.Answer)]
     rewards = digest([[row["rollout_id"], row["reward"]] for row in rows])
     return Produced(
         # Selection depends on rewards: another reason, or another failure, trains nothing anew.
@@ -115,6 +125,8 @@ def _body(work: Work) -> Produced:
                 row["status"] == VerdictStatus.ERROR or row["category"] == "over_budget"
                 for row in rows
             ),
+            "prompt_tokens": sum(prompt for prompt, _ in tokens),
+            "completion_tokens": sum(completion for _, completion in tokens),
         },
     )
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pivotrl.config import Config, flatten
-from pivotrl.ledger import ledger, parameters
+from pivotrl.ledger import active_parameters, comparison, ledger
 from pivotrl.manifest import Manifest
 from pivotrl.scores import EvaluationItem, Scored, ScoreRow, ood_change, summary
 from pivotrl.store import Store
@@ -133,14 +133,13 @@ def cost(
 ) -> dict[str, JSON]:
     """The ledger of the manifests that each stage made."""
     turns = candidates.counts["candidates"] / max(trajectories.counts["trajectories"], 1)
-    profiled = [m for m in stages["profile"] if m.kind == "sample"]
     return ledger(
         {
             name: [m.counts | {"seconds": m.seconds} for m in found]
             for name, found in stages.items()
+            if found
         },
-        parameters=parameters(config.model.path),
-        candidates=sum(m.counts["candidates"] for m in profiled),
+        parameters=active_parameters(config.model.path),
         samples=config.profile.samples,
         turns_per_trajectory=turns,
     )
@@ -148,13 +147,7 @@ def cost(
 
 def cost_table(costs: Mapping[str, JSON]) -> Table:
     """The ledger for the terminal."""
-    found = costs["compared"]
-    table = Table(
-        title="Cost (prompt tokens: those of the trie)",
-        caption=f"{found['rollout_share']:.0%} of the {found['fixed_k_rollouts']:,} rollouts of a "
-        f"fixed K; {found['pivot_turns']:,} turns sampled, {found['end_to_end_turns']:,} in "
-        "end-to-end RL of as many actions",
-    )
+    table = Table(title="Cost (prompt tokens: those of the trie)", caption=comparison(costs))
     columns = {
         "rollouts": "rollouts",
         "sampled": "sampled",
@@ -169,7 +162,9 @@ def cost_table(costs: Mapping[str, JSON]) -> Table:
         if stage != "compared":
             cells = [f"{row[name]:,.0f}" if name in row else "" for name in columns.values()]
             flops = f"{row['flops']:.1e}" if row["flops"] else ""
-            table.add_row(stage, *cells, flops, end_section=stage == "evaluate")
+            if stage == "total":
+                table.add_section()
+            table.add_row(stage, *cells, flops)
     return table
 
 

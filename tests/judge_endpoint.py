@@ -19,7 +19,8 @@ def says(equivalent: Any, **more: Any) -> Reply:
 
 def completion(content: Any) -> Reply:
     message = {"role": "assistant", "content": content}
-    return 200, {"id": "x", "choices": [{"index": 0, "message": message}]}
+    usage = {"prompt_tokens": 100, "completion_tokens": 7, "total_tokens": 107}
+    return 200, {"id": "x", "choices": [{"index": 0, "message": message}], "usage": usage}
 
 
 def honest(asked: dict[str, Any]) -> Reply:

@@ -194,5 +194,11 @@ def test_a_small_comparison_trains_every_arm(
     assert {parents[run] for run in stages_below} <= set(arms)
     again = pivotrl(home, *arguments, server=prefect_server)
     assert report(home)["arms"] == made["arms"]
+    runs = [json.loads(file.read_text()) for file in sorted((home / "reports").glob("*.json"))]
+    costs = [run["cost"] for run in runs if run.get("controls")]
+    for cost in costs:  # as dear as all that the controls, and measuring them, took
+        assert cost["controls"]["sampled"] > 0 and cost["controls"]["flops"] > 0
+        assert cost["instruments"]["seconds"] > 0
+    assert costs
     stages = json.loads((home / "report.json").read_text())["stages"]
     assert all(stage["cached"] for stage in stages if stage["label"] != "report"), again.stdout

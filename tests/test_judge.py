@@ -445,6 +445,8 @@ def test_from_undecided_verdicts_to_pivots(
     assert (selection.counts["all_right"], stats) == (1, (4, 2, 1.0, False))
     made, selection, stats = profile(config, 100)
     assert made is not None and (made.counts["accepted"], made.counts["left_open"]) == (1, 0)
+    tokens = [made.counts[f"{part}_tokens"] for part in ("prompt", "completion")]
+    assert tokens == [4 * 100, 4 * 7]  # what was asked in this run
     assert (selection.counts["kept"], stats) == (1, (4, 4, 0.5, True))
     assert len(endpoint.bodies) == 6
     # All answered: cached, nobody is asked.

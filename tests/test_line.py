@@ -30,6 +30,7 @@ from textual.containers import VerticalScroll
 from textual.widgets import DataTable, Input, Static
 
 from flows.browse import Browser, plain, turns
+from pivotrl.ledger import comparison
 from pivotrl.marks import mark_wrong
 from pivotrl.store import Store
 from pivotrl.tracking import metric_name, store_uri
@@ -91,15 +92,26 @@ def test_the_report_adds_up(home: Path) -> None:
         assert row["difference"] == pytest.approx(row["trained"] - row["base"])
         assert row["miniature"]
     assert made["cost"]["profile"]["rollouts"] == 4 * counts["candidates"]
-    for stage in ("profile", "train", "evaluate"):
+    assert list(made["cost"]) == [
+        *("ingest", "extract", "profile", "select", "train", "agree", "evaluate"),
+        *("total", "compared"),
+    ]
+    rows_of = list(made["cost"].values())[:-2]
+    for name in ("seconds", "sampled", "completion_tokens", "flops"):
+        assert made["cost"]["total"][name] == pytest.approx(sum(r.get(name, 0) for r in rows_of))
+    for stage in ("profile", "train", "agree", "evaluate"):
         cost = made["cost"][stage]
         assert 0 < cost["unique_prompt_tokens"] <= cost["prompt_tokens"]
         assert cost["completion_tokens"] > cost["sampled"] > 0 and cost["flops"] > 0
-    assert made["agreement"]["retail"]["n"] > 0
+    agreed = made["agreement"]["retail"]
+    assert 0 < agreed["n"] <= agreed["sampled"] == made["cost"]["agree"]["sampled"]
     page = (home / "report.html").read_text()
     assert page.count("<article>") > 8 and "wrong_argument" in page
     assert f"{counts['kept']:,} (" in page and "retail T=1" in page
     assert made["gate"]["reasons"][0] in unescape(page)
+    assert comparison(made["cost"]) in unescape(page)
+    assert f"{made['cost']['profile']['prompt_tokens']:,}" in page
+    assert f"{made['cost']['total']['flops']:.1e}" in unescape(page)
 
 
 def test_prefect_and_mlflow_show_what_the_report_says(home: Path) -> None:

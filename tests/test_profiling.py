@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -14,7 +16,7 @@ from flows.rounds import one_round, profile
 from pivotrl.config import Config, load_config
 from pivotrl.environments import live_domain
 from pivotrl.environments.demonstrations import write_demonstrations
-from pivotrl.ledger import ledger, parameters
+from pivotrl.ledger import active_parameters, comparison, ledger
 from pivotrl.manifest import Manifest
 from pivotrl.policies import identify
 from pivotrl.prefixes import by_prefix, unique_tokens
@@ -199,35 +201,84 @@ def test_looks_cover_every_sample_once() -> None:
 def test_the_ledger_adds_up() -> None:
     sampled_ = {
         "seconds": 2.0,
+        "candidates": 10,
         "rollouts": 90,
         "sampled": 60,
         "unique_prompt_tokens": 500,
-        "completion_tokens": 100,
+        "completion_tokens": 120,
     }
     trained = {"seconds": 3.0, "rollouts": 40, "sampled": 40, "completion_tokens": 50, "flops": 7.0}
+    judged = {"seconds": 1.0, "prompt_tokens": 900, "completion_tokens": 30}
     costs = ledger(
-        {"profile": [sampled_, {"seconds": 1.0}], "train": [trained]},
+        {"profile": [sampled_, {"seconds": 1.0}], "judge": [judged], "train": [trained]},
         parameters=10,
-        candidates=10,
         samples=16,
         turns_per_trajectory=5.0,
     )
-    assert costs["profile"]["flops"] == 2 * 10 * 600
+    assert costs["profile"]["flops"] == 2 * 10 * 620
+    assert costs["judge"]["flops"] == 0  # of another model
     assert costs["train"]["flops"] == 2 * 10 * 50 + 7
-    assert costs["total"]["sampled"] == 100 and costs["total"]["seconds"] == 6.0
+    assert costs["total"]["sampled"] == 100 and costs["total"]["seconds"] == 7.0
+    assert costs["total"]["completion_tokens"] == 200
+    fixed = 500 + 2 * (160 - 30)  # 30 were found, two tokens an action
     assert costs["compared"] == {
         "fixed_k_rollouts": 160,
         "rollout_share": 90 / 160,
+        "fixed_k_tokens": fixed,
+        "token_share": 620 / fixed,
+        "fixed_k_flops": 2 * 10 * fixed,
         "end_to_end_turns": 200,
         "pivot_turns": 100,
     }
+
+
+def test_the_ledger_says_where_looks_cost_more_than_a_fixed_k() -> None:
+    """Long prompts and short actions: each look computes the prompts again."""
+    count = {"seconds": 1.0, "rollouts": 400, "sampled": 400, "completion_tokens": 400}
+    look = count | {"candidates": 0, "unique_prompt_tokens": 50_000}
+    costs = ledger(
+        {"profile": [look | {"candidates": 100}, look, look]},
+        parameters=1,
+        samples=16,
+        turns_per_trajectory=5.0,
+    )
+    found = costs["compared"]
+    assert found["rollout_share"] == 0.75 and found["fixed_k_tokens"] == 50_000 + 1_600
+    assert found["token_share"] == 151_200 / 51_600 and found["fixed_k_flops"] == 2 * 51_600
+    assert "75% of the 1,600 rollouts and 293% of the 51,600 tokens" in comparison(costs)
+    assert "end-to-end" not in comparison(costs)  # nothing was trained
+
+
+def test_a_profile_with_fixed_k_is_compared_with_itself(session: Session) -> None:
+    _, made, _ = profiled(session, "profile.samples=2", "run.seed=13")
+    counts = [m.counts | {"seconds": m.seconds} for m in made]
+    costs = ledger({"profile": counts}, parameters=1, samples=2, turns_per_trajectory=5.0)
+    assert costs["compared"]["rollout_share"] == costs["compared"]["token_share"] == 1.0
 
 
 def test_parameters_are_those_that_the_model_has() -> None:
     from pivotrl.engines.hf import load_model
 
     folder = ROOT / "pivotrl/mini/model"
-    assert parameters(folder) == sum(p.numel() for p in load_model(folder).parameters())
+    assert active_parameters(folder) == sum(p.numel() for p in load_model(folder).parameters())
+
+
+def test_of_experts_those_count_that_a_token_is_sent_to(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    weights = {
+        "model.layers.0.mlp.experts.0.up_proj.weight": np.zeros((8, 10), np.float32),
+        "model.layers.0.mlp.experts.1.up_proj.weight": np.zeros((8, 10), np.float32),
+        "model.layers.0.mlp.experts.2.up_proj.weight": np.zeros((8, 10), np.float32),
+        "model.layers.0.mlp.experts.3.up_proj.weight": np.zeros((8, 10), np.float32),
+        "model.layers.0.mlp.shared_experts.up_proj.weight": np.zeros((8, 10), np.float32),
+        "model.embed_tokens.weight": np.zeros((5, 10), np.float32),
+    }
+    save_file(weights, tmp_path / "model.safetensors")
+    for name in ("num_experts", "num_local_experts", "n_routed_experts"):
+        config = {"text_config": {name: 4, "num_experts_per_tok": 2}}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert active_parameters(tmp_path) == 2 * 80 + 80 + 50
 
 
 def test_the_trie_of_prompts() -> None:

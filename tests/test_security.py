@@ -28,6 +28,7 @@ from flows.browse import Browser, turns
 from pivotrl.chat import ChatFormat
 from pivotrl.config import load_config
 from pivotrl.engines.hf import load_model
+from pivotrl.ledger import ledger
 from pivotrl.manifest import Manifest
 from pivotrl.page import as_html
 from pivotrl.policies import PolicyFiles
@@ -183,7 +184,7 @@ def test_hostile_text_is_no_markup_on_a_runs_page(
         "ingest": line["trajectories"].counts,
         "extract": line["candidates"].counts,
         "selection": line["selection"].counts,
-        "cost": {},
+        "cost": ledger({}, parameters=1, samples=4, turns_per_trajectory=1.0),
     }
     keys = RunKeys(
         trajectories=line["trajectories"].key,
