@@ -157,6 +157,7 @@ def verdicts(
     parse: Parse,
     *,
     version: str,
+    estimator: str,
     mask: Collection[str] = (),
     on_progress: Callable[[int], None] | None = None,
 ) -> list[dict[str, JSON]]:
@@ -175,6 +176,8 @@ def verdicts(
                 "rollout_id": rollout["rollout_id"],
                 "candidate_id": candidate.id,
                 "policy": rollout["policy"],
+                "sample_index": rollout["sample_index"],
+                "estimator": estimator,
                 "verifier": verifier.name,
                 "verifier_version": version,
                 "status": str(verdict.status),

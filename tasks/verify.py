@@ -31,7 +31,12 @@ def verify(
     label: str,
 ) -> Manifest | None:
     return _stage(
-        settings=config.verifier | {"mask": list(config.verify.mask), "added": added_versions()},
+        settings=config.verifier
+        | {
+            "mask": list(config.verify.mask),
+            "added": added_versions(),
+            "estimator": "fixed" if config.profile.certainty is None else "stopped",
+        },
         inputs={
             "rollouts": rollouts,
             "candidates": candidates.only(shard) if candidates else None,
@@ -53,7 +58,8 @@ def check_domains(config: Config, candidates: Manifest) -> None:
 def _body(work: Work) -> Produced:
     from pivotrl import rollouts
 
-    options = {k: value for k, value in work.settings.items() if k not in ("added", "mask")}
+    judging = {name: value for name, value in work.settings.items() if name != "estimator"}
+    options = {name: value for name, value in judging.items() if name not in ("added", "mask")}
     candidates = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
     sampled = work.rows("rollouts", "rollouts")
     with current().progress(work.extra["label"], len(sampled), "rollouts") as advance:
@@ -62,8 +68,9 @@ def _body(work: Work) -> Produced:
             {c.id: c for c in candidates},
             partial(verifier_for, **options),
             load_chat(work.extra["model"], work.extra["policy"].weights).parse,
-            version=digest([code_digest(MODULES), dict(work.settings)]),
-            mask=work.settings["mask"],
+            version=digest([code_digest(MODULES), judging]),
+            estimator=work.settings["estimator"],
+            mask=judging["mask"],
             on_progress=advance,
         )
     write_shard(work.out / "verdicts.parquet", "verdicts", rows)

@@ -97,6 +97,11 @@ def test_looks_take_fewer_rollouts_and_those_are_the_same_ones(session: Session)
     assert {key: fixed[key] for key in looked} == looked
     assert estimators(session, made, verdicts) == {"stopped"}
     assert estimators(session, again, full) == {"fixed"}
+    versions = [
+        {row["verifier_version"] for m in of for row in read_table(session.home, m, "verdicts")}
+        for of in (verdicts, full)
+    ]
+    assert versions[0] == versions[1]  # what judges is the same
     mine, theirs = pivots(session, verdicts), pivots(session, full)
     assert len(mine ^ theirs) <= 0.1 * len(first)
 

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pivotrl.profiling import profile_sql
+from pivotrl.profiling import judged_sql, profile_sql
 from pivotrl.store import Store
 from pivotrl.store.keys import KEYS
 from pivotrl.store.shards import read_shard, write_shard
@@ -60,6 +60,8 @@ def verdicts(rewards: list[float | None], version: str = "1", name: str = "c") -
             "rollout_id": f"{name}{number}",
             "candidate_id": name,
             "policy": "p",
+            "sample_index": number,
+            "estimator": "fixed",
             "verifier": "v",
             "verifier_version": version,
             "status": "error" if reward is None else "ok",
@@ -271,7 +273,7 @@ def test_every_table_takes_its_rows(store: Store, tmp_path: Path) -> None:
         pl.List(pl.String): ["a"], pl.List(pl.Int64): [1, 2], pl.List(pl.Float32): [0.5],
     }  # fmt: skip
     words = {"split": "train", "finish_reason": "stop", "status": "ok", "kind": "domain",
-             "action_type": "text"}  # fmt: skip
+             "action_type": "text", "estimator": "fixed"}  # fmt: skip
     moment = pl.Series(["2026-01-02T03:04:05"]).str.to_datetime()[0]
     for table in MODELS:
         row = {c: samples.get(d, moment) for c, d in polars_schema(table).items()}
@@ -325,6 +327,21 @@ def test_a_later_shard_outdates_only_the_candidates_that_it_judges(
     assert sorted(values(store, current)) == [("a", "1", 6), ("b", "2", 2)]
 
 
+def test_the_estimator_is_what_was_asked_of_each_profile(store: Store, tmp_path: Path) -> None:
+    """Not how long profiles are: a fixed K may differ from file to file, a stopped one may not."""
+    shards = {
+        "fixed 4": verdicts([1.0] * 4, name="a"),
+        "fixed 2": verdicts([1.0] * 2, name="b"),
+        "stopped": [row | {"estimator": "stopped"} for row in verdicts([1.0] * 2, name="c")],
+    }
+    ask = "SELECT candidate_id, samples, estimator FROM pivot_stats ORDER BY ALL"
+    for name, rows in shards.items():
+        store.merge("verdicts", [shard(tmp_path, name, "verdicts", rows)])
+    assert values(store, ask) == [("a", 4, "fixed"), ("b", 2, "fixed"), ("c", 2, "stopped")]
+    store.merge("verdicts", [shard(tmp_path, "all K", "verdicts", verdicts([1.0] * 4, name="c"))])
+    assert values(store, ask)[2] == ("c", 4, "fixed")
+
+
 def test_a_judgement_counts_where_the_verdict_is_undecided(store: Store, tmp_path: Path) -> None:
     """A judgement of a rollout whose later verdict is decided no longer counts."""
     undecided = {"status": "undecided", "reward": None}
@@ -371,7 +388,10 @@ def test_profiles_are_those_of_all_current_rows(
         ]
         for table, found in (("verdicts", [row | version for row in rows]), ("judgements", judged)):
             shards.append((table, shard(folder, f"{table}{number}", table, found)))
-    anew = profile_sql("judged_verdicts")
+    anew = (
+        f"SELECT *, 'fixed' FROM"
+        f" ({profile_sql(judged_sql('current_verdicts', 'current_judgements'))})"
+    )
     for table, file in data.draw(st.lists(st.sampled_from(shards), min_size=3, max_size=8)):
         store.merge(table, [file])
         assert values(store, "FROM profiles ORDER BY ALL") == values(store, anew + " ORDER BY ALL")

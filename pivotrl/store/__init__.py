@@ -163,7 +163,7 @@ class Store:
                 "$VERDICTS": current.verdicts_sql("verdicts"),
                 "$JUDGEMENTS": current.judgements_sql("judgements", "current_verdicts"),
                 "$JUDGED": judged_sql("current_verdicts", "current_judgements"),
-                "$PROFILE": profile_sql("judged_verdicts"),
+                "$PROFILE": _profiles_sql("current_verdicts", "current_judgements"),
             }.items():
                 views = views.replace(word, sql)
             opened.execute(views)
@@ -248,7 +248,10 @@ def _renew_profiles(opened: duckdb.DuckDBPyConnection, files: Sequence[Path]) ->
         "CREATE OR REPLACE TEMP TABLE touched AS SELECT DISTINCT candidate_id FROM read_parquet(?)",
         [[str(file) for file in files]],
     )
-    columns = "rollout_id, candidate_id, policy, verifier, verifier_version, status, reward, shard"
+    columns = (
+        "rollout_id, candidate_id, policy, estimator, verifier, verifier_version, status, reward,"
+        " shard"
+    )
     for name, sql in {
         # By row ids: no other column is read where nothing is touched.
         "touched_verdicts": f"SELECT {columns} FROM verdicts WHERE rowid IN"
@@ -259,8 +262,18 @@ def _renew_profiles(opened: duckdb.DuckDBPyConnection, files: Sequence[Path]) ->
     }.items():
         opened.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {sql}")
     opened.execute("DELETE FROM profiles WHERE candidate_id IN (FROM touched)")
-    judged = judged_sql("counting_verdicts", "counting_judgements")
-    opened.execute(f"INSERT INTO profiles BY NAME {profile_sql(judged)}")
+    profiles = _profiles_sql("counting_verdicts", "counting_judgements")
+    opened.execute(f"INSERT INTO profiles BY NAME {profiles}")
+
+
+def _profiles_sql(verdicts: str, judgements: str) -> str:
+    """Profiles of these relations, each with its estimator."""
+    return f"""
+SELECT p.*, asked.estimator
+FROM ({profile_sql(judged_sql(verdicts, judgements))}) p
+JOIN (
+    SELECT candidate_id, policy, max(estimator) AS estimator FROM {verdicts} GROUP BY ALL
+) asked USING (candidate_id, policy)"""
 
 
 def _sha256(file: Path) -> str:

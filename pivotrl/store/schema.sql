@@ -149,6 +149,8 @@ CREATE TABLE verdicts (
     rollout_id       VARCHAR,
     candidate_id     VARCHAR,
     policy           VARCHAR,
+    sample_index     BIGINT,
+    estimator        VARCHAR,
     verifier         VARCHAR,
     verifier_version VARCHAR,
     category         VARCHAR,
@@ -161,6 +163,8 @@ COMMENT ON COLUMN verdicts.reward IS 'In [0, 1]; null unless the status is ok: a
 COMMENT ON COLUMN verdicts.rollout_id IS 'The rollout.';
 COMMENT ON COLUMN verdicts.candidate_id IS 'Its candidate.';
 COMMENT ON COLUMN verdicts.policy IS 'Its policy.';
+COMMENT ON COLUMN verdicts.sample_index IS 'Its number at the candidate: 0 to K-1.';
+COMMENT ON COLUMN verdicts.estimator IS 'What was asked of its profile: fixed (K samples) or stopped (until decided).';
 COMMENT ON COLUMN verdicts.verifier IS 'Name of the verifier.';
 COMMENT ON COLUMN verdicts.verifier_version IS 'Digest of the verifier''s code.';
 COMMENT ON COLUMN verdicts.category IS 'Why, in a stable word: accepted, wrong_tool, wrong_argument and so on.';

@@ -114,6 +114,8 @@ class Verdicts(Judged):
     rollout_id: str
     candidate_id: str
     policy: str
+    sample_index: int = pandera.Field(ge=0)
+    estimator: str = pandera.Field(isin=["fixed", "stopped"])
     verifier: str
     verifier_version: str
     category: str

@@ -39,8 +39,7 @@ SELECT
     p.variance,
     p.interval_low,
     p.interval_high,
-    CASE WHEN min(p.samples) OVER of_policy < max(p.samples) OVER of_policy THEN 'stopped'
-        ELSE 'fixed' END AS estimator,
+    p.estimator,
     p.zero_signal,
     k.candidate_id IS NOT NULL AS selected,
     p.verifier,
@@ -49,18 +48,17 @@ FROM profiles p
 LEFT JOIN candidates c ON c.candidate_id = p.candidate_id
 LEFT JOIN (
     SELECT pivots.candidate_id, pivots.policy FROM pivots SEMI JOIN current_selections USING (selection_id)
-) k ON k.candidate_id = p.candidate_id AND k.policy = p.policy
-WINDOW of_policy AS (PARTITION BY p.policy);
+) k ON k.candidate_id = p.candidate_id AND k.policy = p.policy;
 COMMENT ON VIEW pivot_stats IS
-    'Profiles: one row a candidate and policy, of the verdicts that were merged last.';
+    'Profiles: one row a candidate and policy, of the verdicts that were merged last. The interval is Wilson''s, for either estimator.';
 COMMENT ON COLUMN pivot_stats.samples IS 'Rollouts with a verdict of any status.';
 COMMENT ON COLUMN pivot_stats.n IS 'Of them with status ok, or decided by a judge: only these carry a reward.';
 COMMENT ON COLUMN pivot_stats.mean IS 'Mean reward of the n.';
 COMMENT ON COLUMN pivot_stats.variance IS 'Population variance of the reward.';
-COMMENT ON COLUMN pivot_stats.interval_low IS 'Lower end of the mean''s Wilson interval, 95 %.';
+COMMENT ON COLUMN pivot_stats.interval_low IS 'Lower end of the mean''s Wilson score interval at 95 %, which takes n as given; docs/profiling.md has its coverage where sampling was stopped.';
 COMMENT ON COLUMN pivot_stats.interval_high IS 'Upper end of it.';
 COMMENT ON COLUMN pivot_stats.estimator IS
-    'fixed: every candidate of the policy has the same samples. stopped: sampling ended where it was decided, which biases the mean.';
+    'What was asked of the profile. fixed: K samples. stopped: samples until it was decided, K at most, which biases the mean.';
 COMMENT ON COLUMN pivot_stats.zero_signal IS 'All n rewards are equal: nothing to learn in GRPO.';
 COMMENT ON COLUMN pivot_stats.selected IS 'In the selection of this policy that was merged last.';
 
