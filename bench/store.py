@@ -1,11 +1,12 @@
 """The store at size: seconds of merges, of the selection and of `pivot_stats`; the file's size.
 
-    python bench/store.py --candidates 1000000 --json
+    python bench/store.py --candidates 1000000 [--looks] [--json]
 
 Made shards, 16 rollouts a candidate, go through `Store.merge`. Then a further shard of 100,000 rows
 of rollouts and of verdicts is merged (the slower counts; median of three), `pivot_stats` is
-averaged and copied whole (the slower counts), and `select` runs over the Parquet shards. Needs
-about 15 GB of disk. Writes docs/results/store.md.
+averaged and copied whole (the slower counts), and `select` runs over the Parquet shards; with
+--looks also over the same verdicts as an adaptive profile leaves them, a file a look. Needs about
+15 GB of disk. Writes docs/results/store.md, or prints the targets' numbers (--json).
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from pivotrl.adaptive import looks
 from pivotrl.selection import Criteria, select
 from pivotrl.store import Store
 from pivotrl.store.connection import connection
@@ -102,7 +105,8 @@ def made(number: int, n: int) -> Iterator[tuple[str, pl.DataFrame]]:
         "verdicts",
         pl.DataFrame({"rollout_id": rollouts, "candidate_id": repeated}).with_columns(
             status=status, reward=pl.when(status == "ok").then(reward),
-            policy=pl.lit("85b04e8b29a861e2"), verifier=pl.lit("tool_use"),
+            policy=pl.lit("85b04e8b29a861e2"), sample_index=pl.Series(np.arange(n * K) % K),
+            estimator=pl.lit("fixed"), verifier=pl.lit("tool_use"),
             verifier_version=pl.lit("3654b6dbc892d4f9"), category=words(rng, n * K, CATEGORIES),
             details=words(rng, n * K, ('{"reference":0}', '{"reference":1}')),
         ),
@@ -136,7 +140,18 @@ def stats_seconds(store: Store) -> float:
         )
 
 
-def measure(folder: Path, candidates: int) -> dict[str, float]:
+def by_look(file: Path) -> list[Path]:
+    """The shard's verdicts as looks leave them, every candidate open to the end: the most rows."""
+    frame, files = pl.read_parquet(file), []
+    for first, upto in pairwise((0, *looks(K))):
+        files.append(file.with_name(f"{file.stem}-from-{first}.parquet"))
+        frame.filter(pl.col("sample_index").is_between(first, upto - 1)).write_parquet(
+            files[-1], compression="zstd", compression_level=1, row_group_size=ROWS_A_GROUP
+        )
+    return files
+
+
+def measure(folder: Path, candidates: int, in_looks: bool) -> dict[str, float]:
     store = Store(folder / "pivotrl.duckdb")
     kept: dict[str, list[Path]] = {"candidates": [], "verdicts": []}
     start = time.perf_counter()
@@ -154,39 +169,49 @@ def measure(folder: Path, candidates: int) -> dict[str, float]:
         files = written(folder, 10**6 + number, MEASURED)
         for table, times in merges.items():
             times.append(seconds(partial(store.merge, table, [files[table]])))
-    criteria = Criteria(lambda_diff=0.6)
-    return {
+    chosen = partial(select, candidate_files=kept["candidates"], criteria=Criteria(lambda_diff=0.6))
+    found = {
         "stats_seconds": stats_seconds(store),
-        "select_seconds": seconds(
-            lambda: select(kept["verdicts"], kept["candidates"], criteria=criteria)
-        ),
+        "select_seconds": seconds(lambda: chosen(kept["verdicts"])),
         "merge_seconds": max(statistics.median(times) for times in merges.values()),
         "bytes": size,
         "load_seconds": load_seconds,
     }
+    if in_looks:
+        looked = [part for file in kept["verdicts"] for part in by_look(file)]
+        found["select_looks_seconds"] = seconds(lambda: chosen(looked))
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--candidates", type=int, default=1_000_000)
+    parser.add_argument("--looks", action="store_true", help="select over a file a look, too")
     parser.add_argument("--json", action="store_true", help="the JSON on standard output")
     parser.add_argument("--folder", type=Path, help="where the shards and the store are made")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/results/store.md")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        found = measure(Path(folder), options.candidates)
+        found = measure(Path(folder), options.candidates, options.looks)
     if options.json:
         print(json.dumps({k: v for k, v in found.items() if k != "load_seconds"}))
+        return
+    in_looks = (
+        f"| the same over a file a look | ≤ 2 s | {found['select_looks_seconds']:.2f} s |\n"
+        if options.looks
+        else ""
+    )
     options.out.write_text(
         f"""# The store at size
 
-`python bench/store.py --candidates {options.candidates}`; {os.cpu_count()} cores. {K} rollouts a \
-candidate, with their verdicts.
+`python bench/store.py --candidates {options.candidates}{" --looks" * options.looks}`; \
+{os.cpu_count()} cores. {K} rollouts a candidate, with their verdicts.
 
 | what | target | measured |
 |---|---|---|
 | `pivot_stats`, all of it averaged or copied, the slower | ≤ 2 s | {found["stats_seconds"]:.2f} s |
 | `select` over the Parquet shards | ≤ 2 s | {found["select_seconds"]:.2f} s |
+{in_looks}\
 | merge of a shard of {MEASURED * K:,} rows, the slower of rollouts and verdicts | ≤ 1 s | \
 {found["merge_seconds"]:.2f} s |
 | the DuckDB file | | {found["bytes"] / 1e9:.2f} GB |

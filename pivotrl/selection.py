@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import duckdb
 
@@ -174,9 +175,14 @@ FROM read_parquet($files) SEMI JOIN repeated USING (candidate_id)
 
 
 _REPEATED = """
-CREATE OR REPLACE TABLE repeated AS
-SELECT candidate_id FROM read_parquet($files)
+INSERT INTO repeated SELECT candidate_id FROM read_parquet($files)
 GROUP BY candidate_id HAVING min(file_index) < max(file_index)"""
+_SPANS = """
+SELECT file_name,
+    coalesce(min(try_cast(stats_min_value AS BIGINT)) FILTER (is_index), 0) AS low,
+    coalesce(max(try_cast(stats_max_value AS BIGINT)) FILTER (is_index), 1::BIGINT << 62) AS high
+FROM (SELECT *, path_in_schema = 'sample_index' AS is_index FROM parquet_metadata($files))
+WHERE row_group_num_rows > 0 GROUP BY file_name ORDER BY low"""
 VERDICTS = _once(
     "rollout_id, candidate_id, policy, verifier, verifier_version, status, reward",
     "rollout_id, verifier, verifier_version",
@@ -199,28 +205,50 @@ def _load(
     if not verdicts:
         raise PivotRLError("nothing to select from: no shard of verdicts")
     database.execute("CREATE TABLE judgements (rollout_id VARCHAR, status VARCHAR, reward DOUBLE)")
-    steps = [
-        (
-            "judgements",
-            judgements,
-            "INSERT INTO judgements SELECT DISTINCT ON (rollout_id) rollout_id, status, reward"
-            " FROM read_parquet($files)",
-        ),
-        ("verdicts", verdicts, _REPEATED),
-        ("verdicts", verdicts, f"CREATE TABLE asked_of_verdicts AS {question}"),
-        ("candidates", candidates, _REPEATED),
-        ("candidates", candidates, f"CREATE TABLE candidates AS FROM {CANDIDATES}"),
-    ]
-    for table, files, statement in steps:
-        if not files:
-            continue
-        try:
-            database.execute(statement, {"files": [str(file) for file in files]})
-        except duckdb.Error as error:
-            what = one_line(error)
-            raise PivotRLError(f"shards of {table} cannot be read: {what}; run again") from None
+    database.execute("CREATE TABLE repeated (candidate_id VARCHAR)")
+    _read(
+        database,
+        "judgements",
+        judgements,
+        "INSERT INTO judgements SELECT DISTINCT ON (rollout_id) rollout_id, status, reward"
+        " FROM read_parquet($files)",
+    )
+    for files in overlapping(database, verdicts):
+        _read(database, "verdicts", files, _REPEATED)
+    _read(database, "verdicts", verdicts, f"CREATE TABLE asked_of_verdicts AS {question}")
+    database.execute("TRUNCATE repeated")
+    _read(database, "candidates", candidates, _REPEATED)
+    _read(database, "candidates", candidates, f"CREATE TABLE candidates AS FROM {CANDIDATES}")
     database.execute("SET enable_external_access = false")
     database.execute("SET lock_configuration = true")
+
+
+def overlapping(database: duckdb.DuckDBPyConnection, verdicts: Sequence[Path]) -> list[list[Path]]:
+    """Groups of files: a rollout can be twice only within one.
+
+    Sample indices of one look are in no other; the footers tell them, and no row is read.
+    """
+    groups: list[list[Path]] = []
+    end = -1
+    for name, low, high in _read(database, "verdicts", verdicts, _SPANS):
+        if low > end:
+            groups.append([])
+        groups[-1] += [file for file in verdicts if str(file) == name]
+        end = max(end, high)
+    return [group for group in groups if len(group) > 1]
+
+
+def _read(
+    database: duckdb.DuckDBPyConnection, table: str, files: Sequence[Path], statement: str
+) -> list[tuple[Any, ...]]:
+    """The statement's rows, over those files; none without a file. Raises PivotRLError."""
+    if not files:
+        return []
+    try:
+        return database.execute(statement, {"files": [str(file) for file in files]}).fetchall()
+    except duckdb.Error as error:
+        what = one_line(error)
+        raise PivotRLError(f"shards of {table} cannot be read: {what}; run again") from None
 
 
 def _check_policy(database: duckdb.DuckDBPyConnection) -> None:

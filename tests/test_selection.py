@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pivotrl.profiling import profile_sql
-from pivotrl.selection import CATEGORIES, Criteria, SelectionResult, select
+from pivotrl.selection import CATEGORIES, Criteria, SelectionResult, overlapping, select
 from pivotrl.store.shards import write_shard
 from pivotrl.types import ConfigError, PivotRLError, Split
 
@@ -43,6 +43,8 @@ def verdict_rows(rewards: Rewards, policy: str = "p", version: str = "1") -> lis
             "rollout_id": f"{name}/{policy}/{number}",
             "candidate_id": name,
             "policy": policy,
+            "sample_index": number,
+            "estimator": "fixed",
             "verifier": "v",
             "verifier_version": version,
             "status": "error" if reward is None else "ok",
@@ -240,6 +242,26 @@ def test_nothing_mixes_policies_or_verifier_versions(tmp_path: Path) -> None:
     twice = select([one, one], [tmp_path / "c.parquet"] * 2, **options)
     assert [p["n"] for p in twice.pivots] == [2]
     assert twice.domains[0]["candidates"] == 2
+
+
+def test_looks_are_added_up_and_what_is_there_twice_counts_once(tmp_path: Path) -> None:
+    """Files of different looks share no rollout, so nobody looks for one; others may."""
+    write_shard(tmp_path / "c.parquet", "candidates", [candidate_row("a"), candidate_row("b")])
+    rows = verdict_rows({"a": of(2, 8), "b": of(5, 8)})
+    looks = [tmp_path / f"look{number}.parquet" for number in range(2)]
+    for number, file in enumerate(looks):
+        write_shard(file, "verdicts", [r for r in rows if r["sample_index"] // 4 == number])
+    late, none = tmp_path / "late.parquet", tmp_path / "none.parquet"
+    write_shard(late, "verdicts", [r for r in rows if r["sample_index"] >= 6])
+    write_shard(none, "verdicts", [])
+    with duckdb.connect(":memory:") as database:
+        assert overlapping(database, [*looks, none]) == []
+        assert overlapping(database, [*looks, late]) == [[looks[1], late]]
+        assert overlapping(database, [looks[0], *looks]) == [[looks[0], looks[0]]]
+        assert overlapping(database, [none]) == []
+    for files in (looks, [late, none, *looks], [*looks, looks[0]]):
+        found = select(files, [tmp_path / "c.parquet"], criteria=Criteria(lambda_diff=0.7))
+        assert [(p["n"], p["mean"]) for p in found.pivots] == [(8, 0.25), (8, 0.625)]
 
 
 def test_shards_that_cannot_be_used(tmp_path: Path) -> None:
