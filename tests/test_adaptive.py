@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import adaptive as bench
@@ -103,11 +106,26 @@ def test_under_its_prior_decisions_hold_as_often_as_promised(
     assert np.mean(drawn) < 0.8 * samples
 
 
-def test_the_targets_hold_on_the_simulated_pool() -> None:
-    found = bench.summary(bench.curve(bench.simulated(), orders=3))
+@pytest.mark.parametrize("pool", [bench.simulated, bench.demo])
+def test_the_targets_hold_on_both_pools(pool: Callable[[], bench.Pool]) -> None:
+    found = bench.summary(bench.curve(pool(), orders=3))
     assert found["precision"] >= 0.97 and found["recall"] >= 0.97
     assert found["rollout_share"] <= 0.75
     assert found["true_pivots_half"] > found["true_pivots_k8"]
+
+
+def test_numbers_for_a_program_leave_the_page_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    arguments = ["adaptive.py", "--orders", "2", "--out", str(page)]
+    monkeypatch.setattr("sys.argv", [*arguments, "--json"])
+    bench.main()
+    assert json.loads(capsys.readouterr().out)["pools"].keys() == {"simulated", "demo"}
+    assert not page.exists()
+    monkeypatch.setattr("sys.argv", arguments)
+    bench.main()
+    assert page.read_text().count("## simulated: ") == page.read_text().count("## demo: ") == 1
 
 
 @pytest.mark.parametrize("limit", [0.25, 0.6, 1.0])
