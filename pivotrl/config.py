@@ -82,7 +82,9 @@ class DataConfig(Section):
         0.1, gt=0, lt=1, description="Share of split groups (tasks) held out, decided by hash."
     )
     shard_turns: Count = Field(
-        2048, description="Assistant turns a shard; a trajectory is never split."
+        2048,
+        description="Assistant turns a shard, the unit of caching and resuming; a trajectory is "
+        "never split. Larger ones take more memory, and more is repeated after a kill.",
     )
 
 
@@ -202,7 +204,11 @@ class TrainConfig(Section):
         description="Policy that is profiled and trained further: `model.path`, or the registered "
         "model's `champion`; the base stays the reference of KL and scores.",
     )
-    rounds: Count = Field(1, description="A further round profiles again with the new policy.")
+    rounds: Count = Field(
+        1,
+        description="At most so many; where one ends early, by `stale_share` or `patience`, and "
+        "better than it began, the next profiles again with the new policy.",
+    )
     steps: Count = Field(100, description="Optimiser batches a round.")
     pivots_per_step: Count = Field(16, description="B, pivots a step.")
     group_size: int = Field(16, ge=2, description="G, actions sampled at a pivot.")
@@ -268,6 +274,14 @@ class TrainConfig(Section):
         lt=1,
         description="A round ends when reward std falls to this share of its first.",
     )
+
+    @model_validator(mode="after")
+    def _rounds_can_end(self) -> TrainConfig:
+        if self.rounds > 1 and self.validation_pivots and not self.patience:
+            raise ValueError(
+                "rounds follow one that validation no longer improves; set train.patience, say to 3"
+            )
+        return self
 
     @property
     def devices(self) -> int:

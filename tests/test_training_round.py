@@ -277,9 +277,12 @@ def test_groups_without_a_signal_give_their_place_to_others() -> None:
     assert len({sample.seed for group in drawn for sample in group.samples}) == 24
 
 
-def test_a_round_without_progress_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [30, 3])
+def test_a_round_without_progress_ends_and_says_so_also_at_its_last_step(
+    tmp_path: Path, steps: int
+) -> None:
     settings = train_settings(
-        steps=30, validate_every=1, patience=3, learning_rate=1e-12, ema_decay=0.0
+        steps=steps, validate_every=1, patience=3, learning_rate=1e-12, ema_decay=0.0
     )
     _, result = run(tmp_path, settings, validation=3)
     assert result.stop_reason is StopReason.NO_PROGRESS

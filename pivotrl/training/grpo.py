@@ -142,7 +142,8 @@ def train_round(
         if validation and (progress.stop_reason or _due(step, settings.validate_every)):
             progress, validated = validate(progress)
             metrics |= validated
-            if not progress.stop_reason and _is_stuck(progress, settings.patience):
+            stale = progress.stop_reason is StopReason.STALE
+            if not stale and _is_stuck(progress, settings.patience):  # also at the last step
                 progress = replace(progress, stop_reason=StopReason.NO_PROGRESS)
         record = StepRecord(
             step=step,
