@@ -44,6 +44,11 @@ def state(home: Path) -> tuple[dict, list[tuple]]:
     return contents(home, *STAGES), Store(home / "pivotrl.duckdb").query(sql + " order by 1")[1]
 
 
+def published(home: Path) -> dict[Path, int]:
+    """When each finished shard and model was made: whoever makes one again sets another time."""
+    return {path: path.stat().st_mtime_ns for path in home.glob("*/*/*/manifest.json")}
+
+
 def started(home: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     """A run in a process and a session of its own."""
     return subprocess.Popen(

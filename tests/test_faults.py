@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from kills import ORDER, Nursery, started, state
+from kills import ORDER, Nursery, published, started, state
 from line import ROOT, endings, pivotrl, report, small
 from test_line import data, home
 from test_scheduled import free_port, prefect, run_now
@@ -26,10 +26,15 @@ def test_killed_in_every_stage_it_ends_as_if_never_killed(
     seed: int, home: Path, data: Path, tmp_path: Path, prefect_server: str
 ) -> None:
     rng = random.Random(seed)
+    made: dict[Path, int] = {}
     with Nursery(tmp_path / "killed", prefect_server) as nursery:
-        met = [stage for stage in ORDER if nursery.killed_in(stage, small(data), rng)]
-        assert met == list(ORDER)
+        for stage in ORDER:
+            assert nursery.killed_in(stage, small(data), rng), stage
+            made = published(tmp_path / "killed") | made
+            if stage == "verify":
+                assert [path for path in made if path.parts[-3] == "sample"]
         nursery.whole(small(data))
+    assert published(tmp_path / "killed").items() >= made.items(), "made once"
     assert state(tmp_path / "killed") == state(home)
     assert report(tmp_path / "killed")["scores"] == report(home)["scores"]
 
