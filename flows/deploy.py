@@ -27,7 +27,7 @@ from flows.scheduled import scheduled
 from flows.servers import POOL
 from pivotrl.config import Config
 from pivotrl.types import ConfigError
-from tasks.stage import DEVICE_TAG
+from tasks.task_runs import DEVICE_TAG
 
 FILES = "pivotrl.files"
 """Event: trajectories have arrived; whoever collects them sends it."""

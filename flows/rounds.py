@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,7 @@ from prefect import flow
 from prefect.events import emit_event
 
 from pivotrl.config import Config
-from pivotrl.manifest import Manifest
+from pivotrl.manifest import FileEntry, Manifest
 from pivotrl.policies import PolicyFiles, identify
 from pivotrl.types import PivotRLError
 from tasks.judge import judge
@@ -21,6 +24,7 @@ from tasks.report import selection_table
 from tasks.sample import looks, sample, sampling_of, still_open
 from tasks.select import select, show_selection
 from tasks.session import current
+from tasks.task_runs import in_one_task
 from tasks.train import checkpoint_of, train
 from tasks.verify import verify
 
@@ -30,6 +34,12 @@ if TYPE_CHECKING:
 
 STALE = "pivotrl.stale"
 """Event: the reward's spread collapsed in the last round; its pivots want to be profiled anew."""
+
+MOST_TASKS = 50
+"""Of a profile's samples in a look: with more shards, several are a task."""
+
+MERGE_SECONDS = 30.0
+"""Between two merges while a profile goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,17 +110,18 @@ def one_round(
         table = selection_table(selection.counts["domains"], config.select.lambda_diff)
         session.console.print(table)
         if selection.counts.get("unprofiled"):
-            few = f"n < {config.select.minimum_valid:g} * samples"
-            session.say(
-                f"{selection.counts['unprofiled']:,} unprofiled: "
-                f'`pivotrl sql "select candidate_id, samples, n from pivot_stats where {few}"` '
-                "lists those with too few rewards"
-            )
+            session.say(f"{selection.counts['unprofiled']:,} unprofiled: {too_few(config)}")
     if selection is not None and selection.counts["kept"]:
         checkpoint = train(config, number, start, policy, base, trajectories, candidates, selection)
         merge(f"training {number}", checkpoint)
     profiles = [manifest for manifest in (*rollouts, *earned) if manifest is not None]
     return Round(profiles=profiles, selection=selection, checkpoint=checkpoint)
+
+
+def too_few(config: Config) -> str:
+    few = f"n < {config.select.minimum_valid:g} * samples"
+    asked = f"select candidate_id, samples, n from pivot_stats where {few}"
+    return f'`pivotrl sql "{asked}"` lists those with too few rewards'
 
 
 def as_flow(name: str, story: Callable[..., Round]) -> Callable[..., Round]:
@@ -153,19 +164,60 @@ def profile(
     """Every shard sampled, verified and, with a budget, judged: rollouts, and what they earn.
 
     In one look or, where certainty is enough, in several, each at what the last left open. A dry
-    session that cannot see further has a None.
+    session that cannot see further has a None. What is done goes to the store on the way.
     """
     if candidates is None:
         return [None], [None]
-    shards = [entry for entry in candidates.files if entry.table == "candidates"]
+    of = (config, model, policy, trajectories, candidates)
+    found = [entry for entry in candidates.files if entry.table == "candidates"]
     name = "+".join(config.evaluate.domains) or config.run.name
+    shards = [(shard, f"{name} {number}/{len(found)}") for number, shard in enumerate(found, 1)]
+    a_task = math.ceil(len(shards) / MOST_TASKS)
     rollouts: list[Manifest | None] = []
     earned: list[Manifest | None] = []
-    for number, shard in enumerate(shards, 1):
-        of = (config, model, policy, trajectories, candidates)
+    to_merge: list[Manifest | None] = []
+    merged = time.monotonic()
+    for first in range(0, len(shards), a_task):
+        some = shards[first : first + a_task]
+        story = partial(profile_shards, *of, some, budget)
+        is_one = len(some) == 1
+        label = f"profile {some[0][1]} and {len(some) - 1} more"
+        made, gained = story() if is_one else in_one_task(label, story, trajectories, candidates)
+        rollouts += made
+        earned += gained
+        to_merge += [*made, *gained]
+        if time.monotonic() - merged >= MERGE_SECONDS:
+            merge(f"up to {some[-1][1]}", *to_merge)
+            to_merge, merged = [], time.monotonic()
+    made_ = [manifest for manifest in rollouts if manifest is not None]
+    without = sum(manifest.counts["without_prompt"] for manifest in made_)
+    if without and not any(manifest.counts["rollouts"] for manifest in made_):
+        merge("turns without a prompt", *made_)
+        raise PivotRLError(
+            f"none of {without} candidates has a prompt: longer than the model's context less "
+            f"profile.max_tokens = {config.profile.max_tokens}, or refused by its chat template; "
+            '`pivotrl sql "select reason, remedy from quarantine"` says which'
+        )
+    return rollouts, earned
+
+
+def profile_shards(
+    config: Config,
+    model: Path,
+    policy: PolicyFiles,
+    trajectories: Manifest | None,
+    candidates: Manifest,
+    shards: Sequence[tuple[FileEntry, str]],
+    budget: Budget | None,
+) -> tuple[list[Manifest | None], list[Manifest | None]]:
+    """What `profile` says, of a few shards and their labels."""
+    of = (config, model, policy, trajectories, candidates)
+    rollouts: list[Manifest | None] = []
+    earned: list[Manifest | None] = []
+    for shard, name in shards:
         seen: list[Manifest] = []  # what this shard has earned so far
         for look in looks(config):
-            label = f"{name} {number}/{len(shards)}" + (f" from {look.first}" * (look.first > 0))
+            label = name + f" from {look.first}" * (look.first > 0)
             if look.first:
                 look = still_open(config, look, seen)
             if look.open == []:
@@ -181,13 +233,4 @@ def profile(
             if None in found:
                 break
             seen += [manifest for manifest in found if manifest is not None]
-    made_ = [manifest for manifest in rollouts if manifest is not None]
-    without = sum(manifest.counts["without_prompt"] for manifest in made_)
-    if without and not any(manifest.counts["rollouts"] for manifest in made_):
-        merge("turns without a prompt", *made_)
-        raise PivotRLError(
-            f"none of {without} candidates has a prompt: longer than the model's context less "
-            f"profile.max_tokens = {config.profile.max_tokens}, or refused by its chat template; "
-            '`pivotrl sql "select reason, remedy from quarantine"` says which'
-        )
     return rollouts, earned

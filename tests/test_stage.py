@@ -20,7 +20,8 @@ from tasks.ingest import ingest
 from tasks.sample import Look, sample
 from tasks.select import select
 from tasks.session import Session, running
-from tasks.stage import DEVICE_TAG, Produced, Stage, Work, read_table
+from tasks.stage import Produced, Stage, Work, read_table
+from tasks.task_runs import DEVICE_TAG, device_tags
 from tasks.train import train
 from tasks.verify import verify
 
@@ -138,7 +139,7 @@ def test_a_lasting_server_may_limit_what_computes(
         (found,) = client.request("POST", "/task_runs/filter", json=named).json()
     assert (DEVICE_TAG in found["tags"]) == (computes_with == ("torch",))
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
-        assert not stage._holds_device()
+        assert not device_tags()
 
 
 def test_a_dry_session_runs_nothing_and_says_what_would_run(session: Session) -> None:
