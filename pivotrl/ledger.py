@@ -71,7 +71,7 @@ def ledger(
         generated = 0 if stage == JUDGE else 2 * parameters * _computed(row)
         row["flops"] = float(generated + sum(counts.get("flops", 0) for counts in found))
         out[stage] = row
-    names = dict.fromkeys(name for row in out.values() for name in row)
+    names = dict.fromkeys(("seconds", "flops", *(name for row in out.values() for name in row)))
     out["total"] = {name: sum(row.get(name, 0) for row in out.values()) for name in names}
     profile, train = out.get("profile", {}), out.get("train", {})
     first = [counts for counts in stages.get("profile", ()) if counts.get("candidates")]

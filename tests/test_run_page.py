@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from test_promotion import DOMAIN
 
+from pivotrl.ledger import ledger
 from pivotrl.page import Section
 from pivotrl.run_page import RunKeys, run_sections
 from pivotrl.scores import ScoreRow
@@ -62,7 +63,7 @@ def page(store: Store, keys: RunKeys, **scores: list[ScoreRow]) -> dict[str, Sec
         "extract": {"candidates": 5},
         "selection": {"domains": []},
         "scores": {label: [asdict(row) for row in rows] for label, rows in scores.items()},
-        "cost": {},
+        "cost": ledger({}, parameters=1, samples=4, turns_per_trajectory=1.0),
     }
     return {section.title: section for section in run_sections(report, store, keys)}
 

