@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import time
@@ -293,6 +294,7 @@ def trouble(model, happens):
 
 
 def test_an_exception_is_a_status_of_the_prompts_concerned(model, caplog):
+    caplog.set_level(logging.WARNING, logger="pivotrl.engines")
     params, seeds = SamplingParams(max_tokens=20), list(range(len(PROMPTS)))
     engine, poisoned, calls = engine_of(model, max_batch_rows=8), [*COMMON, *[POISON] * 3], []
 

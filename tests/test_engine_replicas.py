@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import signal
 import sys
@@ -102,6 +103,7 @@ def test_replicas_are_loaded_once_whatever_the_number_of_calls(
 def test_an_exception_of_a_replica_is_a_status_of_its_chunk(
     started: Callable[..., Replicas], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.WARNING, logger="pivotrl.engines")
     once, always = PROMPTS[0], PROMPTS[-1]
 
     def trouble(folder: Path, prompt: list[int]) -> None:

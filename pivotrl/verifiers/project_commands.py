@@ -116,5 +116,5 @@ def _module(dotted: str, directory: str, lines: Lines) -> tuple[str, ...]:
     for count in range(min(len(names), MAX_NAMES), 0, -1):
         path = posixpath.join(directory, *names[:count]) + ".py"
         if any("unittest" in line or "TestCase" in line for line in lines(path).values()):
-            return ("::".join([path, *names[count:]]),)
+            return (path + "".join(f"::{name}" for name in names[count:]),)
     return ()
