@@ -27,7 +27,7 @@ SKILLS: Mapping[str, float] = {
 MORE_OPTIONS = {**SKILLS, "mmlu_pro": 1.6, "mmlu_prox": 1.6}
 """Beside long episodes of the shell, choosing an option is not learned from fewer."""
 MORE_DRILL = {**MORE_OPTIONS, "livecodebench": 1, "scicode": 1, "drill": 6}
-"""Where half of the drills are the domain's own."""
+"""Where long episodes leave little, or half of the drills are the domain's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,9 @@ RECIPES: Mapping[str, Recipe] = {
     for recipe in (
         Recipe(domain="retail", skill=0.25, long=(3, 5)),  # the embedded default
         Recipe(domain="shell", skill=0.4, long=(8, 16), skills=MORE_OPTIONS),
-        Recipe(domain="repo", skill=0.4, long=(8, 16), skills=MORE_OPTIONS),
+        Recipe(
+            domain="repo", skill=0.4, long=(8, 16), skills=MORE_DRILL, documents=76_000, recall=0.35
+        ),
         Recipe(
             domain="web", skill=0.8, long=(8, 16), skills=MORE_DRILL, documents=72_000, recall=0.35
         ),
