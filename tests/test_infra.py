@@ -238,7 +238,7 @@ def test_both_servers_and_a_run_over_postgresql(
     assert "hunter2" not in silent and report(home)["model"] is None
     assert "not registered" in (home / "report.html").read_text()
 
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres.url("postgresql", "mlflow"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", postgres.url("postgresql+psycopg", "mlflow"))
     variable = "PREFECT_API_DATABASE_CONNECTION_URL"
     own = environment(home) | {variable: postgres.url("postgresql+asyncpg", "prefect")}
     with socket.socket() as one, socket.socket() as other:
