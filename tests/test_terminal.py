@@ -12,6 +12,7 @@ from pivotrl.types import Action, Candidate, Message, Role, ToolCall, Trajectory
 from pivotrl.verifiers.shell_flags import Spec, spec_of, tables
 from pivotrl.verifiers.shell_forms import MAX_CHARACTERS, Unreadable, normal_form
 from pivotrl.verifiers.shell_keys import normal_keys, reader_of
+from pivotrl.verifiers.shell_runs import shell_of
 from pivotrl.verifiers.terminal import TerminalVerifier
 
 VERIFIER = TerminalVerifier()
@@ -168,3 +169,8 @@ def test_what_reads_the_keys_is_told_by_the_screen(screen: str, reader: str) -> 
 @given(st.text(max_size=60), st.sampled_from(["", "sql", "python", "question", "program"]))
 def test_any_keys_have_a_spelling(keys: str, reader: str) -> None:
     assert isinstance(normal_keys(keys, reader), str)
+
+
+def test_sudo_alone_runs_no_shell() -> None:
+    assert shell_of(["sudo"], True) is None
+    assert shell_of(["sudo", "bash", "-c", "ls"], True) == ("sudo", 3, False)

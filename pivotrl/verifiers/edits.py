@@ -136,12 +136,13 @@ def same_code(
 
 def _parsable(one: Sequence[str], other: Sequence[str]) -> tuple[str, str]:
     """Both fragments with what a parser needs around them; empty where there is no code."""
+    if any(len(lines) + sum(map(len, lines)) > MAX_PARSED for lines in (one, other)):
+        return ("1", "")
     code = [[t for t in lines if t.strip() and t.lstrip()[0] != "#"] for lines in (one, other)]
     if not all(code):
         return ("1" * bool(code[0]), "1" * bool(code[1]))
     indent = _indent(code[0][0])
-    long = any(sum(len(t) + 1 for t in lines) > MAX_PARSED for lines in (one, other))
-    if long or indent != _indent(code[1][0]):
+    if indent != _indent(code[1][0]):
         return ("1", "")
     widths = {"", *(_indent(line) for line in (*code[0], *code[1]))}
     outer = [width for width in widths if len(width) < len(indent)]

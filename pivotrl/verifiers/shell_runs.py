@@ -88,7 +88,7 @@ def shell_of(words: Sequence[str], is_root: bool) -> tuple[str, int, bool] | Non
     who, home = "sudo" * at, False
     if at and words[1:2] in (["-u"], ["-iu"]) and len(words) > 3:
         who, home, at = f"sudo -u {words[2]}", words[1] == "-iu", 3
-    name, *rest = words[at:]
+    name, *rest = words[at:] or [""]
     if name.rpartition("/")[2] in ("bash", "sh") and len(rest) == 2 and rest[0] in ("-c", "-lc"):
         return who, at + 2, home
     if name != "su" or at > 1 or not (at or is_root):

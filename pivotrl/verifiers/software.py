@@ -55,7 +55,8 @@ class SoftwareVerifier:
             return _difference(wanted, given, state)
 
         steps = outcome.steps_of(calls, state.step) if len(calls) <= MAX_CALLS else None
-        ways = (steps, without_last_reads(steps)) if steps else ()
+        bare = without_last_reads(steps) if steps else None
+        ways = [done for done in (steps, bare if bare != steps else None) if done]
         for (index, message), done in product(enumerate(messages), ways):
             wanted = outcome.steps_of(message.tool_calls, state.step)
             if wanted and same_work(wanted, done, state, difference):

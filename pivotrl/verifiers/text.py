@@ -30,6 +30,8 @@ MIN_SIMILARITY_OF_COURTESIES = 0.25
 """Where neither text has content ("You're welcome!"), or both ask for the same by its name."""
 LENGTH_FACTOR, LENGTH_SLACK = 4, 400
 MAX_CHARACTERS = 3_000
+MAX_REPORT = 1_500
+"""Of a report of work, whose every turn of phrase is compared."""
 """Of each text that are read; what comes later must be the same, spaces aside."""
 MAX_OWNED = 60
 """Facts of a text whose owners are compared: every one with every other."""
@@ -285,7 +287,7 @@ def turned_round(wanted: Reading, got: Reading) -> str:
 
 def differs_in_report(wanted: str, given: str) -> bool:
     """Whether two free reports of one work tell it the other way round, or count differently."""
-    one, other = read(wanted[:MAX_CHARACTERS]), read(given[:MAX_CHARACTERS])
+    one, other = read(wanted[:MAX_REPORT]), read(given[:MAX_REPORT])
     gave_up = [english.GAVE_UP.search(text.folded) is None for text in (one, other)]
     if turned_round(one, other) or gave_up[0] != gave_up[1]:
         return True
