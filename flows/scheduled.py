@@ -68,7 +68,7 @@ def scheduled(
     check(loaded)
     try:
         # one at a time over a home, whichever deployment it is of; a lock ends with its process
-        with FileLock(home() / "work" / "scheduled.lock"), record_run(home(), str(flow_run.id)):
+        with record_run(home(), str(flow_run.id)), FileLock(home() / "work" / "scheduled.lock"):
             why = why_run(loaded)
             if not why:
                 return Completed(message="Nothing new: every stage is cached, nothing ran.")

@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 from line import ROOT, SMALL, environment, pivotrl, report
 from test_line import data
 
@@ -50,25 +52,26 @@ def run_now(home: Path, server: str) -> str:
 def runs(home: Path, server: str) -> list[str]:
     """State and message of the deployment's runs that have begun, oldest first."""
     code = (
-        "from prefect.client.orchestration import get_client\n"
-        "with get_client(sync_client=True) as client:\n"
-        "    found = client.read_flow_runs(limit=100)\n"
         "for run in sorted((r for r in found if r.start_time), key=lambda r: r.start_time):\n"
         "    if run.deployment_id: print('STATE', run.state.name, run.state.message)"
     )
-    return prefect(home, server, code)
+    return prefect(home, server, FOUND + code)
 
 
 def planned(home: Path, server: str) -> list[str]:
     """When the runs are due that the server's schedule has made by itself."""
     code = (
-        "from prefect.client.orchestration import get_client\n"
-        "with get_client(sync_client=True) as client:\n"
-        "    found = client.read_flow_runs(limit=200)\n"
         "for run in found:\n"
         "    if run.auto_scheduled: print('STATE', run.expected_start_time.isoformat())"
     )
-    return prefect(home, server, code)
+    return prefect(home, server, FOUND + code)
+
+
+FOUND = """
+from prefect.client.orchestration import get_client
+with get_client(sync_client=True) as client:
+    found = client.read_flow_runs(limit=200)
+"""
 
 
 @pytest.mark.slow
@@ -121,6 +124,15 @@ def test_a_schedule_trains_on_what_is_new_and_only_on_that(tmp_path: Path, data:
         started = time.monotonic()
         assert "Nothing new" in run_now(home, server)
         assert time.monotonic() - started < 90
+        with ThreadPoolExecutor(1) as other:
+            with FileLock(home / "work" / "scheduled.lock"):  # as a run of another deployment
+                asked = other.submit(run_now, home, server)
+                deadline = time.monotonic() + 120
+                while not runs(home, server)[-1].startswith("Running"):
+                    assert time.monotonic() < deadline
+                time.sleep(3)
+                assert runs(home, server)[-1].startswith("Running"), "it waits"
+            assert "Nothing new" in asked.result()
         assert report(home)["name"] == first["name"]
         champion = (
             "from pathlib import Path\n"
