@@ -29,9 +29,9 @@ from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
 T = TypeVar("T")
-Scored = tuple[list[EvaluationItem], Mapping[str, int]]
+ScoredPart = tuple[list[EvaluationItem], Mapping[str, int]]
 """The items of a part, and what they took: turns and tokens, where the engine is ours."""
-Part = Callable[[Callable[[], Policy], Callable[[float], None]], Scored]
+Part = Callable[[Callable[[], Policy], Callable[[float], None]], ScoredPart]
 """Given what loads the policy (where all parts are kept, none is), and what moves the bar."""
 
 
@@ -203,7 +203,7 @@ def _episodes(
 
     def played(
         tasks: Sequence[JSON], load: Callable[[], Policy], advance: Callable[[float], None]
-    ) -> Scored:
+    ) -> ScoredPart:
         policy = load()
         longest = policy.context - params.max_tokens
         meter = Meter(engine=policy.engine)
@@ -246,7 +246,7 @@ def _responses(
         some: Sequence[tuple[Row, int]],
         load: Callable[[], Policy],
         advance: Callable[[float], None],
-    ) -> Scored:
+    ) -> ScoredPart:
         policy = load()
         longest = policy.context - params.max_tokens
         meter = Meter(engine=policy.engine)
@@ -275,7 +275,7 @@ def _split(config: Config, units: Sequence[T]) -> list[Sequence[T]]:
     return [units[start : start + size] for start in range(0, len(units), size)]
 
 
-def _kept(file: Path, make: Callable[[], Scored]) -> Scored:
+def _kept(file: Path, make: Callable[[], ScoredPart]) -> ScoredPart:
     """A part: read where an earlier, killed run made it, else made and written."""
     if file.is_file():
         rows, took = orjson.loads(file.read_bytes())

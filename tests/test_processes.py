@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 from line import ROOT, environment
+from needs import needs_sandbox
 
 from flows.processes import reap, record_run
 
@@ -127,7 +128,7 @@ def test_another_process_under_the_recorded_number_is_left_alone(home: Path) -> 
         bystander.wait()
 
 
-@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap makes the other container")
+@needs_sandbox(None if shutil.which("bwrap") else "bubblewrap makes the other container")
 def test_a_run_in_another_container_over_the_home_is_not_taken_for_dead(home: Path) -> None:
     code = "import flows; from flows.processes import reap; print(reap(flows.home()))"
     inside = ["bwrap", "--bind", "/", "/", "--dev", "/dev", "--unshare-pid", "--proc", "/proc"]
