@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 from kills import ORDER, Nursery, published, started, state
-from line import ROOT, endings, pivotrl, report, small
+from line import ROOT, command, endings, environment, pivotrl, report, small
 from test_line import data, home
 from test_scheduled import free_port, prefect, run_now
 
@@ -61,6 +63,12 @@ def test_a_server_that_comes_back_in_mid_run_loses_nothing(
     assert state(own) == state(home)
 
 
+def terminated(pid: int) -> bool:
+    """Whether SIGTERM waits for the process, which is suspended (proc(5), `ShdPnd`)."""
+    (pending,) = re.findall(r"^ShdPnd:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.M)
+    return bool(int(pending, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def test_the_next_run_goes_on_after_worker_and_run_were_stopped_or_killed_together(
     data: Path, tmp_path: Path
 ) -> None:
@@ -89,7 +97,14 @@ def test_the_next_run_goes_on_after_worker_and_run_were_stopped_or_killed_togeth
         pivotrl(own, "deploy", str(config), *settings)
         prefect(own, server, ask)
         there = sampled(0)
-        pivotrl(own, "down")
+        (run,) = psutil.Process(services[2]["pid"]).children()
+        run.suspend()  # or it may have ended before `down` comes to it
+        stopping = subprocess.Popen(command("down"), env=environment(own), cwd=ROOT)
+        while not terminated(run.pid):
+            assert stopping.poll() is None
+            time.sleep(0.02)
+        run.resume()
+        assert stopping.wait(120) == 0
         assert [state for state, _ in endings(own)] == ["Crashed", "Crashed"]  # and its retrain
         for _, message in endings(own):
             assert message.startswith("Stopped: ") and "the next schedule, goes on" in message
