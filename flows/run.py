@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def check(config: Config) -> None:
     """Raises ConfigError for what can be told before anything starts: files, model, names."""
-    from flows.prepare import prepare
+    from flows.prepare import check_policy, prepare
     from pivotrl.policies import identify
     from pivotrl.selection import check_criteria, criteria_of
     from pivotrl.suites import suites
@@ -48,6 +48,7 @@ def check(config: Config) -> None:
     identify(config.model.path)
     suites(config)
     prepare(config, home())
+    check_policy(config)
     check_criteria(criteria_of(config))
 
 
@@ -194,10 +195,12 @@ def scored_side_by_side(
     folder = made_home()
     from flows.evaluate import evaluate_models
     from flows.models import asked_models
-    from flows.prepare import prepare
+    from flows.prepare import check_policy, prepare
 
     models = asked_models(settings, names, folder, tokenizer=tokenizer)
     prepare(settings, folder)
+    for model in models:
+        check_policy(model.config)
     execute(evaluate_models, settings, (models,), command)
 
 

@@ -346,7 +346,7 @@ class EvaluateConfig(Section):
         "one <benchmark>.jsonl each.",
     )
     items: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="The first so many rows of each benchmark; without, all."
+        None, description="So many rows of each benchmark, drawn by their ids' hash; without, all."
     )
     temperature: float = Field(0.0, ge=0, description="Of benchmarks; 0 is greedy.")
     top_p: Share = Field(1.0, description="Nucleus share, of benchmarks.")

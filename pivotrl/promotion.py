@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from pivotrl.scores import ScoreRow
 
+MIN_ITEMS = 20
+"""A percentile interval of fewer is no interval: of two items it has no width where they agree."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
@@ -42,7 +45,8 @@ def decide(
     """`scores`: paired differences to the base, with bootstrap intervals. `last_step`: metrics.
 
     `champion`: suite -> score of the champion in its own run, empty where there is none; a domain
-    must not score below it. Without a domain there is nothing to gain, and nothing passes.
+    must not score below it. What was not measured does not pass: no domain, no benchmark, a
+    champion that was not scored in this one's domains, too few items, no output that could be read.
     """
     checks: list[tuple[bool, str]] = []
     domains = [row for row in scores if row.kind == "domain"]
@@ -52,15 +56,24 @@ def decide(
         low = row.difference_low
         said = f"{row.suite}: gain {row.difference:+.1f}, at least {low:+.1f}"
         checks.append((low > bar.min_gain, f"{said}, must be above {bar.min_gain:+g}"))
-        if row.suite in champion:
-            best = champion[row.suite]
+        best = champion.get(row.suite)
+        if best is not None:
             said = f"{row.suite}: {row.trained:.1f}, the champion's {best:.1f}"
             checks.append((row.trained >= best, said))
+        elif champion:
+            checks.append((False, f"{row.suite}: the champion was not scored in it"))
+    benchmarks = [row for row in scores if row.kind == "benchmark"]
+    if not benchmarks:
+        checks.append((False, "no benchmark was scored (evaluate.benchmarks)"))
+    for row in benchmarks:
+        low = row.difference_low
+        said = f"{row.suite}: change {row.difference:+.1f}, at worst {low:+.1f}"
+        checks.append((low >= -bar.max_drop, f"{said}, may fall by {bar.max_drop:g}"))
     for row in scores:
-        if row.kind == "benchmark":
-            low = row.difference_low
-            said = f"{row.suite}: change {row.difference:+.1f}, at worst {low:+.1f}"
-            checks.append((low >= -bar.max_drop, f"{said}, may fall by {bar.max_drop:g}"))
+        if row.n < MIN_ITEMS:
+            checks.append((False, f"{row.suite}: {row.n} items, of at least {MIN_ITEMS}"))
+        if row.trained_unparsed == 1:
+            checks.append((False, f"{row.suite}: no output had an answer to judge"))
     malformed = last_step.get("completions/malformed_ratio")
     said = "not measured" if malformed is None else f"{malformed:.1%}"
     known = malformed is not None and malformed <= bar.max_malformed

@@ -244,9 +244,10 @@ def _training(store: Store, trainings: Sequence[str]) -> Section:
 def _scores(label: str, scores: Sequence[Mapping[str, JSON]]) -> Section:
     return Section(
         title="Scores" if label == "trained" else f"Scores of {label}",
-        note="Points; change with its 95 % bootstrap interval, p paired and Holm-corrected."
+        note="Points; change with its 95 % bootstrap interval, p paired and Holm-corrected; shares "
+        "of both, without an answer to judge and cut at the limit."
         + (" Miniature benchmarks." if any(row["miniature"] for row in scores) else ""),
-        columns=("suite", "n", "base", label, "change", "p"),
+        columns=("suite", "n", "base", label, "change", "p", "unparsed", "cut"),
         rows=[
             [
                 row["suite"],
@@ -256,6 +257,10 @@ def _scores(label: str, scores: Sequence[Mapping[str, JSON]]) -> Section:
                 f"{row['difference']:+.1f} [{row['difference_low']:.1f}, "
                 f"{row['difference_high']:.1f}]",
                 number(row["p"], 3),
+                *(
+                    f"{row[f'base_{share}']:.1%}, {row[f'trained_{share}']:.1%}"
+                    for share in ("unparsed", "truncated")
+                ),
             ]
             for row in scores
         ],

@@ -1,16 +1,17 @@
 """What scored items say: summaries, paired differences of two policies, their tables.
 
-Items are clusters of their repeats: errors and intervals come from item means. This module must
-never know where the items were stored or how they were made.
+Items are clusters of their repeats, and some benchmarks' items come in clusters themselves (one
+question in six languages): errors and intervals are over clusters, means over items. This module
+must never know where the items were stored or how they were made.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from pivotrl.types import FinishReason, PivotRLError
 
 RESAMPLES = 10_000
 CONFIDENCE = 0.95
+Cluster = Callable[[str], str]
+"""From an item's id to what it was drawn with: its question, its problem, its segment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,7 @@ class ScoreSummary:
     """Items."""
     mean: float
     standard_error: float | None
-    """Of the mean, from the standard deviation of item means; None for a single item."""
+    """Of the mean, robust to clusters (Liang and Zeger 1986, n/(n-1)); None for a single one."""
     unparsed: float
     """Share of outputs without an answer to judge; they score 0."""
     truncated: float
@@ -56,7 +59,7 @@ class PairedDifference:
     standard_error: float
     low: float
     high: float
-    """Percentile bootstrap over items (Efron 1979), 95 %."""
+    """Percentile bootstrap over clusters (Efron 1979), 95 %."""
     p: float
     """Two-sided, by the normal approximation of the paired t statistic."""
 
@@ -68,6 +71,7 @@ class Scored:
     kind: str
     miniature: bool
     items: Sequence[EvaluationItem]
+    cluster: Cluster = str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,19 +91,24 @@ class ScoreRow:
     difference_high: float
     p: float
     """Two-sided, paired; Holm-corrected over the suites of its kind."""
+    base_unparsed: float
+    """Share of outputs without an answer to judge; as of the trained, and of those cut."""
+    trained_unparsed: float
+    base_truncated: float
+    trained_truncated: float
     miniature: bool
 
 
-def summary(items: Sequence[EvaluationItem]) -> ScoreSummary:
+def summary(items: Sequence[EvaluationItem], cluster: Cluster = str) -> ScoreSummary:
     """Raises `PivotRLError` without items."""
     if not items:
         raise PivotRLError("evaluation: no items to summarise; evaluate at least one")
-    scores = list(item_means(items).values())
-    n = len(scores)
+    scores = item_means(items)
+    clusters = _clusters(scores.items(), cluster)
     return ScoreSummary(
-        n=n,
-        mean=fmean(scores),
-        standard_error=stdev(scores) / math.sqrt(n) if n > 1 else None,
+        n=len(scores),
+        mean=fmean(scores.values()),
+        standard_error=_error(clusters) if len(clusters) > 1 else None,
         unparsed=fmean(item.extracted is None for item in items),
         truncated=fmean(item.finish_reason is FinishReason.LENGTH for item in items),
     )
@@ -114,12 +123,12 @@ def item_means(items: Sequence[EvaluationItem]) -> dict[str, float]:
 
 
 def paired_difference(
-    first: Sequence[EvaluationItem], second: Sequence[EvaluationItem]
+    first: Sequence[EvaluationItem], second: Sequence[EvaluationItem], cluster: Cluster = str
 ) -> PairedDifference:
     """How much the second policy's mean is above the first's, on the same items.
 
-    Raises `PivotRLError` unless both have the same items and repeats, each once, and at least two
-    items.
+    Raises `PivotRLError` unless both have the same items and repeats, each once, in at least two
+    clusters.
     """
     keys = [[(item.item_id, item.repeat) for item in items] for items in (first, second)]
     if set(keys[0]) != set(keys[1]) or any(len(set(k)) != len(k) for k in keys):
@@ -127,13 +136,13 @@ def paired_difference(
             "evaluation: the two runs have different items; evaluate both on one set"
         )
     before, after = item_means(first), item_means(second)
-    if len(before) < 2:
+    differences = {item_id: after[item_id] - before[item_id] for item_id in before}
+    clusters = _clusters(differences.items(), cluster)
+    if len(clusters) < 2:
         raise PivotRLError("evaluation: a paired difference needs two items or more")
-    differences = [after[item_id] - before[item_id] for item_id in before]
-    mean = fmean(differences)
-    error = stdev(differences) / math.sqrt(len(differences))
+    mean, error = fmean(differences.values()), _error(clusters)
     deviations = abs(mean) / error if error > 0 else 0.0 if mean == 0 else math.inf
-    low, high = bootstrap_interval(differences)
+    low, high = bootstrap_interval(clusters)
     return PairedDifference(
         n=len(differences),
         difference=mean,
@@ -144,20 +153,37 @@ def paired_difference(
     )
 
 
-def bootstrap_interval(values: Sequence[float]) -> tuple[float, float]:
-    """The percentile interval of the mean; the same values in any order give the same numbers."""
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    rng = np.random.default_rng(len(ordered))
-    at_once = max(1, 1_000_000 // len(ordered))
-    means = np.concatenate(
-        [
-            ordered[
-                rng.integers(0, len(ordered), (min(at_once, RESAMPLES - done), len(ordered)))
-            ].mean(axis=1)
-            for done in range(0, RESAMPLES, at_once)
-        ]
-    )
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+def _clusters(values: Iterable[tuple[str, float]], cluster: Cluster) -> np.ndarray:
+    """[clusters, 2] float64: the sum of a cluster's values, and how many they are."""
+    found = defaultdict(list)
+    for item_id, value in values:
+        found[cluster(item_id)].append(value)
+    return np.array([(math.fsum(own), len(own)) for own in found.values()])
+
+
+def _error(clusters: np.ndarray) -> float:
+    """Of the mean over items; the standard error of the mean where each is its own cluster."""
+    sums, sizes = clusters.T
+    n, items = len(clusters), sizes.sum()
+    residuals = sums - sizes * sums.sum() / items
+    return float(math.sqrt(n / (n - 1) * (residuals**2).sum()) / items)
+
+
+def bootstrap_interval(clusters: np.ndarray) -> tuple[float, float]:
+    """The percentile interval of the mean over items; `clusters` [n, 2] are sums and sizes.
+
+    The same clusters in any order give the same numbers.
+    """
+    ordered = clusters[np.lexsort(clusters.T[::-1])]
+    sums, sizes = ordered.T
+    n = len(ordered)
+    rng = np.random.default_rng(n)
+    at_once = max(1, 1_000_000 // n)
+    means = []
+    for done in range(0, RESAMPLES, at_once):
+        drawn = rng.integers(0, n, (min(at_once, RESAMPLES - done), n))
+        means.append(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
+    low, high = np.quantile(np.concatenate(means), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
@@ -177,10 +203,12 @@ def compare(base: Mapping[str, Scored], trained: Mapping[str, Scored]) -> list[S
     rows: list[ScoreRow] = []
     for kind in ("domain", "benchmark"):
         names = [s for s, scored in base.items() if scored.kind == kind and s in trained]
-        found = [paired_difference(base[s].items, trained[s].items) for s in names]
+        found = [paired_difference(base[s].items, trained[s].items, base[s].cluster) for s in names]
         corrected = holm([difference.p for difference in found])
         for name, difference, p in zip(names, found, corrected, strict=True):
-            before, after = summary(base[name].items), summary(trained[name].items)
+            before, after = (
+                summary(side[name].items, base[name].cluster) for side in (base, trained)
+            )
             rows.append(
                 ScoreRow(
                     suite=name,
@@ -195,6 +223,10 @@ def compare(base: Mapping[str, Scored], trained: Mapping[str, Scored]) -> list[S
                     difference_low=100 * difference.low,
                     difference_high=100 * difference.high,
                     p=p,
+                    base_unparsed=before.unparsed,
+                    trained_unparsed=after.unparsed,
+                    base_truncated=before.truncated,
+                    trained_truncated=after.truncated,
                     miniature=base[name].miniature,
                 )
             )

@@ -5,6 +5,7 @@ A suite is a live domain in one decoding, or one benchmark. This module must nev
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,13 @@ class Suite:
             return self.name
         name = self.name if self.horizon is None else f"{self.name} x{self.horizon}"
         return f"{name} " + (f"T={self.temperature:g}" if self.temperature else "greedy")
+
+    @property
+    def cluster(self) -> Callable[[str], str]:
+        """From an item's id to what it was drawn with; a live task is drawn by itself."""
+        from pivotrl.benchmarks import BENCHMARKS
+
+        return BENCHMARKS[self.name].cluster if self.kind == "benchmark" else str
 
 
 def suites(config: Config) -> list[Suite]:

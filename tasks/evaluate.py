@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import orjson
 
+from pivotrl.benchmarks import BENCHMARKS
 from pivotrl.benchmarks.base import Row
 from pivotrl.config import Config
 from pivotrl.engines.meter import Meter
@@ -75,6 +76,11 @@ def evaluate(
         settings["repeats"] = config.evaluate.repeats
         folder = rows_folder(config, current().home)
         settings["file"] = file_hash(folder / f"{suite.name}.jsonl")
+        settings["beside"] = {
+            file.name: file_hash(file)
+            for pattern in BENCHMARKS[suite.name].beside
+            for file in sorted(folder.glob(pattern))
+        }
         judges = ("pivotrl.benchmarks", "pivotrl.benchmarks.math_worker")  # run by -m, no import
     stage = Stage(
         name="evaluate",
@@ -135,7 +141,7 @@ def _body(work: Work) -> Produced:
             of_part, took_part = _kept(file, partial(part, load, advance))
             items += of_part
             took.update(took_part)
-    found = summary(items)
+    found = summary(items, suite.cluster)
     evaluation_id = work.folder.name
     write_shard(
         work.out / "evaluation_items.parquet",
@@ -229,7 +235,6 @@ def _episodes(
 def _responses(
     config: Config, suite: Suite, params: SamplingParams, home: Path
 ) -> tuple[list[tuple[int, Part]], str, bool]:
-    from pivotrl.benchmarks import BENCHMARKS
     from pivotrl.benchmarks.rows import load_rows
     from pivotrl.evaluation import evaluate_benchmark
 

@@ -53,7 +53,8 @@ def gate(config: Config, scores: Sequence[ScoreRow], checkpoint: Manifest) -> De
 def promote(home: Path, model: str, wanted: str, *, reason: str = "", force: bool = False) -> str:
     """Makes a version, by number or alias, champion; returns its number.
 
-    Raises PivotRLError if there is none, or if it failed the gate and nobody forces it.
+    Raises PivotRLError if there is none, or if it failed the gate, or scores below the champion of
+    now in a domain, and nobody forces it.
     """
     version = find_version(home, model, wanted)
     if version is None:
@@ -66,10 +67,25 @@ def promote(home: Path, model: str, wanted: str, *, reason: str = "", force: boo
         )
     champion = find_version(home, model, CHAMPION)
     if champion is None or champion.number != version.number:
+        if champion and not force and (better := _better(home, champion, version)):
+            raise PivotRLError(
+                f"version {version.number} of {model} met the gate before version "
+                f"{champion.number} was champion; --force promotes it nevertheless: {better}"
+            )
         set_alias(home, version, CHAMPION)
         how = "forced" if version.tags.get(GATE_TAG) != PASSED else "passed the gate"
         record(home, version, CHAMPION, reason or how)
     return version.number
+
+
+def _better(home: Path, champion: Version, version: Version) -> str:
+    """Where the champion of today scores more than a version that met the gate earlier."""
+    best, own = scores_of(home, champion), scores_of(home, version)
+    return "; ".join(
+        f"{suite}: {score:.1f}, the champion's {f'{best[suite]:.1f}' if suite in best else 'none'}"
+        for suite, score in own.items()
+        if suite not in best or score < best[suite]
+    )
 
 
 def was_champion(home: Path, model: str, number: str) -> bool:

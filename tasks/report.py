@@ -43,8 +43,12 @@ def scored(home: Path, evaluations: Sequence[tuple[Suite, Manifest]]) -> dict[st
             )
             for row in rows
         ]
-        miniature = bool(manifest.counts["miniature"])
-        out[suite.label] = Scored(kind=suite.kind, miniature=miniature, items=items)
+        out[suite.label] = Scored(
+            kind=suite.kind,
+            miniature=bool(manifest.counts["miniature"]),
+            items=items,
+            cluster=suite.cluster,
+        )
     return out
 
 
@@ -189,7 +193,7 @@ def scores_table(models: Mapping[str, Mapping[str, Scored]]) -> Table:
     for suite in next(iter(models.values())):
         for label, of_model in models.items():
             scored_ = of_model[suite]
-            found = summary(scored_.items)
+            found = summary(scored_.items, scored_.cluster)
             table.add_row(
                 suite + (" (miniature)" if scored_.miniature else ""),
                 Text(label),

@@ -88,6 +88,6 @@ _stage = Stage(
     name="verify",
     body=_body,
     modules=(*MODULES, "pivotrl.rollouts", "pivotrl.store.shards"),
-    computes_with=("jsonschema", "sqlglot", "tree-sitter-bash"),
+    computes_with=("jsonschema", "sqlglot", "bashlex"),
     by_bytes=("candidates",),
 )

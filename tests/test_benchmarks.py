@@ -129,6 +129,13 @@ def test_prompts_have_nvidias_words() -> None:
         ("Answer: A\nno, wait\n**Answer: B**", "B"),
         ("**Answer:** (B)", "B"),
         ("the answer is (B).", "B"),
+        ("Answer:\nB", "B"),
+        ("**Answer:**\n\nB", "B"),
+        ("ANSWER: B", "B"),
+        ("Answer: b", "B"),
+        ("Answer: **b**.\n", "B"),
+        ("Answer: b is near, but I take\nAnswer: C", "C"),
+        ("Answer: a good question", None),
         ("Answer: Bananas", None),
         ("in the format 'Answer: A/B/C/D'", None),
         ("Answer: I am not sure", None),
@@ -147,6 +154,9 @@ def test_each_language_closes_in_its_own_words(code: str) -> None:
     row = {"language": code, "answer": "C"}
     assert score("mmlu_prox", row, f"... {closing.replace('C', 'A')} ... {closing}") == 1.0
     assert BENCHMARKS["mmlu_prox"].score(row, "C").extracted is None
+    assert score("mmlu_prox", row, f"so {closing[0].lower()}{closing[1:]}") == 1.0
+    assert score("mmlu_prox", row, closing.replace("(C)", "(c)")) == 1.0
+    assert BENCHMARKS["mmlu_prox"].score(row, closing.replace("(C)", "clear")).extracted is None
 
 
 @pytest.mark.parametrize(
@@ -235,6 +245,16 @@ def test_bad_item_files(tmp_path: Path, text: str | None, message: str) -> None:
         path.write_text(text)
     with pytest.raises(PivotRLError, match=message):
         load_rows(BENCHMARKS["ifbench"], path)
+
+
+def test_some_items_are_drawn_from_the_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text("".join(f'{{"id": "{k}-{i}"}}\n' for k in ("en", "ja") for i in range(50)))
+    found = [row["id"] for row in load_rows(BENCHMARKS["ifbench"], path, 20)]
+    assert len(found) == 20 and {item_id[:2] for item_id in found} == {"en", "ja"}
+    assert found == [r["id"] for r in load_rows(BENCHMARKS["ifbench"], path) if r["id"] in found]
+    fewer = {row["id"] for row in load_rows(BENCHMARKS["ifbench"], path, 10)}
+    assert fewer < set(found), "a smaller draw is part of a larger one"
 
 
 # -- the interpreter ------------------------------------------------------------------------------

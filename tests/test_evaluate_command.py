@@ -146,6 +146,11 @@ def test_an_endpoint_answers_where_it_is_named(
         (["http://127.0.0.1:9/v1", "--data", "miniature"], "--tokenizer DIR"),
         ([BASE, BASE, "--data", "miniature"], "two models are called 'model'"),
         ([BASE, "--set", "evaluate.itms=1"], "did you mean 'items'"),
+        ([BASE, "--data", "miniature", "--set", "evaluate.max_tokens=2048"], "no prompt would fit"),
+        (
+            [BASE, "--benchmarks", "none", "--domains", "retail", "--set", "evaluate.horizon=99"],
+            "99",
+        ),
     ],
 )
 def test_what_is_missing_is_said_before_anything_starts(
@@ -155,3 +160,15 @@ def test_what_is_missing_is_said_before_anything_starts(
     done = pivotrl(tmp_path / "home", "evaluate", *arguments, expect=2)
     assert message in " ".join(done.stderr.split()), done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "home/shards").exists()
+
+
+def test_every_row_is_looked_at_before_anything_starts(tmp_path: Path) -> None:
+    data = tmp_path / "rows"
+    data.mkdir()
+    good = {"options": ["a", "b"], "question": "?", "answer": "A"}
+    lines = [json.dumps({"id": str(i)} | good) for i in range(200)]
+    lines.append(json.dumps({"id": "late", "options": ["a"], "question": "?"}))
+    (data / "mmlu_pro.jsonl").write_text("\n".join(lines))
+    given = (BASE, "--benchmarks", "mmlu_pro", "--data", str(data))
+    done = pivotrl(tmp_path / "home", "evaluate", *given, expect=1)
+    assert "mmlu_pro item late: KeyError 'answer'" in " ".join(done.stderr.split()), done.stderr

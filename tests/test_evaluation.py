@@ -299,6 +299,34 @@ def test_paired_difference_is_the_paired_test_of_scipy(scores: list[tuple[float,
         assert result.p == (1.0 if differences[0] == 0 else 0.0)
 
 
+@given(
+    scores=st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), min_size=2, max_size=30),
+    size=st.integers(2, 6),
+)
+def test_items_that_say_the_same_thing_are_one(scores: list[float], size: int) -> None:
+    once = [item(str(i), score) for i, score in enumerate(scores)]
+    often = [item(f"{n}-{i}", score) for i, score in enumerate(scores) for n in range(size)]
+    nothing = [[replace(one, score=0.0) for one in items] for items in (once, often)]
+    alone = paired_difference(nothing[0], once)
+    found = paired_difference(nothing[1], often, lambda item_id: item_id.partition("-")[2])
+    assert (found.n, found.difference) == (size * alone.n, pytest.approx(alone.difference))
+    assert found.standard_error == pytest.approx(alone.standard_error)
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high))
+    assert paired_difference(nothing[1], often).standard_error <= alone.standard_error
+
+
+def test_clusters_of_real_items_are_what_was_asked_once() -> None:
+    for name, ids in {
+        "mmlu_prox": ["de-70", "ja-70"],
+        "scicode": ["77.1", "77.12"],
+        "wmt24pp": ["en-de_DE-canary-3", "en-ja_JP-canary-3"],
+    }.items():
+        of = BENCHMARKS[name].cluster
+        assert len({of(item_id) for item_id in ids}) == 1
+        assert of(ids[0]) != of(ids[0].replace("7", "8").replace("3", "4"))
+        assert of("9a56b424f829a12c") == "9a56b424f829a12c", "of a miniature row"
+
+
 def test_paired_difference_needs_the_same_items() -> None:
     with pytest.raises(PivotRLError, match="different items"):
         paired_difference([item("a", 1), item("b", 1)], [item("a", 1), item("c", 1)])

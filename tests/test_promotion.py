@@ -28,9 +28,14 @@ DOMAIN = ScoreRow(
     difference_low=6.0,
     difference_high=14.0,
     p=0.001,
+    base_unparsed=0.1,
+    trained_unparsed=0.0,
+    base_truncated=0.1,
+    trained_truncated=0.0,
     miniature=True,
 )
 BENCHMARK = replace(DOMAIN, suite="aime25", kind="benchmark", difference=-1.0, difference_low=-3.0)
+BOTH = [DOMAIN, BENCHMARK]
 STEP = {"completions/malformed_ratio": 0.01, "kl": 0.1}
 
 
@@ -43,14 +48,18 @@ def test_a_clear_gain_without_a_clear_loss_passes() -> None:
 @pytest.mark.parametrize(
     ("bar", "scores", "step", "champion", "why"),
     [
-        (BAR, [replace(DOMAIN, difference_low=0.0)], STEP, {}, "must be above +0"),
+        (BAR, [replace(DOMAIN, difference_low=0.0), BENCHMARK], STEP, {}, "must be above +0"),
         (BAR, [DOMAIN, replace(BENCHMARK, difference_low=-5.1)], STEP, {}, "may fall by 5"),
-        (BAR, [DOMAIN], STEP, {"retail T=1": 30.5}, "the champion's 30.5"),
+        (BAR, BOTH, STEP, {"retail T=1": 30.5}, "the champion's 30.5"),
+        (BAR, BOTH, STEP, {"shell T=1": 30.5}, "the champion was not scored in it"),
         (BAR, [BENCHMARK], STEP, {}, "no live domain was scored"),
-        (BAR, [DOMAIN], {"completions/malformed_ratio": 0.2}, {}, "20.0% of at most 5.0%"),
-        (replace(BAR, max_kl=0.05), [DOMAIN], STEP, {}, "0.100, of at most 0.05"),
-        (replace(BAR, max_kl=0.05), [DOMAIN], {"completions/malformed_ratio": 0}, {}, "KL"),
-        (BAR, [DOMAIN], {}, {}, "malformed actions in the last step: not measured"),
+        (BAR, [DOMAIN], STEP, {}, "no benchmark was scored"),
+        (BAR, [DOMAIN, replace(BENCHMARK, n=19)], STEP, {}, "19 items, of at least 20"),
+        (BAR, [DOMAIN, replace(BENCHMARK, trained_unparsed=1.0)], STEP, {}, "no output had"),
+        (BAR, BOTH, {"completions/malformed_ratio": 0.2}, {}, "20.0% of at most 5.0%"),
+        (replace(BAR, max_kl=0.05), BOTH, STEP, {}, "0.100, of at most 0.05"),
+        (replace(BAR, max_kl=0.05), BOTH, {"completions/malformed_ratio": 0}, {}, "KL"),
+        (BAR, BOTH, {}, {}, "malformed actions in the last step: not measured"),
     ],
 )
 def test_what_fails_is_said_first(bar, scores, step, champion, why) -> None:
@@ -98,6 +107,10 @@ def test_champions_come_and_go_with_a_reason(tmp_path: Path) -> None:
         promote(home, "own", "3")
     promote(home, "own", "3", force=True)
     assert promote(home, "own", "challenger") == "4"
+    with pytest.raises(
+        PivotRLError, match=r"before version 4 was champion.*32\.0, the champion's 34"
+    ):
+        promote(home, "own", "2")
     champion = find_version(home, "own", CHAMPION)
     assert champion and champion.number == "4" and scores_of(home, champion) == {"retail T_1": 34.0}
     assert rollback(home, "own") == ("4", "3")

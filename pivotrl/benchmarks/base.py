@@ -58,6 +58,10 @@ class Benchmark:
     steps: Callable[[Row], tuple[Row, ...]] = single_step
     """The items that a row is: one, or sub-steps, each with an id of its own. A sub-step's prompt
     and score are given `earlier_outputs`, the responses to those before it."""
+    beside: tuple[str, ...] = ()
+    """Patterns of the files beside the rows' by which a row is judged too."""
+    cluster: Callable[[str], str] = str
+    """From an item's id to what it was drawn with: items of one cluster are not independent."""
 
 
 def user_prompt(text: str) -> tuple[Message, ...]:

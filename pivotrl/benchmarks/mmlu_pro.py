@@ -17,7 +17,12 @@ INSTRUCTION = (
     "the following format: 'Answer: A/B/C/D/E/F/G/H/I/J' (e.g. 'Answer: A')."
 )
 
-_ANSWER_LINE = re.compile(r"[Aa]nswer[*_` ]{0,4}:[*_` ]{0,4}\(?([A-J])\b(?!/|'m| am\b)")
+_ANSWER_LINE = re.compile(
+    r"(?i:answer)[*_` ]{0,4}:[*_`\s]{0,6}\(?"
+    # a small letter only where the line ends with it: "Answer: a good question" is none
+    r"(?:([A-J])\b(?!/|'m| am\b)|([a-j])(?=[*_`).]{0,4}\s*$))",
+    re.MULTILINE,
+)
 # The form of the official few-shot prompt, which models fall back to.
 _ANSWER_IS = re.compile(r"answer is[*_` ]{0,4}\(?([A-J])\b")
 
@@ -31,7 +36,8 @@ def prompt(row: Row) -> tuple[Message, ...]:
 
 def score(row: Row, output: str) -> Score:
     right = row["answer"]
-    letters = _ANSWER_LINE.findall(output) or _ANSWER_IS.findall(output)
+    lines = ["".join(found).upper() for found in _ANSWER_LINE.findall(output)]
+    letters = lines or _ANSWER_IS.findall(output)
     if not letters:
         return Score(value=0.0, extracted=None)
     return Score(value=float(letters[-1] == right), extracted=letters[-1])

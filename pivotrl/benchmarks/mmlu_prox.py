@@ -170,19 +170,23 @@ def prompt(row: Row) -> tuple[Message, ...]:
 
 @cache
 def answer_pattern(code: str) -> re.Pattern[str]:
-    """NeMo-Gym's regular expression for a language's closing sentence."""
+    """NeMo-Gym's regular expression for a language's closing sentence, in either case as there.
+
+    Stricter in one thing: the first letter of a word ("the answer is clear") is no choice.
+    """
     before, _, after = LANGUAGES[code].answer.partition("({})")
     before = before.strip().removeprefix("the ") if code == "en" else before.strip()
     stars = r"\**" if code == "en" else ""
+    letter = r"(?:\(?([A-J])(?![A-Za-z])|\(([a-j])(?=\)))"
     return re.compile(
-        re.escape(before) + rf"\s*{stars}\(?([A-J])\)?{stars}\s*" + re.escape(after.strip())
+        rf"(?i:{re.escape(before)})\s*{stars}{letter}\)?{stars}\s*{re.escape(after.strip())}"
     )
 
 
 def score(row: Row, output: str) -> Score:
     language_of(row)
     right = row["answer"]
-    letters = answer_pattern(row["language"]).findall(output)
+    letters = ["".join(found).upper() for found in answer_pattern(row["language"]).findall(output)]
     if not letters:
         return Score(value=0.0, extracted=None)
     return Score(value=float(letters[-1] == right), extracted=letters[-1])
@@ -197,4 +201,5 @@ BENCHMARK = Benchmark(
     ),
     repeats=1,
     read=read,
+    cluster=lambda item_id: item_id.partition("-")[2] or item_id,  # a question, in six languages
 )

@@ -18,9 +18,10 @@ _ID_FIELDS = ("id", "key", "unique_id", "question_id", "problem_id", "problem_id
 
 
 def load_rows(benchmark: Benchmark, path: Path, n: int | None = None) -> list[Row]:
-    """The first `n` rows as the benchmark takes them, all without.
+    """Rows as the benchmark takes them, in the file's order: all, or `n` drawn by their ids' hash.
 
-    Each has an `id` (its own, or its content's hash) and, if it is real, the `folder` it lay in.
+    So a draw has all languages and subjects of a file that is sorted by them. Each has an `id` (its
+    own, or its content's hash) and, if it is real, the `folder` it lay in.
 
     Raises `PivotRLError` that names file and row for a missing or empty file, a row that is not
     a JSON object or lacks a field, and an id that occurs twice.
@@ -28,8 +29,6 @@ def load_rows(benchmark: Benchmark, path: Path, n: int | None = None) -> list[Ro
     found: list[Row] = []
     seen: set[str] = set()
     for row in read_rows(path):
-        if len(found) == n:
-            break
         where = f"{path} row {row.number}"
         if isinstance(row.value, RowError):
             raise PivotRLError(f"{where}: {row.value}")
@@ -52,7 +51,8 @@ def load_rows(benchmark: Benchmark, path: Path, n: int | None = None) -> list[Ro
         found.append({**read, **real, "id": item_id})
     if not found:
         raise PivotRLError(f"{path}: no benchmark items in it; give one JSON object a line")
-    return found
+    drawn = set(sorted(seen, key=digest)[:n])
+    return [row for row in found if row["id"] in drawn]
 
 
 def fetch(benchmark: Benchmark, path: Path) -> None:

@@ -300,4 +300,6 @@ BENCHMARK = Benchmark(
     source=Source(path="SciCode1/SciCode", split="test"),
     repeats=8,
     steps=steps,
+    beside=(FILE, "*.txt"),
+    cluster=lambda item_id: item_id.partition(".")[0],  # a problem, each step upon the last
 )

@@ -6,6 +6,7 @@ not here. This module must never know where segments come from.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from pivotrl.benchmarks.base import Benchmark, Row, Score, Source, user_prompt
@@ -74,4 +75,5 @@ BENCHMARK = Benchmark(
     ),
     repeats=1,
     read=read,
+    cluster=lambda item_id: re.sub(r"^en-\w+-", "", item_id),  # a segment, in five languages
 )
