@@ -1,7 +1,7 @@
 """One process of a round on several, as `torchrun` starts it: `ranks_worker.py WORK WHAT [DIE_AT]`.
 
-WHAT is `step` (one update in float64), `round`, or `adapters` (a round that trains adapters); with
-DIE_AT the first process ends itself without a word once that step is recorded.
+WHAT is `step` (one update in float64), `round`, or a round that trains adapters, of all layers
+(`adapters`) or of a mixture of experts (`experts`); with DIE_AT the first process ends itself without a word once that step is recorded.
 """
 
 import os
@@ -9,7 +9,14 @@ import sys
 from pathlib import Path
 
 import torch
-from training_models import engine_of, random_model, reward_token, some_pivots, train_settings
+from training_models import (
+    engine_of,
+    random_experts,
+    random_model,
+    reward_token,
+    some_pivots,
+    train_settings,
+)
 
 from pivotrl.training import ranks, train_round
 from pivotrl.training.adapters import with_adapters
@@ -60,6 +67,14 @@ def adapted():
     return with_adapters(random_model(), 4, 8, seed=0)
 
 
+def adapted_experts():
+    return with_adapters(random_experts(), 4, 8, seed=0)
+
+
+MODELS = {"round": random_model, "adapters": adapted, "experts": adapted_experts}
+SAMPLERS = {"round": random_model, "adapters": random_model, "experts": random_experts}
+
+
 def main() -> None:
     torch.set_num_threads(1)
     work, what = Path(sys.argv[1]), sys.argv[2]
@@ -71,9 +86,9 @@ def main() -> None:
         if ranks.number() == 0:
             torch.save(found, work / "step.pt")
     else:
-        model = in_shards(adapted if what == "adapters" else random_model)
-        reference = None if what == "adapters" else in_shards(random_model)
-        engine = engine_of(random_model())
+        model = in_shards(MODELS[what])
+        reference = in_shards(random_model) if what == "round" else None
+        engine = engine_of(SAMPLERS[what]())
         whole_round(work, model, engine, reference, die_at)
     torch.distributed.destroy_process_group()
 

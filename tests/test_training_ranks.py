@@ -46,14 +46,14 @@ def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("what", ["round", "adapters"])
+@pytest.mark.parametrize("what", ["round", "adapters", "experts"])
 def test_a_round_on_two_is_the_round_of_one_and_resumes_exactly(tmp_path: Path, what: str) -> None:
     assert two(tmp_path / "whole", what).returncode == 0
     killed = two(tmp_path / "killed", what, "5")
     assert killed.returncode != 0
     assert (tmp_path / "killed" / "checkpoint-000004").is_dir()
     assert two(tmp_path / "killed", what).returncode == 0
-    one = random_model() if what == "round" else ranks_worker.adapted()
+    one = ranks_worker.MODELS[what]()
     reference = random_model() if what == "round" else None
     alone = ranks_worker.whole_round(tmp_path / "alone", one, engine_of(one), reference)
 

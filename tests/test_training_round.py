@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from training_models import (
     engine_of,
     no_record,
     one_thread,
+    random_experts,
     random_model,
     reward_token,
     some_pivots,
@@ -290,7 +291,10 @@ def test_a_round_without_progress_ends_and_says_so_also_at_its_last_step(
     assert result.best_step == 0
 
 
-def test_adapters_are_trained_resumed_and_saved_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [random_model, random_experts])
+def test_adapters_are_trained_resumed_and_saved_whole(
+    tmp_path: Path, make: Callable[[], Any]
+) -> None:
     settings = train_settings(kl_beta=0.05, checkpoint_every=2, learning_rate=2e-2)
     ids = torch.tensor([[2, 3, 4, 5, 6]])
 
@@ -302,7 +306,7 @@ def test_adapters_are_trained_resumed_and_saved_whole(tmp_path: Path) -> None:
             raise Interrupted
 
     def adapted() -> Any:
-        return with_adapters(random_model(), rank=4, alpha=8, seed=1)
+        return with_adapters(make(), rank=4, alpha=8, seed=1)
 
     def learn(work: Path, model: Any, on_step: Any = no_record) -> RoundResult:
         return run(work, settings, model=model, reference=model, on_step=on_step)[1]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from pivotrl.engines.hf import HFEngine
 from pivotrl.training import TrainPivot, TrainSettings
@@ -45,6 +45,25 @@ def random_model(
         )
     )
     return model.eval()
+
+
+def random_experts(seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    config = Qwen3MoeConfig(
+        vocab_size=32,
+        hidden_size=32,
+        intermediate_size=64,
+        moe_intermediate_size=16,
+        num_experts=4,
+        num_experts_per_tok=2,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=4096,
+        initializer_range=0.1,
+    )
+    return Qwen3MoeForCausalLM(config).eval()
 
 
 def engine_of(model: Any) -> HFEngine:

@@ -17,7 +17,8 @@ from torch import Tensor
 from pivotrl.training import ranks
 from pivotrl.types import PivotRLError
 
-_BASE = ".base_layer."
+_BASE = ".base_layer"
+"""Where peft keeps what it wraps: a layer, or one in another for each adapted tensor of experts."""
 
 
 def trainable(model: Any) -> Iterator[tuple[str, Tensor]]:
@@ -78,15 +79,16 @@ def policy_state(model: Any) -> dict[str, Tensor]:
     names = {name for name, _ in base.named_parameters(remove_duplicate=False)}
     tied = names - {name for name, _ in base.named_parameters()}
     state = {
-        name.replace(_BASE, "."): value
+        name.replace(_BASE, ""): value
         for name, value in base.state_dict().items()
         if ".lora_" not in name and name not in tied
     }
     for name, module in base.named_modules():
         if hasattr(module, "get_delta_weight"):
-            weight = module.base_layer.weight
+            own = getattr(module, "parameter_name", "weight")
+            weight = getattr(module.get_base_layer(), own)
             delta = sum(module.get_delta_weight(adapter) for adapter in module.active_adapters)
-            state[f"{name}.weight"] = (weight + delta).to(weight.dtype)
+            state[f"{name}.{own}".replace(_BASE, "")] = (weight + delta).to(weight.dtype)
     return state
 
 
