@@ -38,6 +38,15 @@ def engine_settings(config: Config, path: Path, *, profiling: bool) -> EngineCon
     return asked.model_copy(update={"name": name, "replicas": 1})
 
 
+def training_engine(config: Config, path: Path) -> EngineConfig:
+    """Which engine samples while the policy in `path` is trained.
+
+    Of several processes each has one in process: a vLLM each would take what its shard leaves.
+    """
+    settings = engine_settings(config, path, profiling=False)
+    return settings.model_copy(update={"name": "hf"}) if config.train.devices > 1 else settings
+
+
 def load_policy(config: Config, path: Path, weights: str, *, profiling: bool = False) -> Policy:
     """`weights` is the hash of the files, so that a changed folder is loaded again."""
     settings = engine_settings(config, path, profiling=profiling)

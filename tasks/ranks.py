@@ -13,14 +13,16 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 from rich.console import Console
+from rich.markup import escape
 
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
@@ -80,6 +82,8 @@ def launched(stage: str, work: Work, on_step: Callable[[], None]) -> Any:
                 answer = message.get("result", answer)
                 if "step" in message:
                     on_step()
+                if "said" in message:
+                    current().say(message["said"])
             code = process.wait()
         finally:
             process.terminate()  # torchrun ends its processes
@@ -133,10 +137,26 @@ def main() -> None:
 
     rounds = {"train": grpo_round_of, "sft": sft_round_of, "end_to_end": end_to_end_round_of}
     round_of = rounds[order["stage"]]
-    console = Console(stderr=True, quiet=not is_first)
-    with running(Session(home=work.home, console=console)):
+
+    def said(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if issubclass(category, RuntimeWarning):  # ours; those of libraries are in the log
+            tell({"said": f"  [yellow]{escape(str(message))}[/]"})
+
+    warnings.showwarning = said
+    console = Console(quiet=True)
+    with running(_Told(home=work.home, console=console, tell=tell)):
         result = round_of(work, device, lambda: tell({"step": 1}))
     tell({"result": asdict(result)})
+
+
+@dataclass(kw_only=True)
+class _Told(Session):
+    """A session whose words go to the process that started this one."""
+
+    tell: Callable[[dict[str, Any]], None]
+
+    def say(self, line: str) -> None:
+        self.tell({"said": line})
 
 
 def _end_with(pid: int, started: float) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pivotrl.config import Config
-from pivotrl.types import JSON, Candidate, Engine, PivotRLError, Sample, Split, Verdict, digest
+from pivotrl.types import JSON, Candidate, Engine, Sample, Split, Verdict, digest
 from pivotrl.verifiers import verifier_for
-from tasks.policy import context_of, engine_settings, make_engine
+from tasks.policy import context_of, make_engine, training_engine
 from tasks.sample import read_candidates
 from tasks.session import current
 from tasks.stage import Work
@@ -24,7 +24,7 @@ def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> Round
     """The round that the stage asks for, on `device`; `on_step` hears of each step."""
     from pivotrl import rollouts
     from pivotrl.chat import ChatFormat
-    from pivotrl.training import TrainPivot, single_turns, train_round
+    from pivotrl.training import TrainPivot, alarms, single_turns, train_round
 
     config: Config = work.extra["config"]
     start: Path = work.extra["start"]
@@ -47,6 +47,7 @@ def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> Round
                 f"  [yellow]{len(without):,} {what} are left out[/]: over {longest:,} tokens with "
                 f"train.max_tokens = {settings.max_tokens}, or refused by the chat template"
             )
+        alarms.raise_left_out(len(without), len(without) + len(fitting), longest, what)
         return [
             TrainPivot(
                 candidate_id=item.candidate.id,
@@ -125,7 +126,7 @@ def sft_round_of(work: Work, device: str, on_step: Callable[[], None]) -> RoundR
     """As `grpo_round_of`, supervised."""
     from pivotrl import rollouts
     from pivotrl.chat import ChatFormat, TemplateError
-    from pivotrl.training import Demonstration, SftSettings, sft_round
+    from pivotrl.training import Demonstration, SftSettings, alarms, sft_round
 
     config: Config = work.extra["config"]
     start: Path = work.extra["start"]
@@ -162,8 +163,12 @@ def sft_round_of(work: Work, device: str, on_step: Callable[[], None]) -> RoundR
         seed=config.run.seed,
         dtype=config.model.dtype,
     )
-    if not demonstrations:
-        raise PivotRLError("sft: no demonstration fits the model's context; take a longer one")
+    if left_out := len(learners) - len(demonstrations):
+        current().say(
+            f"  [yellow]{left_out:,} demonstrations are left out[/]: over {longest:,} tokens, "
+            "or refused by the chat template"
+        )
+    alarms.raise_left_out(left_out, len(learners), longest, "demonstrations")
     return sft_round(
         model=model,
         demonstrations=demonstrations,
@@ -195,9 +200,11 @@ def _engine_of(config: Config, start: Path, device: str, model: Any) -> Engine:
     """On the very model that is trained; beside shards of it, or in vLLM, a copy."""
     from pivotrl.training import ranks
 
-    settings = engine_settings(config, start, profiling=False)
-    if ranks.count() > 1:  # one vLLM a process would take the memory that its shard has left
-        settings = settings.model_copy(update={"name": "hf"})
+    settings = training_engine(config, start)
+    if settings.name != config.engine.name:
+        current().say(
+            f"  engine.name = {config.engine.name!r} does not sample here: {settings.name!r} does"
+        )
     own = config.model.model_copy(update={"device": device})
     shared = None if ranks.count() > 1 else model
     return make_engine(settings, own, start, shared)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
+from pivotrl.store import Store
 from pivotrl.store.shards import write_shard
+from pivotrl.types import PivotRLError
 from pivotrl.verifiers import added_versions
-from tasks.policy import engine_settings, forget_policy
+from tasks.policy import forget_policy, training_engine
 from tasks.ranks import launched
 from tasks.round import end_to_end_round_of, grpo_round_of, sft_round_of
 from tasks.session import current
@@ -51,7 +53,7 @@ def train(
     settings = config.train.model_dump(
         mode="json", exclude={"rounds", "start", "processes", *WHERE}
     )
-    engine = engine_settings(config, start, profiling=False).name
+    engine = training_engine(config, start).name
     stage = Stage(
         name="train",
         body=_grpo_body,
@@ -132,7 +134,7 @@ def train_end_to_end(
         "max_pivots_per_trajectory": 1,
         "validation_samples": 1,
     }
-    engine = engine_settings(config, config.model.path, profiling=False).name
+    engine = training_engine(config, config.model.path).name
     stage = Stage(
         name="end_to_end",
         body=_end_to_end_body,
@@ -180,10 +182,14 @@ def _body(stage: str, round_of: RoundOf, work: Work, steps: int | None, number: 
     label = f"{stage} {steps} steps" if steps else stage
     with current().progress(label, steps, "steps") as advance:
         forget_policy()  # training needs its memory
-        if config.train.devices > 1:
-            result = launched(stage, work, lambda: advance(1))
-        else:
-            result = round_of(work, config.model.device, lambda: advance(1))
+        try:
+            if config.train.devices > 1:
+                result = launched(stage, work, lambda: advance(1))
+            else:
+                result = round_of(work, config.model.device, lambda: advance(1))
+        except PivotRLError:
+            _kept(work, number)  # an alarm tells to look at them
+            raise
     return _published(work, work.extra["start"], result, number)
 
 
@@ -206,11 +212,8 @@ def _published(work: Work, start: Path, result: RoundResult, round_number: int) 
             shutil.copyfile(file, work.out / file.name)
             files.append((file.name, None, 0, None))
     records = list(read_records(result.records))
-    training_id = work.folder.name
-    steps = _step_rows(records, training_id, round_number)
-    selection = work.inputs.get("selection")
-    acted = _rollout_rows(records, training_id, selection.key if selection else None, round_number)
-    for table, rows in (("train_steps", steps), ("train_rollouts", acted)):
+    tables = _tables(work, records, round_number)
+    for table, rows in tables.items():
         write_shard(work.out / f"{table}.parquet", table, rows)
         files.append((f"{table}.parquet", table, len(rows), None))
     trained = [r for r in records if r.step]
@@ -219,7 +222,7 @@ def _published(work: Work, start: Path, result: RoundResult, round_number: int) 
         counts={
             "steps": result.steps,
             "best_step": result.best_step,
-            "rollouts": len(acted),
+            "rollouts": len(tables["train_rollouts"]),
             "sampled": int(sum(r.metrics["turns"] for r in trained if "turns" in r.metrics)),
             "flops": sum(r.metrics.get("flops", 0.0) for r in trained),
             **_tokens(records),
@@ -261,31 +264,40 @@ def _accumulated(records: Sequence[StepRecord], metric: str) -> list[tuple[int, 
     return [(record.step, total) for record, total in zip(records, totals, strict=True)]
 
 
-def _step_rows(
-    records: Sequence[StepRecord], training_id: str, number: int
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "training_id": training_id,
-            "round": number,
-            "step": record.step,
-            "metric": metric,
-            "value": float(value),
-        }
-        for record in records
-        for metric, value in record.metrics.items()
-    ]
+def _tables(
+    work: Work, records: Sequence[StepRecord], number: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Table -> its rows of a round."""
+    selection = work.inputs.get("selection")
+    of = {"training_id": work.folder.name, "round": number}
+    return {
+        "train_steps": [
+            of | {"step": record.step, "metric": metric, "value": float(value)}
+            for record in records
+            for metric, value in record.metrics.items()
+        ],
+        "train_rollouts": [
+            of
+            | {"selection_id": selection.key if selection else None, "step": record.step}
+            | asdict(rollout)
+            for record in records
+            for rollout in record.rollouts
+        ],
+    }
 
 
-def _rollout_rows(
-    records: Sequence[StepRecord], training_id: str, selection_id: str | None, number: int
-) -> list[dict[str, Any]]:
-    of = {"training_id": training_id, "selection_id": selection_id, "round": number}
-    return [
-        of | {"step": record.step} | asdict(rollout)
-        for record in records
-        for rollout in record.rollouts
-    ]
+def _kept(work: Work, number: int) -> None:
+    """Brings what a round that failed has recorded into the store; going on replaces it."""
+    from pivotrl.training import read_records
+    from pivotrl.training.checkpoint import RECORDS
+
+    file = work.folder / "round" / RECORDS
+    if not file.is_file():
+        return
+    for table, rows in _tables(work, [*read_records(file)], number).items():
+        path = work.folder / f"{table}.parquet"
+        write_shard(path, table, rows)
+        Store(work.home / "pivotrl.duckdb").merge(table, [path])
 
 
 def metrics_by_step(rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, dict[str, float]]]:

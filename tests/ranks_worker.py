@@ -1,7 +1,8 @@
 """One process of a round on several, as `torchrun` starts it: `ranks_worker.py WORK WHAT [DIE_AT]`.
 
 WHAT is `step` (one update in float64), `round`, or a round that trains adapters, of all layers
-(`adapters`) or of a mixture of experts (`experts`); with DIE_AT the first process ends itself without a word once that step is recorded.
+(`adapters`) or of a mixture of experts (`experts`); with DIE_AT the first process ends itself
+without a word once that step is recorded.
 """
 
 import os

@@ -467,6 +467,25 @@ def test_editing_a_verifier_judges_again_and_samples_nothing(
     assert "extract" not in found
 
 
+def test_an_alarm_ends_a_round_and_leaves_its_rollouts(
+    home: Path, data: Path, tmp_path: Path, prefect_server: str
+) -> None:
+    own = shutil.copytree(home, tmp_path / "own")
+
+    def refused(*settings: str) -> str:
+        done = pivotrl(own, *small(data), *settings, expect=1, server=prefect_server)
+        return " ".join(done.stderr.split())
+
+    said = refused("train.max_tokens=1", "train.steps=9", "train.validate_every=9")
+    assert "step 5: for 5 steps nearly every completion was cut at the limit" in said
+    found = "select max(step), count(*) from train_rollouts where training_id = (select "
+    found += "training_id from train_rollouts group by 1 having max(tokens) = 1)"
+    ((steps, rollouts),) = Store(own / "pivotrl.duckdb").query(found)[1]
+    assert steps == 5 and rollouts >= 5 * 4 * 4
+    said = refused("train.max_tokens=1948")
+    assert "pivots are over 100 tokens" in said and "raise model.max_length" in said
+
+
 @pytest.mark.long
 def test_a_stale_round_is_followed_by_one_that_profiles_anew(
     home: Path, data: Path, tmp_path: Path

@@ -279,6 +279,20 @@ def test_a_backend_that_is_wrong_is_left_loudly(monkeypatch: pytest.MonkeyPatch)
         assert choose(model, [(3, 4, 5, 6), (3, 4, 9)]) == "rows"
 
 
+def test_a_trial_on_long_prompts_is_as_small_as_one_on_short_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logprobs, "TRIED_TOKENS", 64)
+    model, read, logits = random_model(), [], []
+    model.model.embed_tokens.register_forward_hook(lambda _m, _i, out: read.append(out.shape[:-1]))
+    model.lm_head.register_forward_hook(lambda _m, _i, out: logits.append(out.numel()))
+    prompts = [tuple(range(2, 30)) * 36 + (i,) for i in range(5)]
+    assert choose(model, prompts) == "split"
+    rows = 3 * logprobs.TRIED
+    assert max(shape.numel() for shape in read) <= rows * (64 + 8)
+    assert max(logits) <= rows * 8 * 32, "no logits of a prompt's tokens"
+
+
 def test_learned_positions_are_those_of_the_tree() -> None:
     config = GPT2Config(
         vocab_size=32,

@@ -168,12 +168,15 @@ def healthy(**changes: float) -> dict[str, float]:
 def test_alarms() -> None:
     raise_alarm([healthy()] * 9, 9)
     cut = {"completions/clipped_ratio": 1.0}
-    with pytest.raises(PivotRLError, match="length limit"):
+    with pytest.raises(PivotRLError, match="at the limit"):
         raise_alarm([healthy()] + [healthy(frac_reward_zero_std=1.0, **cut)] * 5, 6)
     raise_alarm([healthy()] + [healthy(**cut)] * 5, 6)
-    with pytest.raises(PivotRLError, match="since the start"):
-        raise_alarm([healthy(reward=0.0)] * 5, 5)
-    raise_alarm([healthy()] + [healthy(reward=0.0)] * 5, 6)
+    nearly = healthy(frac_reward_zero_std=1.0, **{"completions/clipped_ratio": 0.97})
+    with pytest.raises(PivotRLError, match="at the limit"):
+        raise_alarm([nearly] * 5, 5)
+    with pytest.raises(PivotRLError, match="earned a reward"):
+        raise_alarm([healthy()] * 30 + [healthy(reward=0.0)] * 5, 35)
+    raise_alarm([healthy(reward=0.0)] * 4 + [healthy()] + [healthy(reward=0.0)] * 4, 9)
     unknown = {"verdict/unknown_tool": 9.0, "verdict/accepted": 1.0}
     with pytest.raises(PivotRLError, match="does not know"):
         raise_alarm([healthy(**unknown)] * 5, 5)

@@ -15,6 +15,8 @@ from safetensors.torch import load_file
 from training_models import engine_of, one_thread, random_model
 
 from pivotrl.training import ranks, read_records
+from pivotrl.training.passes import shares
+from pivotrl.training.tree import Layout, Row
 from pivotrl.types import PivotRLError
 
 __all__ = ["one_thread"]
@@ -90,3 +92,46 @@ def test_the_heaviest_part_is_near_the_best_possible(costs: list[float], parts: 
     heaviest = max(sum(costs[i] for i in share) for share in shares)
     bound = max([sum(costs) / parts, *costs])
     assert heaviest <= bound + (max(costs, default=0) if len(costs) > parts else 0) + 1e-3
+
+
+def rows_of(trajectory: int, pivots: int, group: int, longest: int) -> list[Row]:
+    """Rows of a trajectory whose pivots go on from each other's prompts."""
+    return [
+        Row(
+            sample=sample,
+            prompt=tuple(range(1000 * trajectory, 1000 * trajectory + longest - 40 * pivot)),
+            completion=(sample,) * 30,
+        )
+        for pivot in range(pivots)
+        for sample in range(group)
+    ]
+
+
+@given(
+    st.lists(st.integers(1, 4), min_size=1, max_size=14),
+    st.integers(1, 6),
+    st.integers(1, 33),
+)
+def test_rows_are_dealt_once_whatever_the_processes(
+    pivots: list[int], group: int, parts: int
+) -> None:
+    sets = [rows_of(number, count, group, 200) for number, count in enumerate(pivots)]
+    dealt = shares(sets, lambda some: len(Layout(some).ids), parts)
+    assert len(dealt) == parts
+    met = [id(row) for share in dealt for row in share]
+    assert sorted(met) == sorted(id(row) for members in sets for row in members)
+
+
+@pytest.mark.parametrize(("trajectories", "parts"), [(14, 32), (1, 8), (3, 8)])
+def test_sets_are_cut_where_processes_would_wait_for_one(trajectories: int, parts: int) -> None:
+    sets = [rows_of(number, 4, 16, 600) for number in range(trajectories)]
+    whole = len(Layout(sets[0]).ids)
+    dealt = shares(sets, lambda some: len(Layout(some).ids), parts)
+    assert max(len(Layout(share).ids) for share in dealt if share) <= 0.65 * whole
+
+
+def test_sets_in_balance_stay_whole() -> None:
+    sets = [rows_of(number, 4, 16, 600) for number in range(16)]
+    dealt = shares(sets, lambda some: len(Layout(some).ids), 16)
+    assert sorted(share[0].prompt[0] for share in dealt) == [1000 * n for n in range(16)]
+    assert all(len(share) == 64 for share in dealt)

@@ -48,13 +48,21 @@ from pivotrl.training.adapters import with_adapters
 from pivotrl.training.checkpoint import WorkFolder
 from pivotrl.training.improvement import improve
 from pivotrl.training.logprobs import log_probs
-from pivotrl.training.metrics import step_metrics
+from pivotrl.training.metrics import group_metrics, step_metrics
 from pivotrl.training.optimizer import adamw
 from pivotrl.training.records import Backend, Loss
 from pivotrl.training.sampling import sample_groups, single_turns, step_groups
 from pivotrl.training.sft import by_trajectory
 from pivotrl.training.tree import Layout, Row, in_order
-from pivotrl.types import Engine, PivotRLError, RolloutStatus, Sample, Verdict, VerdictStatus
+from pivotrl.types import (
+    Engine,
+    FinishReason,
+    PivotRLError,
+    RolloutStatus,
+    Sample,
+    Verdict,
+    VerdictStatus,
+)
 
 __all__ = ["one_thread"]
 TESTS = Path(__file__).parent
@@ -605,3 +613,21 @@ def test_no_pickle_in_a_work_folder(tmp_path: Path) -> None:
     allowed = {"state.safetensors", "progress.json", "steps.jsonl", "model.safetensors"}
     assert names <= allowed | {"config.json", "generation_config.json"}
     shutil.rmtree(tmp_path)
+
+
+def test_what_was_cut_is_counted_also_without_a_reward() -> None:
+    settings = train_settings()
+
+    def masked(_id: str, one: Sample) -> Verdict:
+        if one.finish_reason is FinishReason.LENGTH:
+            return Verdict(status=VerdictStatus.MASKED, reward=None, category="truncated")
+        return Verdict(status=VerdictStatus.OK, reward=1.0, category="accepted")
+
+    draw = single_turns(masked, settings)
+    groups = sample_groups(engine_of(random_model()), some_pivots(3), draw, settings, 1)
+    cut = [s.finish_reason is FinishReason.LENGTH for group in groups for s in group.samples]
+    assert 0 < sum(cut) < len(cut)
+    found = group_metrics(groups)
+    assert found["completions/clipped_ratio"] == pytest.approx(sum(cut) / len(cut))
+    assert found["completions/max_length"] == settings.max_tokens
+    assert found["reward"] == 1.0 and found["dropped"] == sum(cut)

@@ -30,6 +30,7 @@ from pivotrl.training.adapters import save_whole, trainable
 from pivotrl.training.records import RoundResult, StepRecord, StopReason, TrainRollout
 from pivotrl.types import PivotRLError
 
+RECORDS = "steps.jsonl"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 PARTIAL = ".partial"
 
@@ -49,7 +50,7 @@ class WorkFolder:
         """`fingerprint` names settings and data: a folder never goes on with others."""
         self.path = path
         self.fingerprint = fingerprint
-        self.records = path / "steps.jsonl"
+        self.records = path / RECORDS
         self.is_first = ranks.number() == 0
         """Of several processes: one writes what all know."""
         own = f"-{ranks.number():05d}-of-{ranks.count():05d}" if ranks.count() > 1 else ""
@@ -178,10 +179,15 @@ class WorkFolder:
     def append(self, record: StepRecord) -> None:
         if not self.is_first:
             return
-        with self.records.open("ab") as file:
-            file.write(json.dumps(asdict(record)).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.records.open("ab") as file:
+                file.write(json.dumps(asdict(record)).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise PivotRLError(
+                f"{self.records}: cannot be written ({error}); free some space and run again"
+            ) from None
 
     def result(self, progress: Progress) -> RoundResult:
         """What a finished round hands back."""
@@ -197,9 +203,11 @@ class WorkFolder:
 
 
 def read_records(path: Path) -> Iterator[StepRecord]:
-    """The records in `steps.jsonl`, in the order of their steps."""
+    """The records in `steps.jsonl`, in the order of their steps; one half written is none."""
     with path.open("rb") as file:
         for line in file:
+            if not line.endswith(b"\n"):
+                return
             row = json.loads(line)
             yield StepRecord(
                 step=row["step"],

@@ -75,6 +75,12 @@ class Load:
     is_own: bool = False
     """Whether the reference is the model without its adapters."""
 
+    @property
+    def pass_tokens(self) -> int:
+        """Of the largest pass: `tree.bins` lets a long prompt and its actions exceed the budget."""
+        grown = self.prompt_tokens + min(self.prompt_tokens, self.micro_batch_tokens)
+        return max(self.micro_batch_tokens, grown)
+
 
 def memory(model: Any, load: Load) -> dict[str, float]:
     """Bytes of a device by what holds them. `model`: with or without weights (`meta` device)."""
@@ -128,8 +134,8 @@ def pass_bytes(model: Any, load: Load) -> float:
     attention = size * (4 * queries + 4 * keys) + 2 * FLOAT * queries
     layer, layers = norms + linear + attention, config.num_hidden_layers
     kept = layers * size * hidden + layer if load.checkpointing else layers * layer
-    logits = 3 * FLOAT * min(LOGITS_AT_ONCE, load.micro_batch_tokens * config.vocab_size)
-    return load.micro_batch_tokens * kept + logits
+    logits = 3 * FLOAT * min(LOGITS_AT_ONCE, load.pass_tokens * config.vocab_size)
+    return load.pass_tokens * kept + logits
 
 
 def _cache(model: Any, load: Load) -> float:

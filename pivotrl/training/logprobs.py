@@ -33,6 +33,8 @@ COARSE_TOLERANCE = 0.1
 """Where the weights themselves are in half precision."""
 TRIED = 3
 """Prompts on which a backend is tried."""
+TRIED_TOKENS = 2048
+"""Of each, its beginning, which prompts share: a trial must fit where a step does."""
 SLIDING = "sliding_attention"
 
 
@@ -158,7 +160,7 @@ def _masks(model: Any, layout: Layout, device: torch.device) -> Tensor | dict[st
 
 @torch.no_grad()
 def choose(model: Any, prompts: Sequence[Sequence[int]], dtype: Dtype = "float32") -> Backend:
-    """The fastest backend that is exact on this model, tried on the prompts.
+    """The fastest backend that is exact on this model, tried on the beginnings of some prompts.
 
     `dtype`: of training; a model in shards computes in it here too.
     Warns of each that is not. Raises PivotRLError for models whose numbers cannot be exact:
@@ -167,7 +169,7 @@ def choose(model: Any, prompts: Sequence[Sequence[int]], dtype: Dtype = "float32
     _refuse(model)
     rows = [
         Row(sample=0, prompt=tuple(prompt), completion=tuple(completion))
-        for prompt in prompts[:TRIED]
+        for prompt in (whole[:TRIED_TOKENS] for whole in prompts[:TRIED])
         for completion in (prompt[-8:], prompt[:3], prompt[1:2] or prompt[:1])
     ]
     layout = next(bins(rows, sum(len(row.inputs) for row in rows)))
@@ -206,8 +208,8 @@ def _of_the_model(model: Any, layout: Layout) -> Tensor:
     device = next(model.parameters()).device
     for row in layout.rows:
         ids = torch.tensor([row.inputs], device=device)
-        logits = model(input_ids=ids, use_cache=False).logits[0, len(row.prompt) - 1 :]
         targets = torch.tensor(row.completion, device=device)
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(targets)).logits[0]
         found.append(_token_log_probs(torch.nn.Identity(), logits, targets, 1.0)[0])
     return torch.cat(found)
 

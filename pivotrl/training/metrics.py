@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pivotrl.prefixes import unique_tokens
 from pivotrl.training.advantages import has_signal, spread
 from pivotrl.training.records import Act, Group
+from pivotrl.types import RolloutStatus
 
 MEANINGS = {
     "reward": "Mean reward of the step's first groups, before any was replaced.",
@@ -71,7 +72,8 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     """
     by_group = [[r for r in g.rewards if r is not None] for g in groups]
     rewards = [reward for row in by_group for reward in row]
-    samples = [a.sample for g in groups for a in g.acts if a.verdict.reward is not None]
+    # all that were sampled, as TRL has it: a cut one may have no reward (verify.mask)
+    samples = [s for g in groups for s in g.samples if s.status is RolloutStatus.OK]
     lengths = [len(sample.token_ids) for sample in samples]
     flat = sum(not has_signal(row) for row in by_group)
     metrics = {

@@ -94,10 +94,11 @@ def in_order(rows: Iterable[Row]) -> list[Row]:
 
 
 def bins(rows: Iterable[Row], max_tokens: int, *, is_tree: bool = True) -> Iterator[Layout]:
-    """Layouts of at most `max_tokens` tokens each, or of one row, or of twice its prompt.
+    """Layouts of at most `max_tokens` tokens each, or of one row.
 
-    A group that is longer goes on in the next bin, which reads its prompt again; where reading a
-    prompt would cost more than its completions, the bin grows instead. Without `is_tree`, rows of
+    A group that is longer goes on in the next bin, which reads its prompt again. Where that would
+    cost more than its completions the bin grows instead, to twice the prompt, but by no more than
+    another `max_tokens`. Without `is_tree`, rows of
     like length together, each counted whole, with its padding.
     """
     waiting: list[Row] = []
@@ -115,7 +116,8 @@ def bins(rows: Iterable[Row], max_tokens: int, *, is_tree: bool = True) -> Itera
             waiting = []
         if not waiting:
             cost, used, longest = len(row.inputs), 0, len(row.inputs)
-            room = max(max_tokens, 2 * len(row.prompt)) if is_tree else max_tokens
+            grown = len(row.prompt) + min(len(row.prompt), max_tokens)
+            room = max(max_tokens, grown) if is_tree else max_tokens
         waiting.append(row)
         used += cost
     if waiting:
