@@ -86,7 +86,9 @@ def test_a_schedule_trains_on_what_is_new_and_only_on_that(tmp_path: Path, data:
     config.write_text(text)
     settings = [
         *(f"data.trajectories={folder}", f"model.path={ROOT / 'pivotrl/mini/model'}", *SMALL),
-        *("evaluate.benchmarks=[]", "promote.automatic=true", "promote.min_gain=-100"),
+        *(f"evaluate.data={data / 'benchmarks'}", "evaluate.benchmarks=['mmlu_pro']"),
+        *("evaluate.tasks=20", "evaluate.items=20", "evaluate.max_tokens=48"),
+        *("promote.automatic=true", "promote.min_gain=-100", "promote.max_drop=100"),
         *("promote.max_malformed=1.0", "register.model=own"),
     ]
     refused = pivotrl(home, "deploy", str(config), *settings, expect=2)

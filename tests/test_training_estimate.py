@@ -75,6 +75,8 @@ def test_a_pass_keeps_what_is_estimated(name: str) -> None:
     model = wider(name)
     measured = kept_bytes(model, group())
     assert pass_bytes(model, LOAD) == pytest.approx(measured, rel=0.25)
+    over_budget = dataclasses.replace(LOAD, micro_batch_tokens=40)
+    assert 0.5 * measured < pass_bytes(model, over_budget) < pass_bytes(model, LOAD)
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3_moe"])

@@ -309,7 +309,16 @@ def test_learned_positions_are_those_of_the_tree() -> None:
 
 
 def test_models_that_cannot_be_exact_are_refused() -> None:
-    from transformers import GptOssConfig, GptOssForCausalLM, Qwen3NextConfig, Qwen3NextForCausalLM
+    from transformers import (
+        GptOssConfig,
+        GptOssForCausalLM,
+        Qwen3NextConfig,
+        Qwen3NextForCausalLM,
+        RecurrentGemmaConfig,
+        RecurrentGemmaForCausalLM,
+        RwkvConfig,
+        RwkvForCausalLM,
+    )
 
     def refused(model: Any, what: str) -> None:
         with pytest.raises(PivotRLError, match=what):
@@ -326,6 +335,10 @@ def test_models_that_cannot_be_exact_are_refused() -> None:
     refused(Qwen3NextForCausalLM(Qwen3NextConfig(**SMALL, **experts, **linear)), "linear_attention")
     sinks = GptOssConfig(**SMALL, num_local_experts=2, num_experts_per_tok=1)
     refused(GptOssForCausalLM(sinks), "sinks")
+    recurrent = RecurrentGemmaConfig(**SMALL, lru_width=32, attention_window_size=16)
+    refused(RecurrentGemmaForCausalLM(recurrent), "recurrent")
+    states = RwkvConfig(vocab_size=32, hidden_size=32, num_hidden_layers=2)
+    refused(RwkvForCausalLM(states), "no attention")
     refused(random_model(attention_dropout=0.1), "drops out")
     capped = Gemma2Config(**SMALL, final_logit_softcapping=0.01)
     refused(Gemma2ForCausalLM(capped), "plain linear head")

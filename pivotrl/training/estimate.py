@@ -78,8 +78,9 @@ class Load:
     @property
     def pass_tokens(self) -> int:
         """Of the largest pass: `tree.bins` lets a long prompt and its actions exceed the budget."""
-        grown = self.prompt_tokens + min(self.prompt_tokens, self.micro_batch_tokens)
-        return max(self.micro_batch_tokens, grown)
+        actions = self.group_size * self.action_tokens
+        beside = min(self.prompt_tokens, self.micro_batch_tokens, actions)
+        return max(self.micro_batch_tokens, self.prompt_tokens + beside)
 
 
 def memory(model: Any, load: Load) -> dict[str, float]:

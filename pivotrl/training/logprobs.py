@@ -217,7 +217,11 @@ def _of_the_model(model: Any, layout: Layout) -> Tensor:
 def _refuse(model: Any) -> None:
     name = type(model).__name__
     config = model.config.get_text_config()
-    odd = {*(getattr(config, "layer_types", None) or ())} - {"full_attention", SLIDING}
+    kinds = {*(getattr(config, "layer_types", None) or ())}
+    kinds |= {*(getattr(config, "layers_block_type", None) or ())}  # as older models call them
+    odd = kinds - {"full_attention", SLIDING, "attention"}
+    if not getattr(config, "num_attention_heads", None):
+        odd = {"no attention"}
     if odd or getattr(config, "attention_chunk_size", None):
         what = ", ".join(sorted(odd)) or "chunked attention"
         raise PivotRLError(f"{name} has {what}: training needs full or sliding attention")
