@@ -14,6 +14,7 @@ from statistics import fmean, stdev
 from scipy.stats import t
 
 from pivotrl.ledger import JUDGE
+from pivotrl.suites import GREEDY
 from pivotrl.types import JSON, ConfigError
 
 PIVOTS, END_TO_END, SFT = "pivots", "end to end", "sft"
@@ -34,7 +35,7 @@ class Outcome:
 
     arm: str
     in_domain: float
-    """Success at temperature 1."""
+    """Success at temperature 1, mean over live domains."""
     gain: float
     ood: Mapping[str, float]
     """Benchmark -> change."""
@@ -71,6 +72,10 @@ def arm_of_text(text: str) -> tuple[str, tuple[str, ...]]:
             f"--arm {text!r}: write a name, a colon and settings, as in "
             "'lambda 0.4: select.lambda_diff=0.4'"
         )
+    if name.strip() in (PIVOTS, END_TO_END) or name.strip().startswith(SFT):
+        raise ConfigError(
+            f"--arm {text!r}: {name.strip()!r} runs in every comparison; name another"
+        )
     return name.strip(), parts
 
 
@@ -96,11 +101,12 @@ def _outcome(
     profile: tuple[int, float],
 ) -> Outcome:
     scores = report["scores"][label]
-    sampled = next(row for row in scores if row["kind"] == "domain")
+    domains = [row for row in scores if row["kind"] == "domain"]
+    sampled = [row for row in domains if not row["suite"].endswith(GREEDY)]
     return Outcome(
         arm=arm,
-        in_domain=sampled["trained"],
-        gain=sampled["difference"],
+        in_domain=fmean(row["trained"] for row in sampled),
+        gain=fmean(row["difference"] for row in sampled),
         ood={r["suite"]: r["difference"] for r in scores if r["kind"] == "benchmark"},
         turns=profile[0] + counts["sampled"],
         seconds=profile[1] + counts["seconds"],
@@ -159,12 +165,17 @@ def summary(found: Sequence[Outcome]) -> dict[str, JSON]:
 def equal_accuracy(pivots: Outcome, other: Outcome) -> dict[str, JSON]:
     """What `other` takes to the success of `pivots`' chosen checkpoint, in ratios.
 
-    Sampling and training on both sides, validation on neither; with the profile counted, and
-    without (`..._without_profile`). `reached` is false where its validation never comes so far:
-    then the ratios are lower bounds.
+    Both successes are of the same test tasks. Of `other` only the chosen checkpoint was tested:
+    where that is as good, it was there when its validation first came as near to the checkpoint's
+    as the test's margin; where it is not, `reached` is false and the ratios, to the curve's end,
+    are lower bounds. Sampling and training on both sides, validation on neither; with the profile
+    counted, and without (`..._without_profile`).
     """
-    there = [point for point in other.curve if 100 * point[3] >= pivots.in_domain]
-    _, turns, seconds, _ = there[0] if there else other.curve[-1]
+    curve = other.curve or [(0, 0, 0.0, 0.0)]
+    margin = (other.in_domain - pivots.in_domain) / 100
+    chosen = max(point[3] for point in curve)
+    there = [point for point in curve if point[3] >= chosen - margin] if margin >= 0 else []
+    _, turns, seconds, _ = there[0] if there else curve[-1]
     own_turns, own_seconds = pivots.to_best
     return {
         "reached": bool(there),

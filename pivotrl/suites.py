@@ -12,6 +12,8 @@ from pathlib import Path
 from pivotrl.config import Config
 from pivotrl.types import ConfigError
 
+GREEDY = " greedy"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
@@ -31,7 +33,7 @@ class Suite:
         if self.kind == "benchmark" or self.by_harness:
             return self.name
         name = self.name if self.horizon is None else f"{self.name} x{self.horizon}"
-        return f"{name} " + (f"T={self.temperature:g}" if self.temperature else "greedy")
+        return f"{name} T={self.temperature:g}" if self.temperature else f"{name}{GREEDY}"
 
     @property
     def cluster(self) -> Callable[[str], str]:

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from line import pivotrl, report, small
@@ -21,6 +22,7 @@ from pivotrl.comparison import (
     best_sft,
     equal_accuracy,
     interval,
+    outcomes,
     summary,
 )
 from pivotrl.comparison_page import sections
@@ -79,6 +81,11 @@ def test_equal_accuracy_is_a_ratio_or_a_bound() -> None:
         "turn_ratio_without_profile": 5.0,
         "time_ratio_without_profile": pytest.approx(11 / 3),
     }
+    better = replace(other, in_domain=55.0)  # its test margin of 15 taken off its validation
+    assert equal_accuracy(ONE, better)["turn_ratio"] == 500 / 250
+    lucky = replace(other, in_domain=39.0)  # whatever its validation says
+    assert equal_accuracy(ONE, lucky)["reached"] is False
+    assert equal_accuracy(ONE, replace(other, curve=[]))["turn_ratio"] == 0
     assert equal_accuracy(replace(ONE, in_domain=60.0), other)["reached"] is False
     assert equal_accuracy(replace(ONE, in_domain=60.0), other)["turn_ratio"] == 4.0
 
@@ -90,6 +97,9 @@ def test_arms_are_read_from_the_command() -> None:
     )
     for text in ("beta 0", "beta 0:", ": train.kl_beta=0", "beta 0: train"):
         with pytest.raises(ConfigError, match="settings, as in"):
+            arm_of_text(text)
+    for text in ("pivots: train.steps=1", "sft 2: train.steps=1", "end to end: train.steps=1"):
+        with pytest.raises(ConfigError, match="name another"):
             arm_of_text(text)
 
 
@@ -118,6 +128,34 @@ def test_domains_are_assembled_with_a_headline() -> None:
     }
     assert found["domains"].keys() == {"retail", "web"} and found["seeds"] == [0]
     assert arm_of({"no filter, strict": 1}, "no filter") is None
+
+
+def test_several_live_domains_are_one_number() -> None:
+    row = {"kind": "domain", "difference": 1.0}
+    scores = [
+        row | {"suite": "retail T=1", "trained": 90.0},
+        row | {"suite": "retail greedy", "trained": 99.0},
+        row | {"suite": "shell x8 T=1", "trained": 10.0},
+    ]
+    training = {"sampled": 1, "seconds": 1.0, "best_step": 1, "curve": [], "signal": []}
+    report = {"scores": {"trained": scores}, "training": training, "cost": {}, "controls": {}}
+    (found,) = outcomes("pivots", report | {"instruments": {}})
+    assert (found.in_domain, found.gain) == (50.0, 1.0)
+
+
+def test_a_claim_holds_where_the_lower_end_does() -> None:
+    def of(gains: list[float]) -> str:
+        report = domain_report("retail", fmean(gains))
+        runs = []
+        for seed, gain in enumerate(gains):
+            for run in domain_report("retail", gain)["runs"]:
+                runs.append(run | {"seed": seed})
+        made = report | {"seeds": [*range(len(gains))], "runs": runs}
+        return as_markdown("", list(sections([made])))
+
+    assert "| > 0 | 5.0 [3.8, 6.2] | holds |" in of([4.5, 5.0, 5.5])
+    assert "| in the mean alone |" in of([-2.0, 12.0])
+    assert "| > 0 | 5.0 | in the mean alone |" in of([5.0])
 
 
 def test_the_page_says_what_does_not_hold_and_loads_nothing() -> None:
