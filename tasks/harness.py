@@ -58,10 +58,12 @@ def _agent(config: Config, engine: EngineConfig, model: Path, folder: Path) -> I
         assert engine.url and engine.model  # the configuration sees to it
         yield Endpoint(url=engine.url, model=engine.model, key_env=engine.api_key_env)
         return
+    longest = config.model.max_length
+    length = ("--max-model-len", str(longest)) if longest else ()
     with served(
         model,
         folder,
         tool_parser=config.harness.tool_parser,
-        options=("--dtype", config.model.dtype, *config.harness.serve_options),
+        options=("--dtype", config.model.dtype, *length, *config.harness.serve_options),
     ) as endpoint:
         yield endpoint

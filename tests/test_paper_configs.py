@@ -68,6 +68,7 @@ def test_the_four_domains_hold_the_published_settings() -> None:
         assert (config.train.pivots_per_step, config.train.learning_rate) == (64, 1e-6)
         assert (config.select.lambda_diff, config.train.kl_beta) == (0.6, 0.0)
         assert len(config.evaluate.benchmarks) == 8
+        assert config.harness.serve_options[0] == "--reasoning-parser", "it thinks"
         assert config.model.max_length and config.evaluate.max_tokens < config.model.max_length
     swe = load_config(ROOT / "configs/paper/swe_bench.toml", [])
     assert (swe.train.clip_high, swe.verify.mode, swe.model.max_length) == (
