@@ -5,6 +5,8 @@ RECIPE ?= retail
 # not in the lock: which build it is, and with which CUDA libraries, is the machine's choice
 TORCH ?= torch==2.13.0
 STAMP := .venv/.installed
+# set, as container images like to, every process would compile thousands of modules again
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo compare test test-long check ui base-model gpu-check clean
 .DEFAULT_GOAL := help
