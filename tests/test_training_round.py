@@ -190,6 +190,8 @@ def test_records_carry_trl_names_and_rollouts(tmp_path: Path) -> None:
         *("sampling/importance_sampling_ratio/mean", "seconds/sample", "seconds/train"),
         *("zero_signal", "group_reward_std"),
     }
+    region = sum(first.metrics[f"clip_ratio/{side}_mean"] for side in ("low", "high"))
+    assert first.metrics["clip_ratio/region_mean"] == pytest.approx(region)
     assert first.metrics["learning_rate"] == settings.learning_rate / 2
     assert last.metrics["num_tokens"] > 3 * first.metrics["num_tokens"]
     assert abs(first.metrics["sampling/importance_sampling_ratio/mean"] - 1) < 1e-4
@@ -615,6 +617,14 @@ def test_no_pickle_in_a_work_folder(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path)
 
 
+def test_a_weight_that_cispo_cuts_is_no_clipped_token(tmp_path: Path) -> None:
+    settings = train_settings(loss="cispo", updates_per_batch=3, learning_rate=0.05, clip_high=0.05)
+    _, result = run(tmp_path, settings)
+    metrics = [record.metrics for record in read_records(result.records) if record.step]
+    assert max(row["cispo_clip_ratio"] for row in metrics) > 0
+    assert not [name for row in metrics for name in row if name.startswith("clip_ratio/")]
+
+
 def test_what_was_cut_is_counted_also_without_a_reward() -> None:
     settings = train_settings()
 
@@ -631,3 +641,10 @@ def test_what_was_cut_is_counted_also_without_a_reward() -> None:
     assert found["completions/clipped_ratio"] == pytest.approx(sum(cut) / len(cut))
     assert found["completions/max_length"] == settings.max_tokens
     assert found["reward"] == 1.0 and found["dropped"] == sum(cut)
+    ended = [
+        len(one.token_ids)
+        for group in groups
+        for one in group.samples
+        if one.finish_reason is FinishReason.STOP
+    ]
+    assert found["completions/mean_terminated_length"] == pytest.approx(sum(ended) / len(ended))

@@ -144,12 +144,15 @@ def batch_loss(
     )
     ratio = policy_ratio(settings.loss, current.detach(), old, batch.lengths)
     low, high = clipped_tokens(ratio, batch.advantages, **clip)
-    found = {
-        "entropy": entropy,
-        "clip_ratio/low_mean": low,
-        "clip_ratio/high_mean": high,
-        "difference": old - batch.sampled,
-    }
+    found = {"entropy": entropy, "difference": old - batch.sampled}
+    if settings.loss == "cispo":  # it stops no gradient: a weight is cut, above alone
+        found["cispo_clip_ratio"] = high
+    else:
+        found |= {
+            "clip_ratio/low_mean": low,
+            "clip_ratio/high_mean": high,
+            "clip_ratio/region_mean": low | high,
+        }
     if batch.reference is not None:
         kl = kl_to_reference(current, batch.reference)
         terms = terms + settings.kl_beta * kl

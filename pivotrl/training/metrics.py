@@ -30,6 +30,9 @@ MEANINGS = {
     "completions/mean_length": "Tokens of an action, mean.",
     "completions/min_length": "The shortest.",
     "completions/max_length": "The longest.",
+    "completions/mean_terminated_length": "Tokens of an action that ended by itself, mean.",
+    "completions/min_terminated_length": "The shortest of these.",
+    "completions/max_terminated_length": "The longest of these.",
     "completions/clipped_ratio": "Share of actions that the length limit cut.",
     "completions/malformed_ratio": "Share of actions that no parser reads.",
     "rewards/<domain>/mean": "Mean reward of a domain.",
@@ -48,6 +51,8 @@ MEANINGS = {
     "sampling/entropy": "Mean of -log-prob over all sampled tokens.",
     "clip_ratio/low_mean": "Share of tokens whose ratio was clipped below.",
     "clip_ratio/high_mean": "Share of tokens whose ratio was clipped above.",
+    "clip_ratio/region_mean": "Share of tokens that either was.",
+    "cispo_clip_ratio": "With the loss `cispo`: share of tokens whose weight was cut.",
     "sampling/sampling_logp_difference/mean": "Nats a token between sampler and trainer.",
     "sampling/sampling_logp_difference/max": "The largest.",
     "sampling/importance_sampling_ratio/min": "Ratio of trainer to sampler, the smallest.",
@@ -75,6 +80,7 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
     # all that were sampled, as TRL has it: a cut one may have no reward (verify.mask)
     samples = [s for g in groups for s in g.samples if s.status is RolloutStatus.OK]
     lengths = [len(sample.token_ids) for sample in samples]
+    ended = [len(s.token_ids) for s in samples if s.finish_reason == "stop"] or [0]
     flat = sum(not has_signal(row) for row in by_group)
     metrics = {
         "reward": math.fsum(rewards) / len(rewards),
@@ -87,6 +93,9 @@ def group_metrics(groups: Sequence[Group]) -> dict[str, float]:
         "completions/mean_length": statistics.fmean(lengths),
         "completions/min_length": float(min(lengths)),
         "completions/max_length": float(max(lengths)),
+        "completions/mean_terminated_length": statistics.fmean(ended),
+        "completions/min_terminated_length": float(min(ended)),
+        "completions/max_terminated_length": float(max(ended)),
         "completions/clipped_ratio": statistics.fmean(
             sample.finish_reason == "length" for sample in samples
         ),
