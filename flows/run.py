@@ -163,6 +163,12 @@ def side_by_side(
                 f"end-to-end RL would train in {domain} and be scored in {', '.join(scored)}; set "
                 "end_to_end.domain"
             )
+        horizon, played = arm.config.evaluate.horizon, arm.config.end_to_end.horizon
+        if arm.config.end_to_end.enabled and horizon != played:
+            raise ConfigError(
+                f"end-to-end RL would train on tasks of end_to_end.horizon = {played} and be "
+                f"scored on those of evaluate.horizon = {horizon}; set both"
+            )
     execute(compare, config, (arms,), command)
 
 

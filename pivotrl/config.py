@@ -308,7 +308,7 @@ class EndToEndConfig(Section):
         "retail", description="Live domain that it plays in."
     )
     horizon: Count | None = Field(
-        None, description="Turns that a task takes; without, as the domain draws them."
+        None, description="How long its tasks are, as evaluate.horizon has it."
     )
     tasks: Count = Field(300, description="Tasks that it meets again and again.")
     validation_tasks: Count = Field(64, description="Held-out tasks validated on.")

@@ -182,10 +182,11 @@ def test_what_cannot_be_compared_is_said_before_anything_starts(data: Path, tmp_
         (["--seeds", "0,x"], "--seeds 0,x: write whole numbers"),
         (["evaluate.domains=[]"], "name a live domain in evaluate.domains"),
         (["evaluate.domains=['web']"], "would train in retail and be scored in web"),
+        (["evaluate.horizon=4"], "and be scored on those of evaluate.horizon = 4; set both"),
         (["--arm", "no colon"], "write a name, a colon and settings"),
     ):
         done = pivotrl(tmp_path / "home", *arguments, *more, expect=2)
-        assert message in done.stdout + done.stderr
+        assert message in " ".join((done.stdout + done.stderr).split())
         assert "Traceback" not in done.stdout + done.stderr
 
 
