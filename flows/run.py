@@ -206,7 +206,7 @@ def scored_side_by_side(
     models = asked_models(settings, names, folder, tokenizer=tokenizer)
     prepare(settings, folder)
     for model in models:
-        check_policy(model.config)
+        check_policy(model.config, served=model.config.engine.name == "server")
     execute(evaluate_models, settings, (models,), command)
 
 

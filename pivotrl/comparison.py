@@ -174,7 +174,12 @@ def equal_accuracy(pivots: Outcome, other: Outcome) -> dict[str, JSON]:
     curve = other.curve or [(0, 0, 0.0, 0.0)]
     margin = (other.in_domain - pivots.in_domain) / 100
     chosen = max(point[3] for point in curve)
-    there = [point for point in curve if point[3] >= chosen - margin] if margin >= 0 else []
+    is_base_behind = other.in_domain - other.gain < pivots.in_domain
+    there = [
+        point
+        for point in curve
+        if margin >= 0 and point[3] >= chosen - margin and not (point[0] == 0 and is_base_behind)
+    ]
     _, turns, seconds, _ = there[0] if there else curve[-1]
     own_turns, own_seconds = pivots.to_best
     return {

@@ -44,7 +44,7 @@ def estimate(
         group_size=train.group_size,
         prompt_tokens=prompt,
         action_tokens=action,
-        micro_batch_tokens=max(train.micro_batch_tokens, 2 * prompt),  # a bin grows so far
+        micro_batch_tokens=train.micro_batch_tokens,
         batch_rows=config.model.batch_rows,
         bytes_computed=2 if is_half else 4,
         checkpointing=train.gradient_checkpointing,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pivotrl.scores import ScoreRow
 
-MIN_ITEMS = 20
+MIN_CLUSTERS = 20
 """A percentile interval of fewer is no interval: of two items it has no width where they agree."""
 
 
@@ -40,11 +40,11 @@ def decide(
     bar: Bar,
     scores: Sequence[ScoreRow],
     last_step: Mapping[str, float],
-    champion: Mapping[str, float],
+    champion: Mapping[str, float] | None,
 ) -> Decision:
     """`scores`: paired differences to the base, with bootstrap intervals. `last_step`: metrics.
 
-    `champion`: suite -> score of the champion in its own run, empty where there is none; a domain
+    `champion`: suite -> score of the champion in its own run, None where there is none; a domain
     must not score below it. What was not measured does not pass: no domain, no benchmark, a
     champion that was not scored in this one's domains, too few items, no output that could be read.
     """
@@ -56,12 +56,14 @@ def decide(
         low = row.difference_low
         said = f"{row.suite}: gain {row.difference:+.1f}, at least {low:+.1f}"
         checks.append((low > bar.min_gain, f"{said}, must be above {bar.min_gain:+g}"))
+        if champion is None:
+            continue
         best = champion.get(row.suite)
-        if best is not None:
+        if best is None:
+            checks.append((False, f"{row.suite}: the champion was not scored in it"))
+        else:
             said = f"{row.suite}: {row.trained:.1f}, the champion's {best:.1f}"
             checks.append((row.trained >= best, said))
-        elif champion:
-            checks.append((False, f"{row.suite}: the champion was not scored in it"))
     benchmarks = [row for row in scores if row.kind == "benchmark"]
     if not benchmarks:
         checks.append((False, "no benchmark was scored (evaluate.benchmarks)"))
@@ -70,8 +72,9 @@ def decide(
         said = f"{row.suite}: change {row.difference:+.1f}, at worst {low:+.1f}"
         checks.append((low >= -bar.max_drop, f"{said}, may fall by {bar.max_drop:g}"))
     for row in scores:
-        if row.n < MIN_ITEMS:
-            checks.append((False, f"{row.suite}: {row.n} items, of at least {MIN_ITEMS}"))
+        if row.clusters < MIN_CLUSTERS:
+            said = f"{row.suite}: {row.clusters} items that are drawn apart"
+            checks.append((False, f"{said}, of at least {MIN_CLUSTERS}"))
         if row.trained_unparsed == 1:
             checks.append((False, f"{row.suite}: no output had an answer to judge"))
     malformed = last_step.get("completions/malformed_ratio")

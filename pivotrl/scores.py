@@ -54,6 +54,8 @@ class ScoreSummary:
 class PairedDifference:
     n: int
     """Items."""
+    clusters: int
+    """Of the items: what was drawn by itself."""
     difference: float
     """Mean of (second - first) over items."""
     standard_error: float
@@ -81,6 +83,7 @@ class ScoreRow:
     suite: str
     kind: str
     n: int
+    clusters: int
     base: float
     base_error: float
     trained: float
@@ -139,12 +142,13 @@ def paired_difference(
     differences = {item_id: after[item_id] - before[item_id] for item_id in before}
     clusters = _clusters(differences.items(), cluster)
     if len(clusters) < 2:
-        raise PivotRLError("evaluation: a paired difference needs two items or more")
+        raise PivotRLError("evaluation: a paired difference needs two items or more, drawn apart")
     mean, error = fmean(differences.values()), _error(clusters)
     deviations = abs(mean) / error if error > 0 else 0.0 if mean == 0 else math.inf
     low, high = bootstrap_interval(clusters)
     return PairedDifference(
         n=len(differences),
+        clusters=len(clusters),
         difference=mean,
         standard_error=error,
         low=low,
@@ -214,6 +218,7 @@ def compare(base: Mapping[str, Scored], trained: Mapping[str, Scored]) -> list[S
                     suite=name,
                     kind=kind,
                     n=difference.n,
+                    clusters=difference.clusters,
                     base=100 * before.mean,
                     base_error=100 * (before.standard_error or 0.0),
                     trained=100 * after.mean,

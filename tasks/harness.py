@@ -13,6 +13,7 @@ from pivotrl.environments.harnesses import HARNESSES, Endpoint, HarnessSettings,
 from pivotrl.environments.harnesses.serving import served
 from pivotrl.scores import EvaluationItem
 from pivotrl.types import ConfigError
+from tasks.policy import context_of
 
 
 def check_harness(config: Config, name: str) -> None:
@@ -58,8 +59,7 @@ def _agent(config: Config, engine: EngineConfig, model: Path, folder: Path) -> I
         assert engine.url and engine.model  # the configuration sees to it
         yield Endpoint(url=engine.url, model=engine.model, key_env=engine.api_key_env)
         return
-    longest = config.model.max_length
-    length = ("--max-model-len", str(longest)) if longest else ()
+    length = ("--max-model-len", str(context_of(config.model, model)))
     with served(
         model,
         folder,

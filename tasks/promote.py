@@ -32,8 +32,10 @@ def gate(config: Config, scores: Sequence[ScoreRow], checkpoint: Manifest) -> De
     steps = metrics_by_step(read_table(session.home, checkpoint, "train_steps"))
     last = next((m for _, m in reversed(steps) if "completions/malformed_ratio" in m), {})
     champion = find_version(session.home, config.register_.model, CHAMPION)
-    known = scores_of(session.home, champion) if champion else {}
-    best = {s.suite: known[m] for s in scores if (m := metric_name(s.suite)) in known}
+    best = None
+    if champion:
+        known = scores_of(session.home, champion)
+        best = {s.suite: known[m] for s in scores if (m := metric_name(s.suite)) in known}
     bar = Bar(**config.promote.model_dump(exclude={"automatic"}))
     decision = decide(bar, scores, last, best)
     verdict = "passed" if decision.passed else "failed"

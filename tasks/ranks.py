@@ -138,11 +138,14 @@ def main() -> None:
     rounds = {"train": grpo_round_of, "sft": sft_round_of, "end_to_end": end_to_end_round_of}
     round_of = rounds[order["stage"]]
 
-    def said(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if issubclass(category, RuntimeWarning):  # ours; those of libraries are in the log
+    logged = warnings.showwarning
+
+    def said(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        logged(message, category, *where, **more)
+        if issubclass(category, RuntimeWarning):  # ours; those of libraries are in the log alone
             tell({"said": f"  [yellow]{escape(str(message))}[/]"})
 
-    warnings.showwarning = said
+    warnings.showwarning = said  # type: ignore[assignment]
     console = Console(quiet=True)
     with running(_Told(home=work.home, console=console, tell=tell)):
         result = round_of(work, device, lambda: tell({"step": 1}))

@@ -17,6 +17,7 @@ from tasks.stage import Work
 if TYPE_CHECKING:
     from pivotrl.training import RoundResult, TrainSettings
 
+PIVOTS = "pivots"
 NOT_OF_THE_ROUND = ("validation_pivots", "lora_rank", "lora_alpha")
 
 
@@ -47,7 +48,8 @@ def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> Round
                 f"  [yellow]{len(without):,} {what} are left out[/]: over {longest:,} tokens with "
                 f"train.max_tokens = {settings.max_tokens}, or refused by the chat template"
             )
-        alarms.raise_left_out(len(without), len(without) + len(fitting), longest, what)
+        if what == PIVOTS:
+            alarms.raise_left_out(len(without), len(without) + len(fitting), longest, what)
         return [
             TrainPivot(
                 candidate_id=item.candidate.id,
@@ -69,7 +71,7 @@ def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> Round
         model=model,
         reference=_reference(config, work, device, model, settings.kl_beta),
         engine=engine,
-        pivots=pivots((c for c in everyone if c.id in kept), "pivots"),
+        pivots=pivots((c for c in everyone if c.id in kept), PIVOTS),
         validation=pivots(held_out, "validation candidates"),
         draw=single_turns(reward, settings),
         settings=settings,

@@ -188,7 +188,10 @@ def _body(stage: str, round_of: RoundOf, work: Work, steps: int | None, number: 
             else:
                 result = round_of(work, config.model.device, lambda: advance(1))
         except PivotRLError:
-            _kept(work, number)  # an alarm tells to look at them
+            try:
+                _kept(work, number)  # an alarm tells to look at them
+            except PivotRLError as second:
+                current().say(f"  [yellow]Not in the store[/]: what the round recorded ({second})")
             raise
     return _published(work, work.extra["start"], result, number)
 

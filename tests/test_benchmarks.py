@@ -136,6 +136,8 @@ def test_prompts_have_nvidias_words() -> None:
         ("Answer: **b**.\n", "B"),
         ("Answer: b is near, but I take\nAnswer: C", "C"),
         ("Answer: a good question", None),
+        ("Final answer:\n\nI think option (C)", None),
+        ("Answer:\nA careful look at it", None),
         ("Answer: Bananas", None),
         ("in the format 'Answer: A/B/C/D'", None),
         ("Answer: I am not sure", None),
@@ -157,6 +159,7 @@ def test_each_language_closes_in_its_own_words(code: str) -> None:
     assert score("mmlu_prox", row, f"so {closing[0].lower()}{closing[1:]}") == 1.0
     assert score("mmlu_prox", row, closing.replace("(C)", "(c)")) == 1.0
     assert BENCHMARKS["mmlu_prox"].score(row, closing.replace("(C)", "clear")).extracted is None
+    assert BENCHMARKS["mmlu_prox"].score(row, closing.replace("(C)", "Dése")).extracted is None
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,10 @@ INSTRUCTION = (
 )
 
 _ANSWER_LINE = re.compile(
-    r"(?i:answer)[*_` ]{0,4}:[*_`\s]{0,6}\(?"
-    # a small letter only where the line ends with it: "Answer: a good question" is none
-    r"(?:([A-J])\b(?!/|'m| am\b)|([a-j])(?=[*_`).]{0,4}\s*$))",
+    r"(?i:answer)[*_` ]{0,4}:(?:"
+    r"[*_` ]{0,4}\(?([A-J])\b(?!/|'m| am\b)"
+    # small, or on a line of its own, only where the line ends with it: "Answer: a good question"
+    r"|[*_`\s]{0,6}\(?([A-Ja-j])(?=[*_`).]{0,4}[ \t]*$))",
     re.MULTILINE,
 )
 # The form of the official few-shot prompt, which models fall back to.

@@ -177,7 +177,7 @@ def answer_pattern(code: str) -> re.Pattern[str]:
     before, _, after = LANGUAGES[code].answer.partition("({})")
     before = before.strip().removeprefix("the ") if code == "en" else before.strip()
     stars = r"\**" if code == "en" else ""
-    letter = r"(?:\(?([A-J])(?![A-Za-z])|\(([a-j])(?=\)))"
+    letter = r"(?:\(?([A-J])(?![A-Za-zÀ-ÿ])|\(([a-j])(?=\)))"
     return re.compile(
         rf"(?i:{re.escape(before)})\s*{stars}{letter}\)?{stars}\s*{re.escape(after.strip())}"
     )

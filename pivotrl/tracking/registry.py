@@ -43,12 +43,16 @@ def find_version(home: Path, name: str, number_or_alias: str) -> Version | None:
 
 @answered
 def scores_of(home: Path, version: Version) -> dict[str, float]:
-    """`metric_name` of a suite -> what the version scored in its own run, in points."""
+    """`metric_name` of a live domain -> what the version scored in its own run, in points."""
     metrics: Mapping[str, float] = client_of(home).get_run(version.run_id).data.metrics
     parts = {name: name.split("/") for name in metrics}
     # `trained` is what a champion's run called it before every run called it `score`
     scores = ("trained", "score")
-    return {of[1]: metrics[name] for name, of in parts.items() if len(of) == 3 and of[2] in scores}
+    return {
+        of[1]: metrics[name]
+        for name, of in parts.items()
+        if len(of) == 3 and of[0] == "domain" and of[2] in scores
+    }
 
 
 @answered

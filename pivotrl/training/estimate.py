@@ -80,7 +80,8 @@ class Load:
         """Of the largest pass: `tree.bins` lets a long prompt and its actions exceed the budget."""
         actions = self.group_size * self.action_tokens
         beside = min(self.prompt_tokens, self.micro_batch_tokens, actions)
-        return max(self.micro_batch_tokens, self.prompt_tokens + beside)
+        one = self.prompt_tokens + self.action_tokens
+        return max(self.micro_batch_tokens, self.prompt_tokens + beside, one)
 
 
 def memory(model: Any, load: Load) -> dict[str, float]:

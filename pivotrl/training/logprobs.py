@@ -35,6 +35,8 @@ TRIED = 3
 """Prompts on which a backend is tried."""
 TRIED_TOKENS = 2048
 """Of each, its beginning, which prompts share: a trial must fit where a step does."""
+BEYOND = 64
+"""Tokens by which a trial is longer than a sliding window."""
 SLIDING = "sliding_attention"
 
 
@@ -167,9 +169,11 @@ def choose(model: Any, prompts: Sequence[Sequence[int]], dtype: Dtype = "float32
     attention that no mask describes, sinks, dropout, logits changed after a linear head.
     """
     _refuse(model)
+    window = getattr(model.config.get_text_config(), "sliding_window", None)
+    longest = max(TRIED_TOKENS, (window or 0) + BEYOND)
     rows = [
         Row(sample=0, prompt=tuple(prompt), completion=tuple(completion))
-        for prompt in (whole[:TRIED_TOKENS] for whole in prompts[:TRIED])
+        for prompt in (whole[:longest] for whole in prompts[:TRIED])
         for completion in (prompt[-8:], prompt[:3], prompt[1:2] or prompt[:1])
     ]
     layout = next(bins(rows, sum(len(row.inputs) for row in rows)))
@@ -183,9 +187,7 @@ def choose(model: Any, prompts: Sequence[Sequence[int]], dtype: Dtype = "float32
             f"{type(model).__name__} changes its logits after the output layer, which training "
             "does not support; choose a model with a plain linear head"
         )
-    config = model.config.get_text_config()
-    has_window = getattr(config, "sliding_window", None) is not None
-    tried: tuple[Backend, ...] = ("mask",) if has_window else ("split", "mask")
+    tried: tuple[Backend, ...] = ("split", "mask") if window is None else ("mask",)
     for backend in tried:
         try:
             found, _ = log_probs(model, layout, backend)
