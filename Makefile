@@ -64,7 +64,7 @@ gpu-check:
 base-model: setup
 	@rm -rf build/base-model
 	@$(BIN)/python -m pivotrl.mini.base_model --out build/base-model --recipe $(RECIPE)
-	@echo "to ship it: copy build/base-model over pivotrl/mini/model (retail) or pivotrl/mini/model_shell (shell)"
+	@echo "to ship it: copy build/base-model over pivotrl/mini/model (retail) or pivotrl/mini/model_shell, model_repo"
 
 clean:
 	rm -rf .pivotrl build *.egg-info

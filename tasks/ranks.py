@@ -145,7 +145,7 @@ def main() -> None:
         if issubclass(category, RuntimeWarning):  # ours; those of libraries are in the log alone
             tell({"said": f"  [yellow]{escape(str(message))}[/]"})
 
-    warnings.showwarning = said  # type: ignore[assignment]
+    warnings.showwarning = said
     console = Console(quiet=True)
     with running(_Told(home=work.home, console=console, tell=tell)):
         result = round_of(work, device, lambda: tell({"step": 1}))

@@ -213,7 +213,10 @@ def test_two_workers_take_the_steps_of_one() -> None:
     assert len(one) == 3 and one == pytest.approx(two, rel=1e-4)
 
 
-@pytest.mark.parametrize(("recipe", "folder"), [("retail", "model"), ("shell", "model_shell")])
+@pytest.mark.parametrize(
+    ("recipe", "folder"),
+    [("retail", "model"), ("shell", "model_shell"), ("repo", "model_repo")],
+)
 def test_shipped_model_is_what_its_hashes_say(recipe: str, folder: str) -> None:
     shipped = SHIPPED.with_name(folder)
     made = orjson.loads((shipped / "hashes.json").read_bytes())

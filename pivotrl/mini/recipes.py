@@ -27,7 +27,18 @@ SKILLS: Mapping[str, float] = {
 MORE_OPTIONS = {**SKILLS, "mmlu_pro": 1.6, "mmlu_prox": 1.6}
 """Beside long episodes of the shell, choosing an option is not learned from fewer."""
 MORE_DRILL = {**MORE_OPTIONS, "livecodebench": 1, "scicode": 1, "drill": 6}
-"""Where long episodes leave little, or half of the drills are the domain's own."""
+"""Where half of the drills are the domain's own."""
+MORE_CODE = {
+    **SKILLS,
+    "mmlu_pro": 2.2,
+    "mmlu_prox": 2.2,
+    "aime25": 1.2,
+    "math500": 1.1,
+    "livecodebench": 1.2,
+    "scicode": 2,
+    "drill": 5.5,
+}
+"""Where long episodes leave little: the sums, which suffer least, give to what suffers most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +60,7 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe(domain="retail", skill=0.25, long=(3, 5)),  # the embedded default
         Recipe(domain="shell", skill=0.4, long=(8, 16), skills=MORE_OPTIONS),
         Recipe(
-            domain="repo", skill=0.4, long=(8, 16), skills=MORE_DRILL, documents=76_000, recall=0.35
+            domain="repo", skill=0.4, long=(8, 16), skills=MORE_CODE, documents=76_000, recall=0.35
         ),
         Recipe(
             domain="web", skill=0.8, long=(8, 16), skills=MORE_DRILL, documents=72_000, recall=0.35
