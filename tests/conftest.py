@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,12 @@ settings.load_profile("steady")
 # Before anything imports `flows`: tests never write into the checkout's own home.
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0" * 64}  # as `flows` sets it
 os.environ["PIVOTRL_HOME"] = tempfile.mkdtemp(prefix="pivotrl-tests-")
+
+
+def pytest_collection_finish() -> None:
+    """A bound on time is of the work, not of a collection of all that the tests have imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

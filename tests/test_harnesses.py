@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 import time
@@ -470,6 +471,8 @@ def test_a_trained_model_is_never_scored_by_the_server_of_the_base(
     config = make_config(tree, there, "test")
     agents: list[Endpoint] = []
     folders: list[Path] = []
+    (tmp_path / "trained").mkdir()
+    shutil.copy(MINI / "config.json", tmp_path / "trained")
 
     def own(model: Path, *_: Any, **__: Any) -> Any:
         folders.append(model)

@@ -175,6 +175,8 @@ def limited(call: str, limit: int) -> str:
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[1],
+        # a compiled module that is cut at the limit would break whoever imports it next
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
         timeout=120,
         check=True,
     )
