@@ -8,7 +8,7 @@ Memory of a device, in bytes. Of N processes each holds 1/N of what is sharded:
                 gradient, whole, in the dtype of computation, and a layer's gradient in it and in
                 float32 (nothing where N is 1)
     sampler     a whole copy of the policy in its dtype (nothing where N is 1: it is the same)
-    pass        activations of `micro_batch_tokens` tokens: of every layer, or with gradient
+    pass        activations of `pass_tokens` tokens: of every layer, or with gradient
                 checkpointing one input a layer and all of one layer; and a chunk of logits
     cache       while sampling, keys and values of the rows that decode at once
 

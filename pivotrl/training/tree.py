@@ -98,8 +98,8 @@ def bins(rows: Iterable[Row], max_tokens: int, *, is_tree: bool = True) -> Itera
 
     A group that is longer goes on in the next bin, which reads its prompt again. Where that would
     cost more than its completions the bin grows instead, to twice the prompt, but by no more than
-    another `max_tokens`. Without `is_tree`, rows of
-    like length together, each counted whole, with its padding.
+    another `max_tokens`. Without `is_tree`, rows of like length together, each counted whole, with
+    its padding.
     """
     waiting: list[Row] = []
     used = room = longest = 0
