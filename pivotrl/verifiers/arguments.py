@@ -10,12 +10,19 @@ nothing. This module must never know which tool it judges, and never call one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pivotrl.types import JSON, ToolCall, ToolSpec
 from pivotrl.verifiers import comparison, english
-from pivotrl.verifiers.comparison import MATCH, NO_CONTEXT, Comparison, Context, Undecidable
+from pivotrl.verifiers.comparison import (
+    MATCH,
+    NO_CONTEXT,
+    Comparison,
+    Context,
+    Undecidable,
+    matching,
+)
 from pivotrl.verifiers.values import conforms, is_set, paired, same_scalar, spaced, told_default
 
 COMPARE = frozenset({"exact", "text", "number", "date", "set", "ignore"})
@@ -81,28 +88,6 @@ def compare_values(schema: JSON, reference: JSON, given: JSON, scope: Scope) -> 
         return _compare_arrays(schema, reference, given, scope, declared)
     same = same_scalar(schema, reference, given, declared, scope.context, scope.path)
     return [] if same else [_wrong(scope, reference, given)]
-
-
-def matching(rows: int, columns: int, same: Callable[[int, int], bool]) -> dict[int, int]:
-    """A largest one-to-one matching, column -> row (augmenting paths); `same` is asked once a pair.
-
-    At most `rows` × `columns` comparisons; callers bound both.
-    """
-    edges = [[c for c in range(columns) if same(r, c)] for r in range(rows)]
-    owner: dict[int, int] = {}
-
-    def augment(row: int, seen: set[int]) -> bool:
-        for column in edges[row]:
-            if column not in seen:
-                seen.add(column)
-                if column not in owner or augment(owner[column], seen):
-                    owner[column] = row
-                    return True
-        return False
-
-    for row in range(rows):
-        augment(row, set())
-    return owner
 
 
 def _compare_objects(

@@ -6,7 +6,7 @@ It must never know a domain: only why two actions differ and how far apart they 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,3 +75,25 @@ def excerpt(value: JSON) -> str:
 
 def rejected(category: str, closeness: float, **details: JSON) -> Comparison:
     return Comparison(category=category, closeness=closeness, details=details)
+
+
+def matching(rows: int, columns: int, same: Callable[[int, int], bool]) -> dict[int, int]:
+    """A largest one-to-one matching, column -> row (augmenting paths); `same` is asked once a pair.
+
+    At most `rows` × `columns` comparisons; callers bound both.
+    """
+    edges = [[c for c in range(columns) if same(r, c)] for r in range(rows)]
+    owner: dict[int, int] = {}
+
+    def augment(row: int, seen: set[int]) -> bool:
+        for column in edges[row]:
+            if column not in seen:
+                seen.add(column)
+                if column not in owner or augment(owner[column], seen):
+                    owner[column] = row
+                    return True
+        return False
+
+    for row in range(rows):
+        augment(row, set())
+    return owner

@@ -21,8 +21,7 @@ from pivotrl.types import (
     Verdict,
     VerdictStatus,
 )
-from pivotrl.verifiers.arguments import matching
-from pivotrl.verifiers.comparison import ACCEPTED, MAX_CALLS, excerpt, table
+from pivotrl.verifiers.comparison import ACCEPTED, MAX_CALLS, excerpt, matching, table
 
 Prepared = TypeVar("Prepared")
 Step = TypeVar("Step")

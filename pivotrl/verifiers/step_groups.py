@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import combinations
 
-from pivotrl.verifiers.arguments import matching
+from pivotrl.verifiers.comparison import matching
 from pivotrl.verifiers.edit_commands import edit_by, folded
 from pivotrl.verifiers.file_state import State
 from pivotrl.verifiers.file_steps import MAX_PARTS, Step, by_form, is_file_step, is_read, same_path
