@@ -334,7 +334,9 @@ def compare_call(
     changes = english.CHANGES.search(spaced(reference.name)) is not None
     makes = english.MAKES.search(spaced(reference.name)) is not None
     told = spec.description if spec else ""
-    context = replace(context, makes=makes, tool=f"{told} {comparison.excerpt(schema)}")
+    context = replace(
+        context, makes=makes, tool=f"{spaced(reference.name)}: {told} {comparison.excerpt(schema)}"
+    )
     scope = Scope(root=schema, declared=declared, context=context, changes=changes, told=told)
     wanted = {} if reference.arguments is None else reference.arguments
     got = {} if given.arguments is None else given.arguments

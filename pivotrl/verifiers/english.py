@@ -49,6 +49,8 @@ REASONS, MESSAGES = map(_pattern, ("reasons", "messages"))
 WORDED, VERBATIM, DEFAULT = map(_pattern, ("worded", "verbatim", "default"))
 MAKES, PAIRED, COMMAS = map(_pattern, ("makes", "paired", "commas"))
 EXPRESSIONS, PROGRAMS, AMOUNTS = map(_pattern, ("expressions", "programs", "amounts"))
+TIMED, DATES, PATHS = map(_pattern, ("timed", "dates", "paths"))
+SHELLS, COMMANDS = map(_pattern, ("shells", "commands"))
 ADDRESSES, POSTCODES = map(_pattern, ("addresses", "postcodes"))
 QUERIES, DIRECTED = map(_pattern, ("queries", "directed"))
 """What a tool's schema says, and kinds of arguments by their names (see english.toml)."""

@@ -1,4 +1,4 @@
-"""Do two strings write one value? SQL, code, arithmetic, JSON, addresses, search queries, lists.
+"""Do two strings write one value? SQL, code, commands, paths, arithmetic, JSON, queries, lists.
 
 What kind of value it is the name of the argument tells, its description, or the string itself.
 Each kind has its own idea of sameness; every one is bounded in the size of the strings. Nothing
@@ -11,7 +11,7 @@ import ast
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from urllib.parse import urlsplit
 
 import orjson
@@ -20,10 +20,11 @@ from pivotrl.types import JSON
 from pivotrl.verifiers import english, sql
 from pivotrl.verifiers.facts import plain_letters
 from pivotrl.verifiers.python_code import exact, parsed
+from pivotrl.verifiers.shell_forms import Unreadable, normal_form
 
 MAX_CHARACTERS = 8_000
 MAX_EXPRESSION, MAX_POWER = 300, 64
-MAX_QUERY = 400
+MAX_QUERY, MAX_LONGER = 400, 3
 RELATIVE_NOISE = 1e-9
 _URL = re.compile(r"https?://[^\s/?#]+\S*", re.IGNORECASE)
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.\w+")
@@ -42,8 +43,8 @@ _DO: dict[type, Callable[[float, float], float]] = {
 }
 
 
-def same_value(name: str, told: str, one: str, other: str) -> bool:
-    """`name`: the words of the argument's name; `told`: its description."""
+def same_value(name: str, told: str, one: str, other: str, tool: str = "") -> bool:
+    """`name`: the words of the argument's name; `told`, `tool`: its and its tool's description."""
     if max(len(one), len(other)) > MAX_CHARACTERS:
         return False
     if sql.is_statement(one):
@@ -62,6 +63,10 @@ def same_value(name: str, told: str, one: str, other: str) -> bool:
         if english.ORDERED.search(f"{name} {told}"):
             return parts[0] == parts[1]
         return Counter(parts[0]) == Counter(parts[1])
+    if english.COMMANDS.fullmatch(name):
+        return english.SHELLS.search(tool) is not None and _same_command(one, other)
+    if english.QUERIES.fullmatch(name):
+        return _same_query(one, other, tool.partition(":")[0])
     for names, same in _BY_NAME:
         if names.fullmatch(name):
             return same(one, other)
@@ -148,22 +153,41 @@ def _same_postcode(one: str, other: str) -> bool:
     return one.replace(" ", "").lower() == other.replace(" ", "").lower()
 
 
-def _same_query(one: str, other: str) -> bool:
-    """Whether two queries of plain words have the same words, in one order where that tells."""
+def _same_command(one: str, other: str) -> bool:
+    try:
+        return len(other) <= MAX_LONGER * len(one) and normal_form(one) == normal_form(other)
+    except Unreadable:
+        return False
+
+
+def _same_path(one: str, other: str) -> bool:
+    """Whether but for `./`, doubled slashes and one at the end they are one path."""
+    left, right = (re.sub(r"/{2,}|/(?:\./)+", "/", p).removeprefix("./") for p in (one, other))
+    return left.rstrip("/") == right.rstrip("/") != ""
+
+
+def _same_query(one: str, other: str, tool: str) -> bool:
+    """Whether two queries of plain words have the same words, in one order where that tells.
+
+    What the tool is for by its name, and other fillers, narrow no query.
+    """
     if one.casefold() == other.casefold():
         return True
     if len(one) + len(other) > MAX_QUERY or any(map(_OPERATORS.search, (one, other))):
         return False
-    left, right = _searched(one), _searched(other)
+    fillers = english.FILLERS.union(map(english.stem, tool.split()))
+    left, right = _searched(one, fillers), _searched(other, fillers)
     if english.DIRECTED.search(f"{one}\n{other}"):
         return left == right
     return sorted(left) == sorted(right) and bool(left)
 
 
-def _searched(query: str) -> list[str]:
+def _searched(query: str, fillers: Set[str]) -> list[str]:
     words = english.WORD.findall(plain_letters(english.respell(query)).lower())
     kept = [w for w in words if w not in english.STOP or english.DIRECTED.fullmatch(w)]
-    return [word if word.isdigit() else english.stem(word) for word in kept]
+    stems = [word if word.isdigit() else english.stem(word) for word in kept]
+    tells = [w for w in stems if w not in fillers or english.DIRECTED.fullmatch(w)]
+    return tells or stems
 
 
 _BY_NAME = (
@@ -172,5 +196,5 @@ _BY_NAME = (
     (english.AMOUNTS, _same_amount),
     (english.ADDRESSES, _same_address),
     (english.POSTCODES, _same_postcode),
-    (english.QUERIES, _same_query),
+    (english.PATHS, _same_path),
 )

@@ -27,7 +27,8 @@ RELATIVE_FLOAT_NOISE = 1e-9
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,29})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _YEAR_FIRST = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}", re.ASCII)
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::00)?", re.ASCII)
-_ISO = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d.{0,30}", re.ASCII)
+_CLOCK = re.compile(r"(?i)(0?[1-9]|1[0-2])(?::([0-5]\d))?(?::00)? ?([ap])\.?m\.?", re.ASCII)
+_ISO = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d.{0,30}", re.ASCII)
 _UNSAID = re.compile(r"[\s().-]+")
 _CODE = re.compile(r"[{}<>\[\]\\|^=]")
 _NO_TITLE = re.compile(r"[/\\_@#=<>{}]")
@@ -162,16 +163,23 @@ def _same_string(
         return True
     if english.SPELLED.fullmatch(name):
         return _UNSAID.sub("", left) == _UNSAID.sub("", right)
-    if compare is None and not listed and same_value(name, told, left, right):
+    if compare is None and not listed and same_value(name, told, left, right, context.tool):
         return True
     if compare is None and not fixed and _is_free(name, told, left, context):
         return same_note(name, left, right, context)
-    if (time := _TIME.fullmatch(left)) and (other := _TIME.fullmatch(right)):
-        return (int(time[1]), time[2]) == (int(other[1]), other[2])
+    # 7:30 PM is 19:30 to a tool that does not say how it reads a time.
+    free = not (compare or fixed or english.TIMED.search(told))
+    if (time := _minute(left, free)) and (other := _minute(right, free)):
+        return time == other
     reading: Callable[[str], str | datetime | None]
     if format_ == "date-time" or all(map(_ISO.fullmatch, (left, right))):
         reading = _instant
-    elif compare == "date" or format_ == "date" or all(map(_YEAR_FIRST.fullmatch, (left, right))):
+    elif (
+        compare == "date"
+        or format_ == "date"
+        or (free and english.DATES.fullmatch(name))
+        or all(map(_YEAR_FIRST.fullmatch, (left, right)))
+    ):
         reading = date_of
     else:
         return False
@@ -255,6 +263,15 @@ def _instant(text: str) -> datetime | None:
         return datetime.fromisoformat(text)
     except ValueError:
         return None
+
+
+def _minute(text: str, free: bool) -> tuple[int, int] | None:
+    """Hour and minute of a time of day; that of twelve hours only if the form is `free`."""
+    if time := _TIME.fullmatch(text):
+        return int(time[1]), int(time[2])
+    if free and (time := _CLOCK.fullmatch(text)):
+        return int(time[1]) % 12 + 12 * (time[3] in "pP"), int(time[2] or 0)
+    return None
 
 
 def _equal(left: JSON, right: JSON) -> bool:
