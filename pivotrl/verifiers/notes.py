@@ -36,20 +36,28 @@ def same_note(name: str, reference: str, given: str, context: Context) -> bool:
     if _spoken(reference) == _spoken(given):
         return True
     wanted, got = read(reference), read(given)
-    if english.TEXTS.fullmatch(name) and len(reference.split()) <= MAX_NAME:
+    is_name = english.TEXTS.fullmatch(name) and len(reference.split()) <= MAX_NAME
+    if is_name and min(len(wanted.words), len(got.words)) < MAX_NAME:
         return wanted.mentions - english.ARTICLES == got.mentions - english.ARTICLES
+    beside: Set[str] = frozenset()
     if not english.MESSAGES.fullmatch(name):  # whose readers do not see the rest
         told = frozenset().union(*(_values(text) for text in context.beside))
         wanted, got = _less(wanted, told, got), _less(got, told, wanted)
+        beside = frozenset().union(*(read(text).mentions for text in context.beside))
     if contradiction(wanted, got, context)[0] != ACCEPTED:
         return False
+    if is_name:  # the trip to Dallas and the Dallas trip
+        turned = map(english.DIRECTED.fullmatch, (wanted.mentions ^ got.mentions) - {"to"})
+        return not any(unlike(wanted, got)) and not any(turned)
     is_short = min(len(wanted.words), len(got.words)) <= MAX_NOTE
     if not is_short and compare_texts(reference, given, context).category == ACCEPTED:
         return True
-    return _alike(name, wanted, got, context, is_short)
+    return _alike(name, wanted, got, context, is_short, beside)
 
 
-def _alike(name: str, wanted: Reading, got: Reading, context: Context, is_short: bool) -> bool:
+def _alike(
+    name: str, wanted: Reading, got: Reading, context: Context, is_short: bool, beside: Set[str]
+) -> bool:
     lost, came = unlike(wanted, got)
     lost, came = lost - _unsaid(wanted), came - _unsaid(got)
     ours, theirs = wanted.words - _unsaid(wanted), got.words - _unsaid(got)
@@ -57,7 +65,7 @@ def _alike(name: str, wanted: Reading, got: Reading, context: Context, is_short:
         return wanted.words == got.words
     if came & (english.ACTS | english.BINDING) - _known(context):
         return False
-    if lost & english.BINDING:
+    if lost & english.BINDING - beside:
         return False
     kept = len(ours - lost) / len(ours)
     if not kept:
