@@ -41,16 +41,17 @@ _CLAUSE = _pattern("clause")
 REQUEST = _pattern("request")
 OFFER = _pattern("offer")
 """A question out of courtesy; others without content ask about what was just said."""
-COULD_YOU, PLEASE = map(_pattern, ("could_you", "please"))
+COULD_YOU, PLEASE, OPPOSITE = map(_pattern, ("could_you", "please", "opposite"))
+AFFIRMS = _pattern("affirms")
 UNORDERED, ORDERED, CASELESS = map(_pattern, ("unordered", "ordered", "caseless"))
 SETS, LISTED, SPELLED, CHANGES = map(_pattern, ("sets", "listed", "spelled", "changes"))
 TITLES, NOTES, TEXTS = map(_pattern, ("titles", "notes", "texts"))
 REASONS, MESSAGES = map(_pattern, ("reasons", "messages"))
 WORDED, VERBATIM, DEFAULT = map(_pattern, ("worded", "verbatim", "default"))
 MAKES, PAIRED, COMMAS = map(_pattern, ("makes", "paired", "commas"))
-EXPRESSIONS, PROGRAMS, AMOUNTS = map(_pattern, ("expressions", "programs", "amounts"))
 TIMED, DATES, PATHS = map(_pattern, ("timed", "dates", "paths"))
 SHELLS, COMMANDS = map(_pattern, ("shells", "commands"))
+EXPRESSIONS, PROGRAMS, AMOUNTS = map(_pattern, ("expressions", "programs", "amounts"))
 ADDRESSES, POSTCODES = map(_pattern, ("addresses", "postcodes"))
 QUERIES, DIRECTED = map(_pattern, ("queries", "directed"))
 """What a tool's schema says, and kinds of arguments by their names (see english.toml)."""
@@ -199,7 +200,7 @@ def units_of(text: str) -> set[tuple[str, str]]:
 
 def choices_of(sentence: str) -> set[tuple[frozenset[str], frozenset[str]]]:
     """The stems on both sides of each "or" in a sentence in lower case."""
-    empty = STOP | COURTESY
+    empty = STOP | COURTESY | {"one", "ones"}
     parts = [["" if w in empty else stem(w) for w in WORD.findall(p)] for p in _OR.split(sentence)]
     found = set()
     for one, other in pairwise(parts):
@@ -235,6 +236,17 @@ def patients_of(text: str) -> dict[str, frozenset[str]]:
     return found
 
 
+def agents_of(text: str) -> tuple[set[str], set[str]]:
+    """Stems of what "was done by" others and of what who asks did to something, in lower case."""
+    by = {stem(act) for act, who in _DONE_BY.findall(text) if stem(who) not in ASKING}
+    return by, set(map(stem, _ASKER_DID.findall(text)))
+
+
+def ends_of(text: str) -> set[tuple[str, str]]:
+    """(`from` or `to`, the word that follows) in a text in lower case."""
+    return {(way, stem(end)) for way, end in _END.findall(text) if end not in STOP}
+
+
 def acts_of(sentence: str) -> set[tuple[str, bool]]:
     """(stem of an act, done or not yet) for what a sentence in lower case says of acts."""
     acts = {
@@ -254,8 +266,11 @@ _BOUND = _pattern("bound")
 _LIMIT = _pattern("limit")
 _MONEY = re.compile(r"([$€£¥])(\d[\d,]*)")
 _COUNTED = re.compile(r"(?<![\w.,])[$€£¥]?(\d[\d,]*)(?:\.\d+)? ?(per |an? )?([^\W\d_]+)")
+_END = re.compile(r"\b(from|to) (?:the |my |your |our |an? )?([^\W\d_]+)")
 _WHY = re.compile(r"\bwhy (?:are|do|did|would|were|have) you\b")
-_OR = re.compile(r"[,;]? or\b")
+_OR = re.compile(  # of a list too
+    r"[,;]? or\b|,(?=(?: (?!and\b)[\w'-]+){1,3}(?:,(?: (?!and\b)[\w'-]+){1,3})?,? or\b)"
+)
 _SAME_THING = {
     "number": "id",
     "code": "id",
@@ -269,6 +284,7 @@ _BECOMES = _pattern("becomes")
 _INSTEAD = _pattern("instead")
 _UNOWNED = {"", *STOP, *COURTESY, *_SAME_THING, "full", "email", "new"}
 _NOT_YET = _pattern("not_yet")
+_DONE_BY, _ASKER_DID = map(_pattern, ("done_by", "asker_did"))
 _DONE = _pattern("done")
 _IRREGULAR = (form for line in _DATA["irregular"] for form in line.partition(" = ")[2].split(", "))
 _PARTICIPLE = re.compile("|".join([r"\w+ed", "set|made|put|cut", *_IRREGULAR]))

@@ -64,7 +64,7 @@ class Reading:
 
 _MONTHS = "january february march april may june july august september october november december"
 _MONTH_OF = {m[:3]: i for i, m in enumerate(_MONTHS.split(), 1)}
-_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_MONTH = r"(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*(?:\.(?=,?\s*\d))?"
 _DATES = re.compile(
     r"(?<![\w.-])(?:(?P<y>\d{4})[-/.](?P<m>\d{1,2})[-/.](?P<d>\d{1,2})(?:t(?=\d))?"
     r"|(?P<a>\d{1,2})/(?P<b>\d{1,2})/(?P<y2>\d{4})"
@@ -73,11 +73,15 @@ _DATES = re.compile(
     re.IGNORECASE,
 )
 _TIMES = re.compile(
-    r"(?<![\w.])(?:(\d{1,2}):(\d{2})(?::\d{2})?(?:\s*([ap])\.?m\b\.?)?|(\d{1,2})\s*([ap])\.?m\b\.?)",
+    r"(?<![\w.])(?:(\d{1,2}):(\d{2})(?::\d{2})?(?:\s*([ap])(?:\.m\b\.?|m\b))?"
+    r"|(\d{1,2})\s*([ap])(?:\.m\b\.?|m\b))",
     re.IGNORECASE,
 )
 _QUOTES = re.compile(r"\"([^\"\n]{2,200})\"|`([^`\n]{2,200})`|(?<!\w)'([^'\n]{2,200})'(?!\w)")
-_SENTENCE = re.compile(r"(?<=[.!?])[\"')*]*\s+|\n+")
+_SENTENCE = re.compile(
+    r"(?<=[.!?])[\"')*]*\s+|\n+|[\u2600-\u27bf\U0001f300-\U0001faff]\ufe0f?\s+(?=[A-Z])"
+)
+_CODE = re.compile(r"(?:[a-z]{3,20}_){1,4}\d{1,12}")
 _LIST_MARK = re.compile(r"^[ \t]*(?:[-*•+]|\(?\d{1,2}[.)](?=\s))[ \t]*", re.MULTILINE)
 _INLINE = re.compile(r":\s([^.:;?!\n]{3,300})")
 _BETWEEN = re.compile(r",\s*(?:and\s)?|\sand\s")
@@ -255,7 +259,10 @@ class _Spoken:
                 self.facts += fact
                 self.sequence += [value for _, value in fact]
                 counting = fact[-1][0] == "number"
-                self.words.update(value for _, value in fact)
+                for _, value in fact:
+                    parts = parts_of(value)
+                    self.words |= {value, *parts}
+                    content += filter(str.isalpha, parts)
             else:
                 for word in [chunk] if plain else WORD.findall(chunk):
                     counting = self._word(word, content, named, counted, courteous)
@@ -323,6 +330,11 @@ class _Spoken:
             for kept, more in zip(owners, self._owner, strict=True):
                 kept |= more
         return len(self.facts), len(content)
+
+
+def parts_of(code: str) -> list[str]:
+    """Stems of the words of an id and its number: `gift_card_11` is "gift card 11"."""
+    return list(map(stem, code.split("_"))) if _CODE.fullmatch(code) else []
 
 
 def _scaled(number: str, zeros: int) -> str:

@@ -15,19 +15,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence, Set
-from itertools import permutations, product
+from itertools import combinations, permutations, product
 
 from pivotrl.types import JSON
 from pivotrl.verifiers import comparison, english
 from pivotrl.verifiers.comparison import ACCEPTED, MATCH, NO_CONTEXT, Comparison, Context
 from pivotrl.verifiers.english import COURTESY, STOP, WORD, stem
-from pivotrl.verifiers.facts import Reading, plain_letters, read
+from pivotrl.verifiers.facts import Reading, parts_of, plain_letters, read
 
 MIN_SIMILARITY = 0.45
 MIN_SIMILARITY_WITH_FACTS = 0.35
 """Where the texts share a fact, which itself says what they are about."""
-MIN_SIMILARITY_OF_COURTESIES = 0.25
-"""Where neither text has content ("You're welcome!"), or both ask for the same by its name."""
+MIN_SIMILARITY_OF_COURTESIES, MIN_SIMILARITY_OF_QUESTIONS = 0.25, 0.15
+"""Where neither text has content ("You're welcome!"), and where both ask for the same by name."""
 LENGTH_FACTOR, LENGTH_SLACK = 4, 400
 MAX_CHARACTERS = 3_000
 MAX_REPORT = 1_500
@@ -47,6 +47,8 @@ ROOT = 5
 """Letters that words of one root begin with: `weigh` and `weight`."""
 MAX_PLACES = 4
 """Words beside one word that may have changed places."""
+MIN_POINT, MIN_KEPT = 2, 0.3
+"""Words that say why, or what is so, where nothing else of the text does; the share to be said."""
 MAX_UNITS = 2
 """Words of an answer that a bare number may leave out: "17 arches"."""
 _MEASURES = ("number", "date", "time")
@@ -61,6 +63,7 @@ _YES_NO = re.compile(r"(?i)\W*(yes|no)\b")
 _POLAR = {True: "no", False: "yes"}
 _NO_NAMES = STOP | COURTESY | english.NOT_NAMES | set(english.NUMBER_WORDS)
 _BECAUSE = re.compile(r"(?is)\b(?:because(?: of)?|(?:due|owing|thanks) to|caused by)\b(.{1,300})")
+_TOKEN = re.compile(r"[\w-]+")
 _OR = re.compile(r"(?i)\b(?:or|either|between)\b")
 _HEDGE = re.compile(r"(?i)[^.;:()]{0,12}(?:\b(?:or|and)\b|[/&])[^.;:()]{0,12}")
 Run = tuple[tuple[str, ...], str]
@@ -87,7 +90,7 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
     category, details = contradiction(wanted, got, context)
     least = MIN_SIMILARITY_WITH_FACTS if shared else MIN_SIMILARITY
     if wanted.wants and wanted.wants == got.wants:
-        least = MIN_SIMILARITY_OF_COURTESIES
+        least = MIN_SIMILARITY_OF_QUESTIONS
     if not wanted.words and not got.words:
         least = MIN_SIMILARITY if wanted.facts else MIN_SIMILARITY_OF_COURTESIES
         if any(kind & wanted.mentions and kind & got.mentions for kind in english.COURTESIES):
@@ -100,6 +103,8 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
             details={"similarity": round(similarity, 3)},
             is_unsure=category == ACCEPTED,
         )
+    if category == ACCEPTED and (left_out := _left_out(reference, wanted, got, context)):
+        category, details = "missing_fact", {"expected": left_out}
     if category != ACCEPTED:
         return comparison.rejected(category, 0.5 + 0.4 * similarity, **details)
     return MATCH
@@ -205,8 +210,10 @@ def contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str,
     missing = [f for f in sorted(wanted.facts) if not _states(got, f)]
     extra = [f for f in sorted(got.facts) if not _states(wanted, f)]
     if missing or extra:
-        missing = [f for f in missing if not _counts(f, got)]
+        missing = [f for f in missing if not _counts(f, got) and not _counts(f, wanted)]
         extra = [f for f in extra if not _counts(f, got) and not _counts(f, wanted)]
+        totals = _totals(wanted, got)
+        extra = [f for f in extra if f not in totals]
         known = [read(text) for text in context.state]
         told = [read(text) for text in context.told]
         ids = {f for text in (*told, wanted) for f in text.facts if f[0] == "id"}
@@ -233,11 +240,37 @@ def contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str,
         return "wrong_fact", {"expected": sorted(wanted_verbs)[:5], "given": sorted(got_verbs)[:5]}
     if denied := _denied(wanted, got):
         return "negation", {"of": denied}
-    if swapped := exchanged_words(wanted.mentions, got.mentions):
+    if swapped := exchanged_words(wanted.mentions, got.mentions) or _opposed(wanted, got):
         return "negation", {"expected": swapped[0], "given": swapped[1]}
     if wanted.asks != got.asks and not _bid(wanted, got):
         return "question_mismatch", {"expected": wanted.asks, "given": got.asks}
     return ACCEPTED, {}
+
+
+def _left_out(reference: str, wanted: Reading, got: Reading, context: Context) -> str:
+    """What an answer is about and the other has no word of: why it refuses, what "Yes, …" says."""
+    why = _BECAUSE.search(reference) if wanted.polarity.denies else None
+    if not why and (not wanted.folded.startswith("yes") or english.AFFIRMS.match(got.folded)):
+        return ""
+    point = re.split(r"[.!?\n]", why[1] if why else reference)[0]
+    asked = read(next(filter(None, reversed(context.told)), ""))
+    said, rest = read(point), read(reference.replace(point, " ", 1))
+    own = said.words | {value for _, value in said.facts}
+    own -= asked.mentions | rest.mentions | {"yes"}
+    kept = len(own & got.mentions) >= MIN_KEPT * len(own)
+    return "" if kept or len(own) < MIN_POINT else ", ".join(sorted(own)[:5])
+
+
+def _opposed(wanted: Reading, got: Reading) -> tuple[str, str] | None:
+    """A word and its opposite by a prefix, each in one text alone: unpaid and paid."""
+    for one, other in ((wanted, got), (got, wanted)):
+        ours, theirs = ({*_TOKEN.findall(text.folded)} for text in (one, other))
+        for word in sorted(ours - theirs):
+            bare = found[1] if (found := english.OPPOSITE.fullmatch(word)) else ""
+            said = bare in theirs - ours and stem(bare) in other.mentions
+            if said and stem(bare) not in other.polarity.scope:
+                return word, bare
+    return None
 
 
 def _bid(one: Reading, other: Reading) -> bool:
@@ -299,6 +332,14 @@ def _exchanged(wanted: Reading, got: Reading) -> str:
     """What is said of the wrong one, though both texts name both; empty if nothing is."""
     if turned := turned_round(wanted, got):
         return turned
+    agents = map(english.agents_of, (wanted.folded, got.folded))
+    for (by, did), (now_by, now_did) in permutations(agents):
+        if acts := (by - did) & (now_did - now_by):
+            return f"who did {min(acts)}"
+    ends, others = english.ends_of(wanted.folded), english.ends_of(got.folded)
+    for way, end in sorted(ends - others):
+        if ("to" if way == "from" else "from", end) in others - ends:
+            return f"{way} {end}"
     ours, theirs = english.patients_of(wanted.folded), english.patients_of(got.folded)
     for one, two in permutations(sorted(ours.keys() & theirs.keys())[:MAX_OWNED], 2):
         here, there = ours[one] - ours[two], ours[two] - ours[one]
@@ -333,6 +374,7 @@ def _is_altered(wanted: Reading, got: Reading) -> bool:
     if _copied(wanted, got) < COPIED:
         return False
     lost, came = unlike(wanted, got)
+    lost -= {"yes"}  # said by what follows
     return bool((lost and came) or lost & english.BINDING or came & english.ACTS)
 
 
@@ -395,6 +437,13 @@ def _moved(wanted: Reading, got: Reading) -> str:
         apart = not were & (are | got.owners[fact][1]) and not are & wanted.owners[fact][1]
         if were and are and apart and both_known:
             return f"{fact[1]} of {min(are)}"
+    for one, other in combinations(shared, 2):
+        (ours, theirs), (now, then) = (
+            [r.owners[f][1] for f in (one, other)] for r in (wanted, got)
+        )
+        crossed = ours & then and theirs & now and not (ours & now or theirs & then)
+        if one[0] == other[0] and crossed:
+            return f"{one[1]} for {other[1]}"
     return ""
 
 
@@ -403,6 +452,13 @@ def _counts(fact: tuple[str, str], listing: Reading) -> bool:
     ids = sum(kind == "id" for kind, _ in listing.facts)
     counts = {str(n) for n in (listing.listed, ids) if MIN_LISTED <= n <= MAX_LISTED}
     return fact[0] == "number" and fact[1] in counts
+
+
+def _totals(wanted: Reading, got: Reading) -> set[tuple[str, str]]:
+    """The sums of two counts of the reference that the other text says to be all of them."""
+    counts = {int(v) for k, v in wanted.facts if k == "number" and v.isdecimal() and len(v) < 5}
+    sums = (str(a + b) for a, b in combinations(sorted(counts)[:MAX_OWNED], 2))
+    return {("number", total) for total in sums if f"of {total}" in got.folded}
 
 
 def _states(reading: Reading, fact: tuple[str, str]) -> bool:
@@ -422,6 +478,8 @@ def _states(reading: Reading, fact: tuple[str, str]) -> bool:
         return value in reading.mentions or value in days
     if kind == "quote":
         return value in reading.folded
+    if kind == "id" and (parts := parts_of(value)) and reading.mentions.issuperset(parts):
+        return True
     if kind in ("name", "id", "path"):
         return value in reading.mentions
     return False
