@@ -30,12 +30,11 @@ SHOWN = ("domain", "turn", "mean", "n", "selected", "candidate_id")
 
 def turns(store: Store, where: str, limit: int) -> list[dict[str, Any]]:
     """Rows of `pivot_stats` for which the SQL condition holds, hardest first."""
-    columns, rows = store.query(
+    return store.rows(
         f"select {', '.join(SHOWN)}, policy from pivot_stats where {where or 'true'} "
         "order by mean, candidate_id limit ?",
         [limit],
     )
-    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 class Note(ModalScreen[str | None]):

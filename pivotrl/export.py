@@ -105,23 +105,15 @@ def pivots_of(store: Store) -> list[tuple[Candidate, float]]:
     if not found:
         raise PivotRLError(f"{store.path}: no selection has a pivot; run the line up to select")
     means = dict(found)
-    candidates = _rows(
-        store,
-        "SELECT * FROM candidates WHERE list_contains(?, candidate_id)",
-        [list(means)],
+    candidates = store.rows(
+        "SELECT * FROM candidates WHERE list_contains(?, candidate_id)", [list(means)]
     )
-    trajectories = _rows(
-        store,
+    trajectories = store.rows(
         "SELECT * FROM trajectories WHERE list_contains(?, trajectory_id)",
         [sorted({row["trajectory_id"] for row in candidates})],
     )
     loaded = {c.id: c for c in load_candidates(candidates, trajectories)}
     return [(loaded[candidate_id], mean) for candidate_id, mean in means.items()]
-
-
-def _rows(store: Store, sql: str, parameters: Sequence[Any]) -> list[dict[str, Any]]:
-    columns, found = store.query(sql, parameters)
-    return [dict(zip(columns, row, strict=True)) for row in found]
 
 
 def nemo_gym_rows(pivots: Iterable[tuple[Candidate, float]]) -> list[dict[str, JSON]]:

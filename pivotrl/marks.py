@@ -37,20 +37,19 @@ def mark_wrong(home: Path, rollout_id: str, note: str, author: str) -> dict[str,
     chat format reads the action.
     """
     store = Store(home / "pivotrl.duckdb")
-    columns, found = store.query(
+    found = store.rows(
         "select r.text, r.finish_reason, r.candidate_id, v.reward, v.verifier, p.path "
         "from rollouts r join judged_verdicts v using (rollout_id) "
         "join policies p on p.policy = r.policy where r.rollout_id = ?",
         [rollout_id],
     )
-    rollout = dict(zip(columns, found[0], strict=True)) if found else {}
+    rollout = found[0] if found else {}
     if rollout.get("reward") is None:
         raise PivotRLError(f"rollout {rollout_id!r} has no verdict with a reward to be wrong")
-    one = rollout["candidate_id"]
+    one = [rollout["candidate_id"]]
     (candidate,) = load_candidates(
-        _rows(store, "select * from candidates where candidate_id = ?", one),
-        _rows(
-            store,
+        store.rows("select * from candidates where candidate_id = ?", one),
+        store.rows(
             "select t.* from trajectories t join candidates using (trajectory_id) "
             "where candidate_id = ?",
             one,
@@ -85,11 +84,6 @@ def mark_wrong(home: Path, rollout_id: str, note: str, author: str) -> dict[str,
             cases.write(orjson.dumps(case) + b"\n")
     store.merge("marks", [path])
     return case
-
-
-def _rows(store: Store, sql: str, key: str) -> list[dict[str, JSON]]:
-    columns, found = store.query(sql, [key])
-    return [dict(zip(columns, row, strict=True)) for row in found]
 
 
 def _message(action: Action, text: str) -> dict[str, JSON]:

@@ -27,43 +27,37 @@ def own_shards(extraction: str) -> str:
 
 def success_rates(store: Store, extraction: str, policy: str) -> Table:
     """The histogram of mean rewards: none right, eighths, all right; turns and pivots of each."""
-    return _rows(
-        store,
+    return store.rows(
         "select case when mean <= 0 then 'none right' when mean >= 1 then 'all right' "
         "else format('{:.3f} to {:.3f}', floor(mean * 8) / 8, floor(mean * 8) / 8 + 0.125) end "
         "as mean_reward, count(*) as turns, count(*) filter (selected) as pivots "
         f"from pivot_stats where policy = ? and n > 0 and candidate_id in ({OWN}) "
         "group by mean_reward order by min(mean)",
-        policy,
-        extraction,
+        [policy, own_shards(extraction)],
     )
 
 
 def verdict_table(store: Store, extraction: str, policy: str) -> Table:
     """How many actions each verdict category got, in each domain."""
-    return _rows(
-        store,
+    return store.rows(
         "select c.domain, v.status, v.category, count(*) as verdicts, "
         "round(avg(v.reward), 4) as mean_reward from judged_verdicts v "
         f"join candidates c using (candidate_id) where v.policy = ? and candidate_id in ({OWN}) "
         "group by all order by c.domain, verdicts desc, v.category",
-        policy,
-        extraction,
+        [policy, own_shards(extraction)],
     )
 
 
 def completions(store: Store, extraction: str, policy: str) -> Table:
     """Actions that the policy drew at pivots, beside the demonstration, with their rewards."""
-    return _rows(
-        store,
+    return store.rows(
         "select r.candidate_id, p.domain, p.mean, c.demonstration, r.text as completion, "
         "v.reward, v.category from pivot_stats p join candidates c using (candidate_id) "
         "join rollouts r on r.candidate_id = p.candidate_id and r.policy = p.policy "
         "join judged_verdicts v using (rollout_id) "
         f"where p.selected and p.policy = ? and p.candidate_id in ({OWN}) "
         f"order by hash(r.candidate_id), r.candidate_id, r.rollout_id limit {COMPLETIONS}",
-        policy,
-        extraction,
+        [policy, own_shards(extraction)],
     )
 
 
@@ -76,8 +70,3 @@ def bars(rates: Table) -> str:
         bar = "█" * kept + "░" * (round(BAR * row["turns"] / most) - kept)
         lines.append(f"| {row['mean_reward']} | {row['turns']:,} | {row['pivots']:,} | {bar} |")
     return "\n".join(lines) + "\n"
-
-
-def _rows(store: Store, question: str, policy: str, extraction: str) -> Table:
-    names, found = store.query(question, [policy, own_shards(extraction)])
-    return [dict(zip(names, row, strict=True)) for row in found]
