@@ -21,7 +21,6 @@ from pivotrl.engines.meter import Meter
 from pivotrl.manifest import Manifest, file_hash
 from pivotrl.policies import PolicyFiles
 from pivotrl.scores import EvaluationItem, summary
-from pivotrl.store.shards import write_shard
 from pivotrl.suites import Suite, rows_folder
 from pivotrl.types import JSON, FinishReason, SamplingParams, canonical, seed_of
 from tasks.harness import harness_items
@@ -142,48 +141,24 @@ def _body(work: Work) -> Produced:
             items += of_part
             took.update(took_part)
     found = summary(items, suite.cluster)
-    evaluation_id = work.folder.name
-    write_shard(
-        work.out / "evaluation_items.parquet",
-        "evaluation_items",
-        [
-            {
-                "evaluation_id": evaluation_id,
-                "item_id": item.item_id,
-                "repeat": item.repeat,
-                "prompt": item.prompt,
-                "output": item.output,
-                "extracted": item.extracted,
-                "score": item.score,
-                "finish_reason": item.finish_reason,
-            }
-            for item in items
-        ],
-    )
-    write_shard(
-        work.out / "evaluations.parquet",
-        "evaluations",
-        [
-            {
-                "evaluation_id": evaluation_id,
-                "policy_weights": policy.weights,
-                "model": work.extra["label"],
-                "suite": suite.name,
-                "kind": suite.kind,
-                "decoding": canonical(asdict(params)).decode(),
-                "miniature": miniature,
-                "n": found.n,
-                "score": found.mean,
-                "standard_error": found.standard_error,
-                "unparsed": round(found.unparsed * len(items)),
-                "truncated": round(found.truncated * len(items)),
-            }
-        ],
-    )
+    of = {"evaluation_id": work.folder.name}
+    evaluation = of | {
+        "policy_weights": policy.weights,
+        "model": work.extra["label"],
+        "suite": suite.name,
+        "kind": suite.kind,
+        "decoding": canonical(asdict(params)).decode(),
+        "miniature": miniature,
+        "n": found.n,
+        "score": found.mean,
+        "standard_error": found.standard_error,
+        "unparsed": round(found.unparsed * len(items)),
+        "truncated": round(found.truncated * len(items)),
+    }
     return Produced(
         files=[
-            ("evaluation_items.parquet", "evaluation_items", len(items), None),
-            ("evaluations.parquet", "evaluations", 1, None),
+            work.write("evaluation_items", [of | asdict(item) for item in items]),
+            work.write("evaluations", [evaluation]),
         ],
         counts={
             "items": found.n,

@@ -14,7 +14,7 @@ from pivotrl.store.shards import write_shards
 from pivotrl.trajectories.rows import HUB, files_of, hub_commit
 from pivotrl.types import JSON, PivotRLError, digest
 from tasks.session import current
-from tasks.stage import Produced, Stage, Work, manifests_of
+from tasks.stage import File, Produced, Stage, Work, manifests_of
 
 BAD_ROWS_A_SHARD = 10_000
 TURNS_A_CHECK, CHARACTERS_A_CHECK = 8_192, 16_000_000
@@ -62,7 +62,7 @@ def _body(work: Work) -> Produced:
     tools_file: Path | None = work.extra["tools"]
     tools = trajectories.read_tools(tools_file) if tools_file else None
     settings = work.settings
-    files: list[tuple[str, str | None, int, str | None]] = []
+    files: list[File] = []
     counts = Counter[str](rows=0, trajectories=0, bad_rows=0, low_reward=0, duplicates=0)
     seen: set[str] = set()
     first_bad: trajectories.BadRow | None = None

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from pivotrl.config import Config
 from pivotrl.manifest import FileEntry, Manifest
 from pivotrl.policies import PolicyFiles
-from pivotrl.store.shards import write_shard
 from pivotrl.types import ConfigError, Verdict, VerdictStatus, digest
 from tasks.policy import load_chat
 from tasks.sample import read_candidates
@@ -111,12 +110,11 @@ def _body(work: Work) -> Produced:
             judge=asked.model,
             version=asked.version,
         )
-    write_shard(work.out / "judgements.parquet", "judgements", rows)
     tokens = [answer.tokens for answer in told if isinstance(answer, judging.Answer)]
     rewards = digest([[row["rollout_id"], row["reward"]] for row in rows])
     return Produced(
         # Selection depends on rewards: another reason, or another failure, trains nothing anew.
-        files=[("judgements.parquet", "judgements", len(rows), rewards)],
+        files=[work.write("judgements", rows, rewards)],
         counts={
             "judgements": len(rows),
             "accepted": sum(row["reward"] == 1.0 for row in rows),

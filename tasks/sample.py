@@ -20,7 +20,6 @@ from pivotrl.manifest import FileEntry, Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.prefixes import unique_tokens
 from pivotrl.selection import rewards
-from pivotrl.store.shards import write_shard
 from pivotrl.types import JSON, Candidate, RolloutStatus, SamplingParams, canonical, digest
 from tasks.policy import engine_settings, load_policy
 from tasks.session import current
@@ -195,28 +194,16 @@ def _body(work: Work) -> Produced:
             seed=config.run.seed,
             on_progress=lambda done, _tokens: advance(done / (upto - first)),
         )
-    write_shard(work.out / "rollouts.parquet", "rollouts", rows)
-    write_shard(
-        work.out / "policies.parquet",
-        "policies",
-        [
-            asdict(policy)
-            | {
-                "policy": fingerprint,
-                "engine": work.settings["engine"],
-                "sampling": canonical(asdict(params)).decode(),
-                "path": str(work.extra["model"]),
-            }
-        ],
-    )
-    files: list[tuple[str, str | None, int, str | None]] = [
-        ("rollouts.parquet", "rollouts", len(rows), None),
-        ("policies.parquet", "policies", 1, fingerprint),
-    ]
+    own = asdict(policy) | {
+        "policy": fingerprint,
+        "engine": work.settings["engine"],
+        "sampling": canonical(asdict(params)).decode(),
+        "path": str(work.extra["model"]),
+    }
+    files = [work.write("rollouts", rows), work.write("policies", [own], fingerprint)]
     if without:
         rows_without = [_without_prompt(c, why, loaded.context, config) for c, why in without]
-        write_shard(work.out / "quarantine.parquet", "quarantine", rows_without)
-        files.append(("quarantine.parquet", "quarantine", len(without), None))
+        files.append(work.write("quarantine", rows_without))
     sampled = {row["candidate_id"] for row in new}
     prompts = [item.prompt_ids for item in fitting if item.candidate.id in sampled]
     return Produced(

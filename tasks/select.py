@@ -13,7 +13,6 @@ from pivotrl.profile_tables import bars, success_rates, verdict_table
 from pivotrl.selection import Criteria, criteria_of
 from pivotrl.selection import select as select_pivots
 from pivotrl.store import Store
-from pivotrl.store.shards import write_shard
 from pivotrl.types import JSON, canonical
 from tasks.artifacts import show_table
 from tasks.session import current
@@ -67,36 +66,24 @@ def _body(work: Work) -> Produced:
         judgement_files,
         criteria=criteria,
     )
-    selection_id = work.folder.name
-    write_shard(
-        work.out / "pivots.parquet",
-        "pivots",
-        [{"selection_id": selection_id} | row for row in found.pivots],
-    )
+    of = {"selection_id": work.folder.name}
     totals: dict[str, JSON] = {
         name: sum(row[name] for row in found.domains)
         for name in (found.domains[0] if found.domains else {})
         if name != "domain"
     }
-    write_shard(
-        work.out / "selections.parquet",
-        "selections",
-        [
-            {
-                "selection_id": selection_id,
-                "name": work.extra["name"],
-                "policy": settings["policy"],
-                "rule": criteria.sql,
-                "parameters": canonical(dict(settings)).decode(),
-                "candidates": totals.get("candidates", 0),
-                "pivots": len(found.pivots),
-            }
-        ],
-    )
+    selection = of | {
+        "name": work.extra["name"],
+        "policy": settings["policy"],
+        "rule": criteria.sql,
+        "parameters": canonical(dict(settings)).decode(),
+        "candidates": totals.get("candidates", 0),
+        "pivots": len(found.pivots),
+    }
     return Produced(
         files=[
-            ("pivots.parquet", "pivots", len(found.pivots), None),
-            ("selections.parquet", "selections", 1, None),
+            work.write("pivots", [of | row for row in found.pivots]),
+            work.write("selections", [selection]),
         ],
         counts=totals | {"domains": found.domains},
     )

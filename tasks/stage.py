@@ -35,12 +35,14 @@ from pivotrl.manifest import (
     file_hash,
     versions,
 )
-from pivotrl.store.shards import read_shard
+from pivotrl.store.shards import read_shard, write_shard
 from pivotrl.types import JSON, PivotRLError, digest
 from tasks.session import StageRecord, current, stopwatch
 from tasks.task_runs import device_tags, retried, told
 
 FileIdentity = tuple[Path, int, int]
+File = tuple[str, str | None, int, str | None]
+"""What a stage leaves: name, table, rows, content digest or None for the file's hash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +70,19 @@ class Work:
     def rows(self, name: str, table: str) -> list[dict[str, JSON]]:
         return read_table(self.home, self.inputs[name], table)
 
+    def write(
+        self, table: str, rows: Sequence[Mapping[str, JSON]], content: str | None = None
+    ) -> File:
+        """All rows of the table as one shard under `out`."""
+        write_shard(self.out / f"{table}.parquet", table, rows)
+        return f"{table}.parquet", table, len(rows), content
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Produced:
     """What the body of a stage leaves: files under `work.out`, and counts."""
 
-    files: Sequence[tuple[str, str | None, int, str | None]] = ()
-    """(name under `out`, table, rows, content digest or None for the file's hash)."""
+    files: Sequence[File] = ()
     counts: Mapping[str, JSON] = field(default_factory=dict)
 
 

@@ -20,7 +20,7 @@ from tasks.policy import forget_policy, training_engine
 from tasks.ranks import launched
 from tasks.round import end_to_end_round_of, grpo_round_of, sft_round_of
 from tasks.session import current
-from tasks.stage import Produced, Stage, Work
+from tasks.stage import File, Produced, Stage, Work
 
 if TYPE_CHECKING:
     from pivotrl.training import RoundResult, StepRecord
@@ -208,7 +208,7 @@ def _sft_body(work: Work) -> Produced:
 def _published(work: Work, start: Path, result: RoundResult, round_number: int) -> Produced:
     from pivotrl.training import read_records
 
-    files: list[tuple[str, str | None, int, str | None]] = []
+    files: list[File] = []
     tokenizer = [file for glob in TOKENIZER_GLOBS for file in sorted(start.glob(glob))]
     for file in [*sorted(result.checkpoint.iterdir()), *tokenizer]:
         if file.is_file() and file.name not in {name for name, *_ in files}:
@@ -216,9 +216,7 @@ def _published(work: Work, start: Path, result: RoundResult, round_number: int) 
             files.append((file.name, None, 0, None))
     records = list(read_records(result.records))
     tables = _tables(work, records, round_number)
-    for table, rows in tables.items():
-        write_shard(work.out / f"{table}.parquet", table, rows)
-        files.append((f"{table}.parquet", table, len(rows), None))
+    files += [work.write(table, rows) for table, rows in tables.items()]
     trained = [r for r in records if r.step]
     return Produced(
         files=files,

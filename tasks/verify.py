@@ -8,7 +8,6 @@ from pathlib import Path
 from pivotrl.config import Config
 from pivotrl.manifest import FileEntry, Manifest, code_digest
 from pivotrl.policies import PolicyFiles
-from pivotrl.store.shards import write_shard
 from pivotrl.types import digest
 from pivotrl.verifiers import added_versions, verifier_for
 from tasks.policy import load_chat
@@ -73,9 +72,8 @@ def _body(work: Work) -> Produced:
             mask=judging["mask"],
             on_progress=advance,
         )
-    write_shard(work.out / "verdicts.parquet", "verdicts", rows)
     return Produced(
-        files=[("verdicts.parquet", "verdicts", len(rows), None)],
+        files=[work.write("verdicts", rows)],
         counts={
             "verdicts": len(rows),
             "accepted": sum(row["reward"] == 1.0 for row in rows),
