@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from tasks.judge import judge
 from tasks.merge import merge
 from tasks.policy import engine_settings
 from tasks.report import selection_table
-from tasks.sample import looks, sample, sampling_of, still_open
+from tasks.sample import Pool, looks, sample, sampling_of, still_open
 from tasks.select import select, show_selection
 from tasks.session import current
 from tasks.task_runs import in_one_task
@@ -166,9 +166,15 @@ def profile(
     In one look or, where certainty is enough, in several, each at what the last left open. A dry
     session that cannot see further has a None. What is done goes to the store on the way.
     """
-    if candidates is None:
+    if trajectories is None or candidates is None:
         return [None], [None]
-    of = (config, model, policy, trajectories, candidates)
+    pool = Pool(
+        config=config,
+        model=model,
+        policy=policy,
+        trajectories=trajectories,
+        candidates=candidates,
+    )
     found = [entry for entry in candidates.files if entry.table == "candidates"]
     name = "+".join(config.evaluate.domains) or config.run.name
     shards = [(shard, f"{name} {number}/{len(found)}") for number, shard in enumerate(found, 1)]
@@ -179,7 +185,7 @@ def profile(
     merged = time.monotonic()
     for first in range(0, len(shards), a_task):
         some = shards[first : first + a_task]
-        story = partial(profile_shards, *of, some, budget)
+        story = partial(profile_shards, pool, some, budget)
         is_one = len(some) == 1
         label = f"profile {some[0][1]} and {len(some) - 1} more"
         made, gained = story() if is_one else in_one_task(label, story, trajectories, candidates)
@@ -202,32 +208,24 @@ def profile(
 
 
 def profile_shards(
-    config: Config,
-    model: Path,
-    policy: PolicyFiles,
-    trajectories: Manifest | None,
-    candidates: Manifest,
-    shards: Sequence[tuple[FileEntry, str]],
-    budget: Budget | None,
+    pool: Pool, shards: Sequence[tuple[FileEntry, str]], budget: Budget | None
 ) -> tuple[list[Manifest | None], list[Manifest | None]]:
     """What `profile` says, of a few shards and their labels."""
-    of = (config, model, policy, trajectories, candidates)
     rollouts: list[Manifest | None] = []
     earned: list[Manifest | None] = []
     for shard, name in shards:
+        of = replace(pool, candidates=pool.candidates.only(shard))
         seen: list[Manifest] = []  # what this shard has earned so far
-        for look in looks(config):
+        for look in looks(pool.config):
             label = name + f" from {look.first}" * (look.first > 0)
             if look.first:
-                look = still_open(config, look, seen)
+                look = still_open(pool.config, look, seen)
             if look.open == []:
                 break
-            made = sample(*of, shard, look, f"sample {label}")
-            found = [verify(*of, made, shard, f"verify {label}")]
+            made = sample(of, look, f"sample {label}")
+            found = [verify(of, made, f"verify {label}")]
             if budget is not None:
-                found.append(
-                    judge(*of, made, found[0], shard, label=f"judge {label}", budget=budget)
-                )
+                found.append(judge(of, made, found[0], f"judge {label}", budget))
             rollouts.append(made)
             earned += found
             if None in found:

@@ -106,7 +106,7 @@ def _probes(work: Work) -> list[Probe]:
         if row["token_ids"]:
             groups.setdefault(row["candidate_id"], []).append(row)
     seed = config.run.seed
-    everyone = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
+    everyone = read_candidates(work)
     chosen = sorted(
         (c for c in everyone if len(groups.get(c.id, ())) > 1),
         key=lambda c: digest(["instruments", seed, c.id]),

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pivotrl.config import Config
-from pivotrl.manifest import FileEntry, Manifest
-from pivotrl.policies import PolicyFiles
+from pivotrl.manifest import Manifest
 from pivotrl.types import ConfigError, Verdict, VerdictStatus, digest
 from tasks.policy import load_chat
-from tasks.sample import read_candidates
+from tasks.sample import Pool, read_candidates
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
@@ -41,29 +39,18 @@ def judge_budget(config: Config) -> Budget | None:
 
 
 def judge(
-    config: Config,
-    model: Path,
-    policy: PolicyFiles,
-    trajectories: Manifest | None,
-    candidates: Manifest | None,
+    pool: Pool,
     rollouts: Manifest | None,
     verdicts: Manifest | None,
-    shard: FileEntry,
     label: str,
     budget: Budget,
 ) -> Manifest | None:
     return _stage(
-        settings={"model": config.judge.model},
-        inputs={
-            "rollouts": rollouts,
-            "verdicts": verdicts,
-            "candidates": candidates.only(shard) if candidates else None,
-        },
+        settings={"model": pool.config.judge.model},
+        inputs={"rollouts": rollouts, "verdicts": verdicts, "candidates": pool.candidates},
         extra={
-            "config": config,
-            "model": model,
-            "policy": policy,
-            "trajectories": trajectories,
+            "pool": pool,
+            "trajectories": pool.trajectories,
             "label": label,
             "budget": budget,
         },
@@ -74,7 +61,9 @@ def judge(
 def _body(work: Work) -> Produced:
     from pivotrl import judging
 
-    settings = work.extra["config"].judge
+    pool: Pool = work.extra["pool"]
+    settings = pool.config.judge
+    assert settings.url and settings.model  # `judge_budget` sees to it
     asked = judging.Judge(
         url=settings.url,
         model=settings.model,
@@ -84,7 +73,7 @@ def _body(work: Work) -> Produced:
     )
     verdicts = work.rows("verdicts", "verdicts")
     sampled = work.rows("rollouts", "rollouts")
-    candidates = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
+    candidates = read_candidates(work)
     told: list[judging.Answer | Verdict] = []
 
     def answers(
@@ -105,7 +94,7 @@ def _body(work: Work) -> Produced:
             verdicts,
             {row["rollout_id"]: row for row in sampled},
             {c.id: c for c in candidates},
-            load_chat(work.extra["model"], work.extra["policy"].weights).parse,
+            load_chat(pool.model, pool.policy.weights).parse,
             answers,
             judge=asked.model,
             version=asked.version,

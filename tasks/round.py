@@ -33,7 +33,7 @@ def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> Round
     model = _loaded(config, start, device)
     engine = _engine_of(config, start, device, model)
     settings = _train_settings(config, work)
-    everyone = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
+    everyone = read_candidates(work)
     kept = {row["candidate_id"] for row in work.rows("selection", "pivots")}
     held_out = sorted(
         (c for c in everyone if c.split == Split.VALIDATION),
@@ -134,7 +134,7 @@ def sft_round_of(work: Work, device: str, on_step: Callable[[], None]) -> RoundR
     start: Path = work.extra["start"]
     chat = ChatFormat.load(start)
     model = _loaded(config, start, device)
-    everyone = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
+    everyone = read_candidates(work)
     learners = [c for c in everyone if c.split == Split.TRAIN]
     longest = context_of(config.model, start)
     fitting, _ = rollouts.prompts(learners, chat, longest=longest)

@@ -16,7 +16,7 @@ from typing import Any
 from pivotrl import adaptive
 from pivotrl.chat import TemplateError
 from pivotrl.config import Config
-from pivotrl.manifest import FileEntry, Manifest
+from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.prefixes import unique_tokens
 from pivotrl.selection import rewards
@@ -30,7 +30,6 @@ from tasks.stage import (
     Work,
     identity,
     manifests_of,
-    read_table,
 )
 
 WHICH_ROWS = ("share", "first", "upto", "open")
@@ -45,6 +44,17 @@ COMPUTE = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """A policy, and the candidates that it is profiled at: those of one shard, or of all."""
+
+    config: Config
+    model: Path
+    policy: PolicyFiles
+    trajectories: Manifest
+    candidates: Manifest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """Samples `first` to `upto` of the candidates with the ids `open`; None stands for all."""
 
@@ -55,17 +65,8 @@ class Look:
     """The verdicts that left them open; it draws the edge and is no part of the key."""
 
 
-def sample(
-    config: Config,
-    model: Path,
-    policy: PolicyFiles,
-    trajectories: Manifest | None,
-    candidates: Manifest | None,
-    shard: FileEntry,
-    look: Look,
-    label: str,
-) -> Manifest | None:
-    engine = engine_settings(config, model, profiling=True).name
+def sample(pool: Pool, look: Look, label: str) -> Manifest | None:
+    engine = engine_settings(pool.config, pool.model, profiling=True).name
     stage = Stage(
         name="sample",
         body=_body,
@@ -74,20 +75,17 @@ def sample(
         retries=2,
     )
     return stage(
-        settings=_of_policy(config, model, policy)
+        settings=_of_policy(pool.config, pool.model, pool.policy)
         | {
-            "share": config.profile.share,
+            "share": pool.config.profile.share,
             "first": look.first,
             "upto": look.upto,
             "open": None if look.open is None else digest(sorted(look.open)),
         },
-        inputs={"candidates": candidates.only(shard) if candidates else None}
-        | ({"after": look.after.bare} if look.after else {}),
+        inputs={"candidates": pool.candidates} | ({"after": look.after.bare} if look.after else {}),
         extra={
-            "config": config,
-            "model": model,
-            "policy": policy,
-            "trajectories": trajectories,
+            "pool": pool,
+            "trajectories": pool.trajectories,
             "open": look.open,
             "label": label,
         },
@@ -156,15 +154,15 @@ def sampling_of(config: Config) -> SamplingParams:
     )
 
 
-def read_candidates(home: Path, candidates: Manifest, trajectories: Manifest) -> list[Candidate]:
-    """The candidates of a manifest, each joined to its trajectory."""
+def read_candidates(work: Work) -> list[Candidate]:
+    """The candidates that a stage is given, each joined to its trajectory."""
     import polars as pl
 
     from pivotrl.candidates import load_candidates
 
-    rows = read_table(home, candidates, "candidates")
+    rows = work.rows("candidates", "candidates")
     wanted = list({row["trajectory_id"] for row in rows})
-    files = trajectories.of_table(home, "trajectories")
+    files = work.extra["trajectories"].of_table(work.home, "trajectories")
     found = pl.scan_parquet(files).filter(pl.col("trajectory_id").is_in(wanted)).collect()
     return load_candidates(rows, found.to_dicts())
 
@@ -172,11 +170,11 @@ def read_candidates(home: Path, candidates: Manifest, trajectories: Manifest) ->
 def _body(work: Work) -> Produced:
     from pivotrl import rollouts
 
-    config: Config = work.extra["config"]
-    policy: PolicyFiles = work.extra["policy"]
+    pool: Pool = work.extra["pool"]
+    config, policy = pool.config, pool.policy
     first, upto = work.settings["first"], work.settings["upto"]
     params = sampling_of(config)
-    loaded = load_policy(config, work.extra["model"], policy.weights, profiling=True)
+    loaded = load_policy(config, pool.model, policy.weights, profiling=True)
     candidates = _wanted(work, config.profile.share)
     fitting, without = rollouts.prompts(
         candidates, loaded.chat, longest=loaded.context - params.max_tokens
@@ -198,7 +196,7 @@ def _body(work: Work) -> Produced:
         "policy": fingerprint,
         "engine": work.settings["engine"],
         "sampling": canonical(asdict(params)).decode(),
-        "path": str(work.extra["model"]),
+        "path": str(pool.model),
     }
     files = [work.write("rollouts", rows), work.write("policies", [own], fingerprint)]
     if without:
@@ -222,7 +220,7 @@ def _body(work: Work) -> Produced:
 
 
 def _wanted(work: Work, share: float) -> list[Candidate]:
-    found = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
+    found = read_candidates(work)
     if work.extra["open"] is None:
         return [c for c in found if int(digest(["profile", c.id]), 16) < share * 16**16]
     still_open = frozenset(work.extra["open"])

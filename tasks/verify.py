@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 
 from pivotrl.config import Config
-from pivotrl.manifest import FileEntry, Manifest, code_digest
-from pivotrl.policies import PolicyFiles
+from pivotrl.manifest import Manifest, code_digest
 from pivotrl.types import digest
 from pivotrl.verifiers import added_versions, verifier_for
 from tasks.policy import load_chat
-from tasks.sample import read_candidates
+from tasks.sample import Pool, read_candidates
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
@@ -19,16 +17,8 @@ MODULES = ("pivotrl.verifiers", "pivotrl.chat")
 """Code that decides a verdict; its digest is the verifier version."""
 
 
-def verify(
-    config: Config,
-    model: Path,
-    policy: PolicyFiles,
-    trajectories: Manifest | None,
-    candidates: Manifest | None,
-    rollouts: Manifest | None,
-    shard: FileEntry,
-    label: str,
-) -> Manifest | None:
+def verify(pool: Pool, rollouts: Manifest | None, label: str) -> Manifest | None:
+    config = pool.config
     return _stage(
         settings=config.verifier
         | {
@@ -36,11 +26,8 @@ def verify(
             "added": added_versions(),
             "estimator": "fixed" if config.profile.certainty is None else "stopped",
         },
-        inputs={
-            "rollouts": rollouts,
-            "candidates": candidates.only(shard) if candidates else None,
-        },
-        extra={"model": model, "policy": policy, "trajectories": trajectories, "label": label},
+        inputs={"rollouts": rollouts, "candidates": pool.candidates},
+        extra={"pool": pool, "trajectories": pool.trajectories, "label": label},
         label=label,
     )
 
@@ -59,14 +46,15 @@ def _body(work: Work) -> Produced:
 
     judging = {name: value for name, value in work.settings.items() if name != "estimator"}
     options = {name: value for name, value in judging.items() if name not in ("added", "mask")}
-    candidates = read_candidates(work.home, work.inputs["candidates"], work.extra["trajectories"])
+    pool: Pool = work.extra["pool"]
+    candidates = read_candidates(work)
     sampled = work.rows("rollouts", "rollouts")
     with current().progress(work.extra["label"], len(sampled), "rollouts") as advance:
         rows = rollouts.verdicts(
             sampled,
             {c.id: c for c in candidates},
             partial(verifier_for, **options),
-            load_chat(work.extra["model"], work.extra["policy"].weights).parse,
+            load_chat(pool.model, pool.policy.weights).parse,
             version=digest([code_digest(MODULES), judging]),
             estimator=work.settings["estimator"],
             mask=judging["mask"],

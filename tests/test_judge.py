@@ -44,6 +44,7 @@ from tasks.extract import extract
 from tasks.ingest import ingest
 from tasks.judge import judge, judge_budget
 from tasks.merge import merge
+from tasks.sample import Pool
 from tasks.select import select
 from tasks.session import Session, running
 from tasks.verify import verify
@@ -414,7 +415,7 @@ def test_from_undecided_verdicts_to_pivots(
     )
     trajectories = ingest(config)
     candidates = extract(config, trajectories)
-    assert candidates is not None
+    assert trajectories is not None and candidates is not None
     shard = next(entry for entry in candidates.files if entry.table == "candidates")
     (row,) = read_shard(home / shard.path)
     texts = ["I am sure.", "The red one.", WRONG, "blue or red"]
@@ -423,12 +424,16 @@ def test_from_undecided_verdicts_to_pivots(
     policy = PolicyFiles(weights="w", tokenizer="t", template="c")
 
     def profile(config: Config, budget: int | None) -> tuple[Manifest | None, Manifest, tuple]:
-        of = (config, model, policy, trajectories)
-        verdicts = verify(*of, candidates, rollouts, shard, "verify")
-        given_ = None if budget is None else Budget(budget)
-        made = given_ and judge(
-            *of, candidates, rollouts, verdicts, shard, label="judge", budget=given_
+        pool = Pool(
+            config=config,
+            model=model,
+            policy=policy,
+            trajectories=trajectories,
+            candidates=candidates.only(shard),
         )
+        verdicts = verify(pool, rollouts, "verify")
+        given_ = None if budget is None else Budget(budget)
+        made = given_ and judge(pool, rollouts, verdicts, "judge", given_)
         earned = [verdicts, made] if made else [verdicts]
         selection = select(config, candidates, earned, "p")
         assert selection is not None

@@ -32,7 +32,7 @@ from tasks.extract import extract
 from tasks.ingest import ingest
 from tasks.merge import merge
 from tasks.policy import Policy, load_policy
-from tasks.sample import looks
+from tasks.sample import Pool, looks
 from tasks.session import Session, running
 from tasks.stage import read_table
 
@@ -286,8 +286,14 @@ def test_a_servers_samples_outlive_a_new_torch_here(
         made = Manifest(kind="extract", key="k", parts={})
         shard = FileEntry(path="p", sha256="s", content="c")
         policy = identify(ROOT / "pivotrl/mini/model")
-        of = (config, config.model.path, policy, made, made, shard, looks(config)[0])
-        tasks.sample.sample(*of, "sample")
+        pool = Pool(
+            config=config,
+            model=config.model.path,
+            policy=policy,
+            trajectories=made,
+            candidates=made.only(shard),
+        )
+        tasks.sample.sample(pool, looks(config)[0], "sample")
         return session.records[-1].key
 
     served = ("engine.name=server", "engine.url=http://127.0.0.1:9/v1", "engine.model=policy")

@@ -40,6 +40,7 @@ from tasks.extract import extract
 from tasks.ingest import ingest
 from tasks.merge import merge
 from tasks.report import selection_table
+from tasks.sample import Pool
 from tasks.select import select, show_selection
 from tasks.session import Session, running
 from tasks.verify import verify
@@ -142,8 +143,14 @@ def line(session: Session, logged: list[str]) -> dict[str, Manifest]:
     }
     rollouts = rollouts_of(home, texts)
     policy = PolicyFiles(weights="w", tokenizer="t", template="c")
-    of = (config, model, policy, trajectories, candidates)
-    verdicts = verify(*of, rollouts, shard, "verify")
+    pool = Pool(
+        config=config,
+        model=model,
+        policy=policy,
+        trajectories=trajectories,
+        candidates=candidates.only(shard),
+    )
+    verdicts = verify(pool, rollouts, "verify")
     selection = select(config, candidates, [verdicts], "p")
     assert verdicts is not None and selection is not None
     merge("all", trajectories, candidates, rollouts, verdicts, selection)

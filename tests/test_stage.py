@@ -17,7 +17,7 @@ from pivotrl.policies import PolicyFiles
 from pivotrl.types import JSON, PivotRLError
 from tasks.extract import extract
 from tasks.ingest import ingest
-from tasks.sample import Look, sample
+from tasks.sample import Look, Pool, sample
 from tasks.select import select
 from tasks.session import Session, running
 from tasks.stage import Produced, Stage, Work, read_table
@@ -219,9 +219,15 @@ def test_what_only_a_verdict_depends_on_is_judged_again_and_not_sampled_again(
         session.records.clear()
         where = session.home
         shard = next(entry for entry in candidates.files if entry.table == "candidates")
-        everyone = Look(first=0, upto=16)
-        sample(config, where, policy, trajectories, candidates, shard, everyone, "sample")
-        verify(config, where, policy, trajectories, candidates, made, shard, "verify")
+        pool = Pool(
+            config=config,
+            model=where,
+            policy=policy,
+            trajectories=trajectories,
+            candidates=candidates.only(shard),
+        )
+        sample(pool, Look(first=0, upto=16), "sample")
+        verify(pool, made, "verify")
         select(config, candidates, [made], "p")
         train(config, 0, where, policy, policy, trajectories, candidates, made)
         return {record.stage: record.key for record in session.records}
