@@ -33,6 +33,9 @@ T = TypeVar("T")
 METRICS_PER_BATCH = 1000
 PARAMETERS_PER_BATCH = 100
 
+Steps = Sequence[tuple[int, Mapping[str, float]]]
+"""(step, its metrics)"""
+
 _MESSAGE = {"type": "object", "required": ["role"], "properties": {"role": {"type": "string"}}}
 CHAT_SCHEMA: Mapping[str, JSON] = {
     "task": "chat",
@@ -54,7 +57,7 @@ class Part:
     """What one stage did: a run below the pipeline's."""
 
     name: str
-    steps: Sequence[tuple[int, Mapping[str, float]]] = ()
+    steps: Steps = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     tables: Mapping[str, Sequence[Mapping[str, JSON]]] = field(default_factory=dict)
 
@@ -80,8 +83,8 @@ class TrackedRun:
     """The flattened configuration."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Data hashes, policy fingerprints."""
-    steps: Sequence[tuple[int, Mapping[str, float]]] = ()
-    """Training metrics by step, under TRL's names."""
+    steps: Steps = ()
+    """Training metrics, under TRL's names."""
     parts: Sequence[Part] = ()
     """What each stage did; each gets a nested run."""
     data: Sequence[Data] = ()
@@ -143,19 +146,22 @@ def log_run(home: Path, run: TrackedRun) -> Registered:
     ).info.run_id
     _log_parameters(client, run_id, run.parameters)
     model_id = _log_model(client, experiment, run_id, run) if run.checkpoint else None
-    _log_metrics(client, run_id, model_id, run)
+    now = int(time.time() * 1000)
+    _log_metrics(client, run_id, ((now, step, found) for step, found in run.steps))
+    _log_metrics(client, run_id, [(now, 0, run.metrics)], model_id)
     _log_tables(client, run_id, run.tables)
     for file, figure in figures(run).items():
         client.log_figure(run_id, figure, file)
     for path in run.files:
         client.log_artifact(run_id, str(path))
     _log_data(client, run_id, run.data)
-    _log_system(client, run_id, run.system)
+    system = ((moment, step, found) for step, (moment, found) in enumerate(run.system))
+    _log_metrics(client, run_id, system)
     for part in run.parts:
         tags = {PARENT_TAG: run_id}
         nested = client.create_run(experiment, run_name=f"{run.name} {part.name}", tags=tags)
-        _log_steps(client, nested.info.run_id, part.steps)
-        _log_steps(client, nested.info.run_id, [(0, part.metrics)])
+        steps = ((now, step, found) for step, found in [*part.steps, (0, part.metrics)])
+        _log_metrics(client, nested.info.run_id, steps)
         _log_tables(client, nested.info.run_id, part.tables)
         client.set_terminated(nested.info.run_id)
     version = _register(client, run_id, model_id, run) if model_id else None
@@ -218,41 +224,19 @@ def _log_parameters(
         client.log_batch(run_id, params=batch)
 
 
-def _log_metrics(client: MlflowClient, run_id: str, model_id: str | None, run: TrackedRun) -> None:
-    from mlflow.entities import Metric
-
-    _log_steps(client, run_id, run.steps)
-    now = int(time.time() * 1000)
-    rows = [
-        Metric(name, float(value), now, 0, model_id=model_id, run_id=run_id)
-        for name, value in run.metrics.items()
-    ]
-    for batch in _batches(rows, METRICS_PER_BATCH):
-        client.log_batch(run_id, metrics=batch)
-
-
-def _log_steps(
-    client: MlflowClient, run_id: str, steps: Sequence[tuple[int, Mapping[str, float]]]
+def _log_metrics(
+    client: MlflowClient,
+    run_id: str,
+    found: Iterable[tuple[int, int, Mapping[str, float]]],
+    model_id: str | None = None,
 ) -> None:
+    """`found`: milliseconds, step, metrics; `model_id`: the model that they are shown on too."""
     from mlflow.entities import Metric
 
-    now = int(time.time() * 1000)
     rows = [
-        Metric(name, float(value), now, step)
-        for step, metrics in steps
+        Metric(name, float(value), moment, step, model_id=model_id, run_id=run_id)
+        for moment, step, metrics in found
         for name, value in metrics.items()
-    ]
-    for batch in _batches(rows, METRICS_PER_BATCH):
-        client.log_batch(run_id, metrics=batch)
-
-
-def _log_system(client: MlflowClient, run_id: str, samples: Sequence[Sample]) -> None:
-    from mlflow.entities import Metric
-
-    rows = [
-        Metric(name, value, moment, step)
-        for step, (moment, found) in enumerate(samples)
-        for name, value in found.items()
     ]
     for batch in _batches(rows, METRICS_PER_BATCH):
         client.log_batch(run_id, metrics=batch)
