@@ -1,20 +1,21 @@
-"""Models scored side by side: any folder, registered model or endpoint."""
+"""Models scored side by side: a folder, a registered model or an endpoint each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from prefect import flow
 
-from pivotrl.config import Config
+from pivotrl.config import Config, EngineConfig
 from pivotrl.manifest import Manifest
-from pivotrl.policies import PolicyFiles
+from pivotrl.policies import PolicyFiles, identify
 from pivotrl.scores import compare
 from pivotrl.suites import Suite, suites
-from pivotrl.tracking import Unreachable
-from pivotrl.types import JSON
+from pivotrl.tracking import Unreachable, load_path
+from pivotrl.types import JSON, ConfigError
 from tasks.evaluate import evaluate
 from tasks.merge import merge
 from tasks.report import score_table, scored, scores_table, show_scores, write_report
@@ -30,6 +31,47 @@ class Asked:
     config: Config
     """As it is run: its folder, its engine."""
     policy: PolicyFiles
+
+
+def asked_models(
+    config: Config, names: Sequence[str], home: Path, *, tokenizer: Path | None
+) -> list[Asked]:
+    """Each name with the configuration that runs it. Raises ConfigError, with the remedy."""
+    models = [_asked(config, name, home, tokenizer) for name in names]
+    labels = [model.label for model in models]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise ConfigError(f"two models are called {twice!r}; rename or link one of the folders")
+    return models
+
+
+def _asked(config: Config, name: str, home: Path, tokenizer: Path | None) -> Asked:
+    engine, folder = config.engine, Path(name)
+    if name.startswith(("http://", "https://")):
+        url, _, served = name.partition("#")
+        if not (served and tokenizer and urlsplit(url).hostname):
+            raise ConfigError(
+                f"{name}: write an endpoint as http://host:port/v1#SERVED-NAME, and add "
+                "--tokenizer DIR, the folder with its config.json, tokenizer and template"
+            )
+        settings = engine.model_dump() | {"name": "server", "url": url, "model": served}
+        engine, folder, label = EngineConfig(**settings), tokenizer, served
+        policy = identify(folder, served=name)
+    elif folder.is_dir():
+        label, policy = folder.resolve().name, identify(folder)
+    elif "@" in name or name.startswith("models:/"):
+        folder, label = load_path(home, name), name.removeprefix("models:/")
+        policy = identify(folder)
+    else:
+        raise ConfigError(
+            f"{name}: no such model folder; give a folder, NAME@ALIAS or models:/NAME/VERSION of a "
+            "registered model, or an endpoint"
+        )
+    model = config.model.model_copy(update={"path": folder})
+    return Asked(
+        label=label,
+        config=config.model_copy(update={"model": model, "engine": engine}),
+        policy=policy,
+    )
 
 
 @flow(name="evaluate", persist_result=False, validate_parameters=False)

