@@ -115,8 +115,7 @@ def select(
         raise ConfigError(
             f"select.lambda_diff = {criteria.lambda_diff}: must be above 0 and at most 1"
         )
-    database = duckdb.connect(":memory:")
-    try:
+    with duckdb.connect(":memory:") as database:
         verdicts = judged_sql(VERDICTS, "judgements") if judgement_files else VERDICTS
         _load(database, verdict_files, candidate_files, judgement_files, profile_sql(verdicts))
         _check_policy(database)
@@ -133,8 +132,6 @@ def select(
             f"SELECT domain, count(*) AS candidates, {counts} FROM categorised"
             " GROUP BY domain ORDER BY domain",
         )
-    finally:
-        database.close()
     return SelectionResult(pivots=pivots, domains=domains)
 
 
@@ -142,16 +139,13 @@ def rewards(
     verdict_files: Sequence[Path], judgement_files: Sequence[Path] = ()
 ) -> dict[str, list[float]]:
     """The valid rewards of each candidate in the shards, sorted; none for some."""
-    database = duckdb.connect(":memory:")
-    try:
+    with duckdb.connect(":memory:") as database:
         sorted_rewards = (
             "SELECT candidate_id, list(reward ORDER BY reward) FILTER (status = 'ok')"
             f" FROM {judged_sql(VERDICTS, 'judgements')} GROUP BY candidate_id"
         )
         _load(database, verdict_files, [], judgement_files, sorted_rewards)
         found = database.execute("FROM asked_of_verdicts ORDER BY ALL").fetchall()
-    finally:
-        database.close()
     return {candidate_id: earned or [] for candidate_id, earned in found}
 
 

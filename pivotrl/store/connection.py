@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -40,11 +40,8 @@ def connection(
     if not _turn.acquire(timeout=wait_seconds):
         raise PivotRLError(f"{path}: another thread held the store for {wait_seconds:.0f} s")
     try:
-        opened = _open(path, read_only, deadline, wait_seconds)
-        try:
+        with closing(_open(path, read_only, deadline, wait_seconds)) as opened:
             yield opened
-        finally:
-            opened.close()
     finally:
         _turn.release()
 
