@@ -21,7 +21,7 @@ from pivotrl.comparison import (
     assembled,
     interval,
 )
-from pivotrl.page import COLOURS, Section, number, svg
+from pivotrl.page import COLOURS, Section, figure_of, number, svg
 from pivotrl.theory import rank_correlation
 from pivotrl.types import JSON
 
@@ -266,7 +266,7 @@ def _of(arms: Mapping[str, JSON], name: str, key: str) -> JSON:
 
 
 def _curves(reports: Reports) -> Figure:
-    figure = _figure(len(reports), 2)
+    figure = figure_of(10, 3.4 * len(reports), len(reports), 2)
     for line, report in enumerate(reports):
         colours = _colours(report)
         for run in report["runs"]:
@@ -283,7 +283,7 @@ def _curves(reports: Reports) -> Figure:
 
 
 def _signal(reports: Reports) -> Figure:
-    figure = _figure(len(reports), 2)
+    figure = figure_of(10, 3.4 * len(reports), len(reports), 2)
     for line, report in enumerate(reports):
         for arm, colour in _colours(report).items():
             runs = [run["signal"] for run in report["runs"] if run["arm"] == arm and run["signal"]]
@@ -299,7 +299,7 @@ def _signal(reports: Reports) -> Figure:
 
 
 def _gradients(reports: Reports) -> Figure:
-    figure = _figure(1, len(reports))
+    figure = figure_of(5 * len(reports), 3.4, columns=len(reports))
     for axes, report in zip(figure.axes, reports, strict=True):
         found = report["gradient"]
         if found.get("groups"):
@@ -316,14 +316,6 @@ def _colours(report: Mapping[str, JSON]) -> dict[str, str]:
     """Of the arms that have rewards."""
     arms = [arm for arm in report["arms"] if not arm_of({arm: True}, SFT)]
     return {arm: COLOURS[number % len(COLOURS)] for number, arm in enumerate(arms)}
-
-
-def _figure(rows: int, columns: int) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5 * columns, 3.4 * rows), layout="constrained")
-    figure.subplots(rows, columns)
-    return figure
 
 
 def _with_legend(figure: Figure, reports: Reports) -> Figure:

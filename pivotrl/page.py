@@ -79,6 +79,15 @@ def as_markdown(title: str, sections: Sequence[Section]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def figure_of(width: float, height: float, rows: int = 1, columns: int = 1) -> Figure:
+    """Empty, in inches, with its axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.subplots(rows, columns)
+    return figure
+
+
 def svg(figure: Figure) -> str:
     """As an element of HTML: same data, same bytes."""
     import matplotlib

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pivotrl.ledger import ADDED_UP, comparison
-from pivotrl.page import COLOURS, Example, Said, Section, number, svg
+from pivotrl.page import COLOURS, Example, Said, Section, figure_of, number, svg
 from pivotrl.profile_tables import OWN, own_shards
 from pivotrl.store import Store
 from pivotrl.types import JSON
@@ -118,7 +118,7 @@ def _share(domain: Mapping[str, JSON], name: str) -> str:
 
 
 def _histogram(found: Sequence[tuple[float, bool]]) -> Figure:
-    figure = _figure(1)
+    figure = figure_of(4.2 + 1, 3)
     parts = [[mean for mean, kept in found if kept is wanted] for wanted in (True, False)]
     edges = [step / 16 for step in range(18)]
     figure.axes[0].hist(
@@ -226,7 +226,7 @@ def _training(store: Store, trainings: Sequence[str]) -> Section:
         for metric, step, value in found:
             curves.setdefault(metric, []).append((ends[-1] + step, value))
         ends.append(ends[-1] + max((step for _, step, _ in found), default=0))
-    figure = _figure(3)
+    figure = figure_of(4.2 * 3 + 1, 3, columns=3)
     panels = (("reward", "validation/reward"), ("reward_std", "frac_reward_zero_std"), ("kl",))
     for axes, names in zip(figure.axes, panels, strict=True):
         for name, colour in zip(names, COLOURS, strict=False):
@@ -284,11 +284,3 @@ def _cost(report: Mapping[str, JSON]) -> Section:
             if stage != "compared"
         ],
     )
-
-
-def _figure(columns: int) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.2 * columns + 1, 3), layout="constrained")
-    figure.subplots(1, columns)
-    return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pivotrl.page import figure_of
 from pivotrl.types import JSON
 
 if TYPE_CHECKING:
@@ -33,13 +34,11 @@ def figures(run: TrackedRun) -> dict[str, Figure]:
 def _steps_figure(
     steps: Sequence[tuple[int, Mapping[str, float]]], names: Sequence[str]
 ) -> Figure | None:
-    from matplotlib.figure import Figure
-
     names = [n for n in names if any(n in metrics for _, metrics in steps)]
     if not names:
         return None
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
+    figure = figure_of(7, 4)
+    (axes,) = figure.axes
     for name in names:
         points = [(step, metrics[name]) for step, metrics in steps if name in metrics]
         axes.plot(*zip(*points, strict=True), label=name)
@@ -50,13 +49,11 @@ def _steps_figure(
 
 def _change_figure(rows: Sequence[Mapping[str, JSON]]) -> Figure | None:
     """Benchmarks alone: what the training changed outside its domain."""
-    from matplotlib.figure import Figure
-
     changes = [row for row in rows if row.get("kind") == "benchmark" and "change" in row]
     if not changes:
         return None
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
+    figure = figure_of(7, 4)
+    (axes,) = figure.axes
     axes.barh(
         [row["suite"] for row in changes],
         [row["change"] for row in changes],
@@ -71,16 +68,14 @@ def _change_figure(rows: Sequence[Mapping[str, JSON]]) -> Figure | None:
 
 
 def _scores_figure(rows: Sequence[Mapping[str, JSON]]) -> Figure | None:
-    from matplotlib.figure import Figure
-
     rows = [row for row in rows if {"suite", "model", "score"} <= row.keys()]
     if not rows:
         return None
     suites = list(dict.fromkeys(row["suite"] for row in rows))
     models = list(dict.fromkeys(row["model"] for row in rows))
     width = 0.8 / len(models)
-    figure = Figure(figsize=(max(7, 1.1 * len(suites)), 4), layout="constrained")
-    axes = figure.subplots()
+    figure = figure_of(max(7, 1.1 * len(suites)), 4)
+    (axes,) = figure.axes
     for offset, model in enumerate(models):
         own = [row for row in rows if row["model"] == model]
         axes.bar(
