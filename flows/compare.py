@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from prefect import flow
 from rich.table import Table
+from rich.text import Text
 
 from flows.retrain import retrain
 from pivotrl.comparison import (
@@ -18,7 +19,7 @@ from pivotrl.comparison import (
     outcomes,
     summary,
 )
-from pivotrl.comparison_page import sections
+from pivotrl.comparison_page import interval_text, sections
 from pivotrl.config import Config
 from pivotrl.page import as_html
 from pivotrl.scores import ScoreRow
@@ -102,13 +103,6 @@ def _table(arms: dict[str, JSON]) -> Table:
     for title in ("arm", "in domain", "gain", "OOD mean", "turns sampled", "s"):
         table.add_column(title, justify="left" if title == "arm" else "right")
     for arm, row in arms.items():
-        cells = [_shown(row[key]) for key in ("in_domain", "gain", "ood_mean")]
+        cells = [Text(interval_text(row[key])) for key in ("in_domain", "gain", "ood_mean")]
         table.add_row(arm, *cells, f"{row['rollout_turns']:,}", f"{row['seconds']:,.0f}")
     return table
-
-
-def _shown(found: list[float | None] | None) -> str:
-    if found is None:
-        return ""
-    mean, low, high = found
-    return f"{mean:.1f}" if low is None else f"{mean:.1f} \\[{low:.1f}, {high:.1f}]"

@@ -137,7 +137,7 @@ def _domains(reports: Reports) -> Section:
         domain, arms = report["domain"], report["arms"]
         theirs, *numbers = PAPER_DOMAINS.get(domain, ("", None, None, None))
         base = arms[PIVOTS]["in_domain"][0] - arms[PIVOTS]["gain"][0]
-        ours = [_interval(_of(arms, name, "in_domain")) for name in (SFT, PIVOTS, END_TO_END)]
+        ours = [interval_text(_of(arms, name, "in_domain")) for name in (SFT, PIVOTS, END_TO_END)]
         rows.append([domain, f"{base:.1f}", *ours, theirs, *(number(n) for n in numbers)])
     return Section(
         title="In the domain (table 1)",
@@ -166,7 +166,7 @@ def _out_of_domain(reports: Reports) -> Section:
     for name in names:
         every = [_of(report["arms"], name, "ood_mean") for report in reports]
         own = every[0] if len(every) == 1 else _over_domains(every)
-        means.append(_interval(own))
+        means.append(interval_text(own))
     return Section(
         title="Out of the domain (table 2)",
         note="Change from the base in points, mean over domains and seeds.",
@@ -184,7 +184,7 @@ def _ablation(reports: Reports) -> Section:
     rows = []
     for arm in dict.fromkeys(arm for report in reports for arm in report["arms"]):
         paper = next((v for k, v in PAPER_ABLATION.items() if arm_of({arm: True}, k)), None)
-        cells = [_interval(report["arms"].get(arm, {}).get("in_domain")) for report in reports]
+        cells = [interval_text(report["arms"].get(arm, {}).get("in_domain")) for report in reports]
         shares = [r["arms"][arm]["zero_signal"] for r in reports if arm in r["arms"]]
         known = [100 * share for share in shares if share is not None]
         rows.append([arm, *cells, number(fmean(known)) if known else "", number(paper)])
@@ -326,7 +326,7 @@ def _with_legend(figure: Figure, reports: Reports) -> Figure:
     return figure
 
 
-def _interval(found: Sequence[float | None] | None) -> str:
+def interval_text(found: Sequence[float | None] | None) -> str:
     if not found:
         return ""
     mean, low, high = found

@@ -8,7 +8,6 @@ import sqlite3
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,8 +139,5 @@ def _referred(home: Path, keep_runs: int) -> set[str]:
 
 
 def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in _files(path))
-
-
-def _files(path: Path) -> Iterator[Path]:
-    return iter([path]) if path.is_file() else (f for f in path.rglob("*") if f.is_file())
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
