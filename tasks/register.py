@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from prefect import Task
+from prefect import task
 from prefect.artifacts import create_link_artifact
 from prefect.cache_policies import NO_CACHE
 
@@ -18,7 +18,7 @@ from pivotrl.promotion import Decision
 from pivotrl.scores import ScoreRow
 from pivotrl.store import Store
 from pivotrl.system_metrics import thinned
-from pivotrl.tracking import Data, Part, find_version, parameter
+from pivotrl.tracking import Data, Part, Registered, TrackedRun, find_version, log_run, parameter
 from pivotrl.types import JSON, digest
 from tasks.promote import GATE_TAG, PASSED, record
 from tasks.session import current
@@ -26,24 +26,11 @@ from tasks.stage import read_table
 from tasks.track import trained_metrics
 from tasks.train import checkpoint_of, metrics_by_step
 
-if TYPE_CHECKING:
-    from pivotrl.tracking import Registered
 
-
-def _log(name: str, home: Path, checkpoint: Manifest, run: Mapping[str, Any]) -> Registered:
+@task(name="register", task_run_name="register {name}", cache_policy=NO_CACHE, persist_result=False)
+def _register(name: str, home: Path, checkpoint: Manifest, run: Mapping[str, Any]) -> Registered:
     """Prefect draws the edge from `checkpoint`."""
-    from pivotrl.tracking import TrackedRun, log_run
-
     return log_run(home, TrackedRun(name=name, **run))
-
-
-_register: Task[..., Registered] = Task(
-    fn=_log,
-    name="register",
-    task_run_name="register {name}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
 
 
 def register(

@@ -40,9 +40,9 @@ class StageRecord:
 
     stage: str
     label: str
-    key: str
-    cached: bool
-    seconds: float
+    key: str = ""
+    cached: bool = False
+    seconds: float = 0.0
     why: str = ""
     """Why it ran: the parts of the key that changed since the last run of this stage."""
 

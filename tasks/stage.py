@@ -116,16 +116,8 @@ class Stage:
         label = label or self.name
         given = {name: m for name, m in (inputs or {}).items() if m is not None}
         if len(given) < len(inputs or {}):
-            session.records.append(
-                StageRecord(
-                    stage=self.name,
-                    label=label,
-                    key="",
-                    cached=False,
-                    seconds=0.0,
-                    why="a stage before it runs",
-                )
-            )
+            behind = StageRecord(stage=self.name, label=label, why="a stage before it runs")
+            session.records.append(behind)
             return None
         parts: dict[str, JSON] = {
             "settings": dict(settings),
@@ -141,14 +133,8 @@ class Stage:
         folder = session.home / self.shelf / self.name / key
         manifest = published(folder, session.home)
         why = "" if manifest else self._why(session.home, label, parts)
-        record = StageRecord(
-            stage=self.name,
-            label=label,
-            key=key,
-            cached=manifest is not None,
-            seconds=0.0,
-            why=why,
-        )
+        cached = manifest is not None
+        record = StageRecord(stage=self.name, label=label, key=key, cached=cached, why=why)
         session.records.append(record)
         if session.dry:
             return manifest
@@ -164,7 +150,7 @@ class Stage:
         def execute(key: str, inputs: dict[str, Manifest]) -> Manifest:
             """Prefect draws the edges of its graph from `inputs`."""
             try:
-                return self._run(key, work, parts, folder)
+                return self._run(key, work, folder)
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
@@ -181,8 +167,8 @@ class Stage:
                 cache_key_fn=lambda _context, parameters: parameters["key"],
                 persist_result=True,
                 result_serializer="json",
-                refresh_cache=manifest is None,
-                tags=device_tags() if manifest is None and "torch" in self.computes_with else [],
+                refresh_cache=not cached,
+                tags=device_tags() if not cached and "torch" in self.computes_with else [],
                 **retried(self.retries),
             )
         with stopwatch() as elapsed:
@@ -191,7 +177,7 @@ class Stage:
         self._tell(record, result)
         return result
 
-    def _run(self, key: str, work: Work, parts: dict[str, JSON], folder: Path) -> Manifest:
+    def _run(self, key: str, work: Work, folder: Path) -> Manifest:
         work.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = work.folder.with_suffix(".lock")
         with FileLock(lock):
@@ -220,7 +206,7 @@ class Stage:
             manifest = Manifest(
                 kind=self.name,
                 key=key,
-                parts=parts,
+                parts=dict(work.parts),
                 files=tuple(entries),
                 counts=dict(produced.counts),
                 seconds=round(seconds, 3),
