@@ -23,7 +23,7 @@ from pivotrl.comparison_page import interval_text, sections
 from pivotrl.config import Config
 from pivotrl.page import as_html
 from pivotrl.scores import ScoreRow
-from pivotrl.tracking import Unreachable
+from pivotrl.tracking.client import Unreachable
 from pivotrl.types import JSON, PivotRLError
 from tasks.comparison import log_comparison
 from tasks.report import write_report

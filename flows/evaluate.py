@@ -14,7 +14,8 @@ from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles, identify
 from pivotrl.scores import compare
 from pivotrl.suites import Suite, suites
-from pivotrl.tracking import Unreachable, load_path
+from pivotrl.tracking.client import Unreachable
+from pivotrl.tracking.registry import load_path
 from pivotrl.types import JSON, ConfigError
 from tasks.evaluate import evaluate
 from tasks.merge import merge

@@ -16,7 +16,7 @@ from pivotrl.policies import PolicyFiles, identify
 from pivotrl.promotion import Decision
 from pivotrl.scores import ScoreRow, compare
 from pivotrl.suites import Suite, suites
-from pivotrl.tracking import Unreachable
+from pivotrl.tracking.client import Unreachable
 from pivotrl.types import JSON
 from tasks.agree import agree
 from tasks.extract import extract

@@ -144,7 +144,7 @@ def starting_point(config: Config) -> Path:
     """The base, or the folder of the registered champion; the base where there is none yet."""
     if config.train.start == "base":
         return config.model.path
-    from pivotrl.tracking import find_version, load_path
+    from pivotrl.tracking.registry import find_version, load_path
 
     home, model = current().home, config.register_.model
     if find_version(home, model, "champion") is None:

@@ -28,7 +28,7 @@ import psutil
 
 from flows import processes
 from pivotrl.masking import masked
-from pivotrl.tracking import store_uri
+from pivotrl.tracking.client import store_uri
 from pivotrl.types import ConfigError, PivotRLError
 
 HOST = "127.0.0.1"

@@ -9,7 +9,7 @@ from pathlib import Path
 from pivotrl.comparison import Outcome
 from pivotrl.config import Config, flatten
 from pivotrl.scores import ScoreRow
-from pivotrl.tracking import TrackedRun, log_run, metric_name, nest, parameter
+from pivotrl.tracking.runs import TrackedRun, log_run, metric_name, nest, parameter
 from pivotrl.types import JSON, digest
 from tasks.session import current
 from tasks.track import trained_metrics

@@ -14,7 +14,8 @@ from pivotrl.promotion import Bar, Decision, decide
 from pivotrl.scores import ScoreRow
 from pivotrl.store import Store
 from pivotrl.store.shards import write_shard
-from pivotrl.tracking import Version, find_version, metric_name, scores_of, set_alias
+from pivotrl.tracking.registry import Version, find_version, scores_of, set_alias
+from pivotrl.tracking.runs import metric_name
 from pivotrl.types import PivotRLError, digest
 from tasks.session import current
 from tasks.stage import read_table

@@ -18,7 +18,8 @@ from pivotrl.promotion import Decision
 from pivotrl.scores import ScoreRow
 from pivotrl.store import Store
 from pivotrl.system_metrics import thinned
-from pivotrl.tracking import Data, Part, Registered, TrackedRun, find_version, log_run, parameter
+from pivotrl.tracking.registry import find_version
+from pivotrl.tracking.runs import Data, Part, Registered, TrackedRun, log_run, parameter
 from pivotrl.types import JSON, digest
 from tasks.promote import GATE_TAG, PASSED, record
 from tasks.session import current

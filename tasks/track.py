@@ -10,7 +10,7 @@ from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.scores import ScoreRow, ood_change
 from pivotrl.suites import Suite
-from pivotrl.tracking import TrackedRun, log_run, metric_name, parameter
+from pivotrl.tracking.runs import TrackedRun, log_run, metric_name, parameter
 from pivotrl.types import JSON, digest
 from tasks.session import current
 

@@ -27,7 +27,7 @@ from pivotrl.comparison import (
 )
 from pivotrl.comparison_page import sections
 from pivotrl.page import as_html, as_markdown
-from pivotrl.tracking import store_uri
+from pivotrl.tracking.client import store_uri
 from pivotrl.types import ConfigError
 
 __all__ = ["data"]

@@ -16,7 +16,8 @@ from transformers import PreTrainedTokenizerFast
 
 from pivotrl.engines.hf import HFEngine, load_model
 from pivotrl.engines.vllm import VLLMEngine
-from pivotrl.tracking import TrackedRun, load_path, log_run
+from pivotrl.tracking.registry import load_path
+from pivotrl.tracking.runs import TrackedRun, log_run
 from pivotrl.types import (
     ConfigError,
     FinishReason,

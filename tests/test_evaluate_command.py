@@ -46,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, prefect_server: str, other: s
 
 
 def test_scores_are_in_the_report_the_store_and_mlflow(home: Path) -> None:
-    from pivotrl.tracking import store_uri
+    from pivotrl.tracking.client import store_uri
 
     made = report(home)
     assert made["outcome"] == "evaluated" and set(made["models"]) == {"model", "random"}

@@ -33,7 +33,8 @@ from flows.browse import Browser, plain, turns
 from pivotrl.ledger import comparison
 from pivotrl.marks import mark_wrong
 from pivotrl.store import Store
-from pivotrl.tracking import metric_name, store_uri
+from pivotrl.tracking.client import store_uri
+from pivotrl.tracking.runs import metric_name
 from pivotrl.types import ConfigError, PivotRLError
 from tasks.housekeeping import backup, restore
 
@@ -276,7 +277,7 @@ def test_the_registered_model_loads_and_is_the_checkpoint(home: Path) -> None:
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from pivotrl.tracking import load_path
+    from pivotrl.tracking.registry import load_path
 
     path = load_path(home, "pivotrl-mini@challenger")
     model = AutoModelForCausalLM.from_pretrained(path)

@@ -10,7 +10,8 @@ import pytest
 from pivotrl.promotion import Bar, decide
 from pivotrl.scores import ScoreRow
 from pivotrl.store import Store
-from pivotrl.tracking import TrackedRun, find_version, load_path, log_run, scores_of, set_alias
+from pivotrl.tracking.registry import find_version, load_path, scores_of, set_alias
+from pivotrl.tracking.runs import TrackedRun, log_run
 from pivotrl.types import PivotRLError
 from tasks.promote import CHAMPION, GATE_TAG, PASSED, promote, rollback, was_champion
 

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from test_line import data, home
 
 from pivotrl.store import Store
-from pivotrl.tracking import store_uri
+from pivotrl.tracking.client import store_uri
 from pivotrl.training.metrics import MEANINGS
 from tasks import track
 

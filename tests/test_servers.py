@@ -15,7 +15,7 @@ from needs import needs_chromium
 
 from bench.screenshots import CHROMIUM, FLAGS, HOST, ask, free_port, screenshot
 from flows.servers import LOG_BYTES, down, services, up
-from pivotrl.tracking import TrackedRun, log_run
+from pivotrl.tracking.runs import TrackedRun, log_run
 from pivotrl.types import ConfigError
 
 FLOW = """

@@ -11,9 +11,10 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from pivotrl.system_metrics import watching
-from pivotrl.tracking import Data, Part, TrackedRun, load_path, log_run, store_uri
-from pivotrl.tracking.client import PARENT_TAG
+from pivotrl.tracking.client import PARENT_TAG, store_uri
 from pivotrl.tracking.figures import figures
+from pivotrl.tracking.registry import load_path
+from pivotrl.tracking.runs import Data, Part, TrackedRun, log_run
 from pivotrl.types import PivotRLError
 
 

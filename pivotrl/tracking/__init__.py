@@ -6,34 +6,3 @@ A run is logged once: its content key finds it again, and a half-logged one is r
 checkpoint is a `LoggedModel` without a flavour, so that it is read with transformers and never
 unpickled. This module must never know how the numbers were made, nor a config, nor Prefect.
 """
-
-from pivotrl.tracking.client import Unreachable, store_uri
-from pivotrl.tracking.registry import Version, find_version, load_path, scores_of, set_alias
-from pivotrl.tracking.runs import (
-    Data,
-    Part,
-    Registered,
-    TrackedRun,
-    log_run,
-    metric_name,
-    nest,
-    parameter,
-)
-
-__all__ = [
-    "Data",
-    "Part",
-    "Registered",
-    "TrackedRun",
-    "Unreachable",
-    "Version",
-    "find_version",
-    "load_path",
-    "log_run",
-    "metric_name",
-    "nest",
-    "parameter",
-    "scores_of",
-    "set_alias",
-    "store_uri",
-]
