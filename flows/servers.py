@@ -19,7 +19,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,9 +82,19 @@ def up(
     worker = worker or "worker" in known
     if "Prefect" not in known and "worker" in known:
         _end([known.pop("worker")])
+    prefect = "Prefect" not in known
+    mlflow = "MLflow" not in known and not store_uri(home).startswith("http")
+    if prefect:
+        _check_free(prefect_port, "--prefect-port")
+    if mlflow:
+        _check_free(mlflow_port, "--mlflow-port")
     started: list[Server] = []
     try:
-        for server in _both(home, prefect_port, mlflow_port, started, running=known):
+        if prefect:
+            started.append(_start_prefect(home, prefect_port))
+        if mlflow:
+            started.append(_start_mlflow(home, mlflow_port))
+        for server in started:
             _wait_until_healthy(server)
         known |= {server.name: server for server in started}
         if worker and "worker" not in known:
@@ -133,27 +143,6 @@ def mlflow_page(home: Path) -> str:
     told, uri = os.environ.get("PIVOTRL_MLFLOW_PAGE"), masked(store_uri(home))
     served = [uri] if uri.startswith("http") else ["http://127.0.0.1:5000"]
     return told or [*started, *served][0]
-
-
-def _both(
-    home: Path,
-    prefect_port: int,
-    mlflow_port: int,
-    started: list[Server],
-    running: Collection[str] = (),
-) -> list[Server]:
-    """Starts those that do not run, and adds them as they start: a failure leaves none behind."""
-    prefect = "Prefect" not in running
-    mlflow = "MLflow" not in running and not store_uri(home).startswith("http")
-    if prefect:
-        _check_free(prefect_port, "--prefect-port")
-    if mlflow:
-        _check_free(mlflow_port, "--mlflow-port")
-    if prefect:
-        started.append(_start_prefect(home, prefect_port))
-    if mlflow:
-        started.append(_start_mlflow(home, mlflow_port))
-    return started
 
 
 def _start_worker(home: Path, prefect: str) -> Server:
