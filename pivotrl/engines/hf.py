@@ -135,10 +135,29 @@ class HFEngine:
 
         def run(jobs: Sequence[Job], finish: Finish) -> None:
             which = list(dict.fromkeys(index for index, _ in jobs))
-            some = [prompts[index] for index in which], [seeds[index] for index in which]
-            self._decoded(
-                *some, n, params, first, lambda place, j, one: finish((which[place], j), one)
-            )
+            if not which:
+                return
+            try:
+                with torch.inference_mode(), _evaluating(self.model):
+                    Decoding(
+                        self.model,
+                        [prompts[index] for index in which],
+                        n,
+                        params,
+                        [seeds[index] for index in which],
+                        first=first,
+                        stop_ids=self._stop_ids,
+                        pad_id=self._pad_id,
+                        decode=self._decode,
+                        max_rows=self._max_rows,
+                        device=self._device,
+                        timeout=self._timeout,
+                        on_sample=lambda place, j, one: finish((which[place], j), one),
+                    ).run()
+            except torch.OutOfMemoryError:
+                raise PivotRLError(
+                    f"the GPU's memory is full at {self._max_rows} rows; lower model.batch_rows"
+                ) from None
 
         return sampled(run, prompts, n, seeds, first, on_progress, name="the in-process engine")
 
@@ -155,39 +174,6 @@ class HFEngine:
             for name, tensor in state.items():
                 whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
                 targets[name].copy_(whole)
-
-    def _decoded(
-        self,
-        prompts: Sequence[Sequence[int]],
-        seeds: Sequence[int],
-        n: int,
-        params: SamplingParams,
-        first: int,
-        on_sample: Callable[[int, int, Sample], None],
-    ) -> None:
-        if not prompts:
-            return
-        try:
-            with torch.inference_mode(), _evaluating(self.model):
-                Decoding(
-                    self.model,
-                    prompts,
-                    n,
-                    params,
-                    seeds,
-                    first=first,
-                    stop_ids=self._stop_ids,
-                    pad_id=self._pad_id,
-                    decode=self._decode,
-                    max_rows=self._max_rows,
-                    device=self._device,
-                    timeout=self._timeout,
-                    on_sample=on_sample,
-                ).run()
-        except torch.OutOfMemoryError:
-            raise PivotRLError(
-                f"the GPU's memory is full at {self._max_rows} rows; lower model.batch_rows"
-            ) from None
 
     def _probe(self) -> None:
         """Compares the engine's log-probabilities with the model's own on three short prompts."""
