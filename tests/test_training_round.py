@@ -507,7 +507,7 @@ def test_nothing_half_written_survives(tmp_path: Path, monkeypatch: pytest.Monke
     assert not list(tmp_path.glob("policy-*"))
     (tmp_path / "checkpoint-000009.partial").mkdir()
     (tmp_path / "steps.jsonl.partial").write_bytes(b"x")
-    WorkFolder(tmp_path, "x")
+    WorkFolder(tmp_path, "x", model, torch.optim.AdamW(model.parameters()), {})
     assert not list(tmp_path.glob("*.partial"))
 
 

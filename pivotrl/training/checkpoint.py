@@ -46,10 +46,20 @@ class Progress:
 
 
 class WorkFolder:
-    def __init__(self, path: Path, fingerprint: str) -> None:
-        """`fingerprint` names settings and data: a folder never goes on with others."""
-        self.path = path
-        self.fingerprint = fingerprint
+    def __init__(
+        self,
+        path: Path,
+        fingerprint: str,
+        model: Any,
+        optimizer: torch.optim.Optimizer,
+        average: Mapping[str, torch.Tensor],
+    ) -> None:
+        """`fingerprint` names settings and data: a folder never goes on with others.
+
+        What is kept is that of `model`, `optimizer` and the weights' `average`.
+        """
+        self.path, self.fingerprint = path, fingerprint
+        self.model, self.optimizer, self.average = model, optimizer, average
         self.records = path / RECORDS
         self.is_first = ranks.number() == 0
         """Of several processes: one writes what all know."""
@@ -60,18 +70,13 @@ class WorkFolder:
             _remove(unfinished)
         ranks.wait()
 
-    def resume(
-        self,
-        model: Any,
-        optimizer: torch.optim.Optimizer,
-        average: Mapping[str, torch.Tensor],
-    ) -> Progress:
+    def resume(self) -> Progress:
         """The last checkpoint's progress, with its weights and averages; else the start's.
 
         Later records are cut off. Raises PivotRLError if the folder belongs to another round.
         """
         folders = sorted(self.path.glob("checkpoint-*"))
-        progress = self._load(folders[-1], model, optimizer, average) if folders else Progress()
+        progress = self._load(folders[-1]) if folders else Progress()
         if self.is_first:
             self._cut_records(progress.step if folders else -1)
         ranks.wait()
@@ -86,13 +91,7 @@ class WorkFolder:
         with _replaced(self.records) as file:
             file.write_bytes(b"".join(line + b"\n" for line in kept))
 
-    def _load(
-        self,
-        folder: Path,
-        model: Any,
-        optimizer: torch.optim.Optimizer,
-        average: Mapping[str, torch.Tensor],
-    ) -> Progress:
+    def _load(self, folder: Path) -> Progress:
         row = json.loads((folder / "progress.json").read_bytes())
         if row.pop("fingerprint") != self.fingerprint:
             raise PivotRLError(
@@ -107,15 +106,15 @@ class WorkFolder:
         state = load_file(folder / self.state)
         moments = row.pop("optimizer_steps")
         with torch.no_grad():
-            for name, parameter in trainable(model):
+            for name, parameter in trainable(self.model):
                 ranks.own_part(parameter).copy_(state[name])
                 if name in moments:
                     kinds = {kind: torch.empty_like(parameter) for kind in MOMENTS}
                     for kind, moment in kinds.items():
                         ranks.own_part(moment).copy_(state[f"{kind}/{name}"])
                     step = torch.tensor(moments[name], dtype=torch.float32)
-                    optimizer.state[parameter] = {"step": step} | kinds
-            for name, averaged in average.items():
+                    self.optimizer.state[parameter] = {"step": step} | kinds
+            for name, averaged in self.average.items():
                 ranks.own_part(averaged).copy_(state[f"average/{name}"])
         reason = row.pop("stop_reason")
         return Progress(
@@ -125,19 +124,13 @@ class WorkFolder:
             stop_reason=StopReason(reason) if reason else None,
         )
 
-    def save(
-        self,
-        model: Any,
-        optimizer: torch.optim.Optimizer,
-        progress: Progress,
-        average: Mapping[str, torch.Tensor],
-    ) -> None:
+    def save(self, progress: Progress) -> None:
         """Writes a checkpoint, then removes older ones and policies that are no longer best."""
-        found = {f"average/{name}": averaged for name, averaged in average.items()}
+        found = {f"average/{name}": averaged for name, averaged in self.average.items()}
         optimizer_steps: dict[str, float] = {}
-        for name, parameter in trainable(model):
+        for name, parameter in trainable(self.model):
             found[name] = parameter.detach()
-            if state := optimizer.state.get(parameter):
+            if state := self.optimizer.state.get(parameter):
                 optimizer_steps[name] = float(state["step"])
                 found |= {f"{kind}/{name}": state[kind] for kind in MOMENTS}
         tensors = {name: ranks.own_part(value).contiguous() for name, value in found.items()}
@@ -165,13 +158,13 @@ class WorkFolder:
     def policy(self, step: int) -> Path:
         return self.path / f"policy-{step:06d}"
 
-    def save_policy(self, model: Any, step: int) -> None:
+    def save_policy(self, step: int) -> None:
         """The weights as a Hugging Face folder; the tokenizer is the caller's to add."""
         bars = transformers_logging.is_progress_bar_enabled()
         transformers_logging.disable_progress_bar()
         try:
             with _replaced(self.policy(step), self.is_first) as folder:
-                save_whole(model, folder)
+                save_whole(self.model, folder)
         finally:
             if bars:
                 transformers_logging.enable_progress_bar()

@@ -78,9 +78,9 @@ def train_round(
     backend = choose(model, [pivot.prompt_ids for pivot in pivots], settings.dtype)
     optimizer = adamw(model, settings.weight_decay)
     content = [asdict(settings), [asdict(p) for p in pivots], [asdict(p) for p in validation]]
-    work = WorkFolder(workdir, digest(content))
     average = MovingAverage(model, settings.ema_decay)
-    progress = work.resume(model, optimizer, average.weights)
+    work = WorkFolder(workdir, digest(content), model, optimizer, average.weights)
+    progress = work.resume()
     history = [row.metrics for row in read_records(work.records) if row.step > 0]
     _hand_over(model, engine)
     schedules = [
@@ -103,7 +103,7 @@ def train_round(
             metrics = validation_metrics(engine, validation, draw, settings)
             score = metrics["validation/reward"]
             if not progress.validation or score > max(value for _, value in progress.validation):
-                work.save_policy(model, progress.step)
+                work.save_policy(progress.step)
                 progress = replace(progress, best_step=progress.step)
         if average.weights:
             _hand_over(model, engine)
@@ -156,10 +156,10 @@ def train_round(
         alarms.raise_alarm(history, step)
         if progress.stop_reason and not validation:
             with average.in_place(model):
-                work.save_policy(model, step)
+                work.save_policy(step)
             progress = replace(progress, best_step=step)
         if progress.stop_reason or _due(step, settings.checkpoint_every):
-            work.save(model, optimizer, progress, average.weights)
+            work.save(progress)
     return work.result(progress)
 
 

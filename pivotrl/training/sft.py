@@ -70,8 +70,8 @@ def sft_round(
     optimizer = adamw(model, settings.weight_decay)
     shape = shape_of(model)
     content = [asdict(settings), [asdict(d) for d in demonstrations]]
-    work = WorkFolder(workdir, digest(content))
-    progress = work.resume(model, optimizer, average={})
+    work = WorkFolder(workdir, digest(content), model, optimizer, average={})
+    progress = work.resume()
     records = list(read_records(work.records))
     tokens_seen = records[-1].metrics["num_tokens"] if records else 0.0
     schedule = plan([*trajectories], per_step, steps, settings.seed)
@@ -119,10 +119,10 @@ def sft_round(
         progress = replace(progress, step=step)
         if step == steps:
             progress = replace(progress, best_step=step, stop_reason=StopReason.COMPLETED)
-            work.save_policy(model, step)
+            work.save_policy(step)
         work.append(record := StepRecord(step=step, metrics=metrics))
         on_step(record)
         every = settings.checkpoint_every
         if progress.stop_reason or (every and step % every == 0):
-            work.save(model, optimizer, progress, average={})
+            work.save(progress)
     return work.result(progress)
