@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import orjson
 
@@ -28,11 +28,14 @@ from tasks.policy import ENGINES, Policy, engine_settings, load_policy, of_model
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
-T = TypeVar("T")
 ScoredPart = tuple[list[EvaluationItem], Mapping[str, int]]
 """The items of a part, and what they took: turns and tokens, where the engine is ours."""
 Part = Callable[[Callable[[], Policy], Callable[[float], None]], ScoredPart]
 """Given what loads the policy (where all parts are kept, none is), and what moves the bar."""
+Score = Callable[[Sequence[Any], Policy, int, Callable[[float], None]], list[EvaluationItem]]
+"""The items of some units, by a policy whose prompts have at most so many tokens."""
+Units = tuple[Sequence[Any], Score, str, bool]
+"""Units to score and what scores them, their name, whether they are miniature."""
 
 
 def evaluate(
@@ -112,17 +115,28 @@ def _body(work: Work) -> Produced:
     params = SamplingParams(
         max_tokens=config.evaluate.max_tokens, temperature=suite.temperature, top_p=suite.top_p
     )
+    parts: list[tuple[int, Part]]
     if suite.by_harness:
         model: Path = work.extra["model"]
         engine = engine_settings(config, model, profiling=work.extra["served"])
         folder = work.folder / "harness"
-        parts: list[tuple[int, Part]] = [
-            (1, lambda *_: (harness_items(config, engine, model, suite.name, folder), {}))
-        ]
+        parts = [(1, lambda *_: (harness_items(config, engine, model, suite.name, folder), {}))]
         unit, miniature = "harness", False
     else:
         make = _episodes if suite.kind == "domain" else _responses
-        parts, unit, miniature = make(config, suite, params, current().home)
+        units, score, unit, miniature = make(config, suite, params, current().home)
+
+        def scored(
+            some: Sequence[Any], load: Callable[[], Policy], advance: Callable[[float], None]
+        ) -> ScoredPart:
+            policy = load()
+            meter = Meter(engine=policy.engine)
+            longest = policy.context - params.max_tokens
+            return score(some, replace(policy, engine=meter), longest, advance), meter.counts
+
+        size = config.model.batch_rows  # parts fill the engine's batch
+        some = [units[start : start + size] for start in range(0, len(units), size)]
+        parts = [(len(few), partial(scored, few)) for few in some]
     load = partial(
         load_policy, config, work.extra["model"], policy.weights, profiling=work.extra["served"]
     )
@@ -170,9 +184,7 @@ def _body(work: Work) -> Produced:
     )
 
 
-def _episodes(
-    config: Config, suite: Suite, params: SamplingParams, home: Path
-) -> tuple[list[tuple[int, Part]], str, bool]:
+def _episodes(config: Config, suite: Suite, params: SamplingParams, home: Path) -> Units:
     from pivotrl.environments import live_domain
     from pivotrl.episodes import episode_item, run_episodes
 
@@ -180,13 +192,10 @@ def _episodes(
     seed = seed_of(config.run.seed, "evaluate", suite.name)
 
     def played(
-        tasks: Sequence[JSON], load: Callable[[], Policy], advance: Callable[[float], None]
-    ) -> ScoredPart:
-        policy = load()
-        longest = policy.context - params.max_tokens
-        meter = Meter(engine=policy.engine)
+        tasks: Sequence[JSON], policy: Policy, longest: int, advance: Callable[[float], None]
+    ) -> list[EvaluationItem]:
         episodes = run_episodes(
-            meter,
+            policy.engine,
             policy.chat,
             domain.environment,
             tasks,
@@ -195,18 +204,13 @@ def _episodes(
             longest,
             on_finished=advance,
         )
-        return [episode_item(episode) for episode in episodes], meter.counts
+        return [episode_item(episode) for episode in episodes]
 
     tasks = domain.make_tasks("test", config.evaluate.tasks, config.run.seed, suite.horizon)
-    parts: list[tuple[int, Part]] = [
-        (len(some), partial(played, some)) for some in _split(config, tasks)
-    ]
-    return parts, "episodes", True
+    return tasks, played, "episodes", True
 
 
-def _responses(
-    config: Config, suite: Suite, params: SamplingParams, home: Path
-) -> tuple[list[tuple[int, Part]], str, bool]:
+def _responses(config: Config, suite: Suite, params: SamplingParams, home: Path) -> Units:
     from pivotrl.benchmarks.rows import load_rows
     from pivotrl.evaluation import evaluate_benchmark
 
@@ -221,14 +225,12 @@ def _responses(
 
     def answered(
         some: Sequence[tuple[Row, int]],
-        load: Callable[[], Policy],
+        policy: Policy,
+        longest: int,
         advance: Callable[[float], None],
-    ) -> ScoredPart:
-        policy = load()
-        longest = policy.context - params.max_tokens
-        meter = Meter(engine=policy.engine)
-        items = evaluate_benchmark(
-            meter,
+    ) -> list[EvaluationItem]:
+        return evaluate_benchmark(
+            policy.engine,
             policy.chat,
             benchmark,
             some,
@@ -237,19 +239,9 @@ def _responses(
             longest,
             on_progress=lambda done, _tokens: advance(done),
         )
-        return items, meter.counts
 
     asked = [(row, repeat) for row in rows for repeat in range(repeats)]
-    parts: list[tuple[int, Part]] = [
-        (len(some), partial(answered, some)) for some in _split(config, asked)
-    ]
-    return parts, "responses", miniature
-
-
-def _split(config: Config, units: Sequence[T]) -> list[Sequence[T]]:
-    """Parts that fill the engine's batch."""
-    size = config.model.batch_rows
-    return [units[start : start + size] for start in range(0, len(units), size)]
+    return asked, answered, "responses", miniature
 
 
 def _kept(file: Path, make: Callable[[], ScoredPart]) -> ScoredPart:
