@@ -60,13 +60,14 @@ def step_groups(
     sampled = [*groups]
     for attempt, others in enumerate(met[1:], start=1):
         known = {group.pivot.candidate_id for group in sampled}
-        flat = [i for i, group in enumerate(groups) if not _has_signal(group)]
+        flat = [i for i, group in enumerate(groups) if not has_signal(group.rewards)]
         fresh = [pivot for pivot in others if pivot.candidate_id not in known][: len(flat)]
         if not fresh:
             break
         drawn = sample_groups(engine, fresh, draw, settings, step, attempt)
         sampled += drawn
-        for place, group in zip(flat, filter(_has_signal, drawn), strict=False):
+        good = [group for group in drawn if has_signal(group.rewards)]
+        for place, group in zip(flat, good, strict=False):
             groups[place] = group
     return groups, sampled
 
@@ -142,70 +143,46 @@ def rollouts_of(groups: Sequence[Group]) -> tuple[TrainRollout, ...]:
 
 def single_turns(reward: Reward, settings: TrainSettings) -> Draw:
     """Acts of one turn: the pivot's action, judged on its own."""
+    params = SamplingParams(max_tokens=settings.max_tokens, temperature=settings.temperature)
 
     def draw(
-        engine: Engine,
-        pivots: Sequence[TrainPivot],
-        count: int,
-        seed: Seed,
+        engine: Engine, pivots: Sequence[TrainPivot], count: int, seed: Seed
     ) -> list[list[Act]]:
-        rows = _sample(engine, pivots, count, settings, seed)
+        rows: list[list[Sample]] = [[] for _ in pivots]
+        for attempt in range(ATTEMPTS):
+            lacking = [i for i, row in enumerate(rows) if not row or any(map(_failed, row))]
+            if not lacking:
+                break
+            drawn = engine.sample(
+                [pivots[i].prompt_ids for i in lacking],
+                count,
+                params,
+                [seed(pivots[i], attempt) for i in lacking],
+            )
+            for i, fresh in zip(lacking, drawn, strict=True):
+                pairs = zip(rows[i] or fresh, fresh, strict=True)
+                rows[i] = [new if _failed(old) else old for old, new in pairs]
         return [
-            [
-                Act(
-                    sample=sample,
-                    verdict=_verdict(reward, pivot, sample),
-                    turns=(Turn(prompt_ids=pivot.prompt_ids, sample=sample),),
-                )
-                for sample in row
-            ]
+            [_act(reward, pivot, sample) for sample in row]
             for pivot, row in zip(pivots, rows, strict=True)
         ]
 
     return draw
 
 
-def _sample(
-    engine: Engine,
-    pivots: Sequence[TrainPivot],
-    count: int,
-    settings: TrainSettings,
-    seed: Seed,
-) -> list[list[Sample]]:
-    params = SamplingParams(max_tokens=settings.max_tokens, temperature=settings.temperature)
-    rows: list[list[Sample]] = [[] for _ in pivots]
-    for attempt in range(ATTEMPTS):
-        lacking = [i for i, row in enumerate(rows) if not row or any(map(_failed, row))]
-        if not lacking:
-            break
-        drawn = engine.sample(
-            [pivots[i].prompt_ids for i in lacking],
-            count,
-            params,
-            [seed(pivots[i], attempt) for i in lacking],
+def _act(reward: Reward, pivot: TrainPivot, sample: Sample) -> Act:
+    if _failed(sample):
+        verdict = Verdict(status=VerdictStatus.ERROR, reward=None, category=str(sample.status))
+    elif len(sample.logprobs) != len(sample.token_ids):
+        raise PivotRLError(
+            "the engine returns samples without token ids or log-probabilities; it can "
+            "profile but not train: choose the in-process engine"
         )
-        for i, fresh in zip(lacking, drawn, strict=True):
-            before = rows[i] or fresh
-            rows[i] = [new if _failed(old) else old for old, new in zip(before, fresh, strict=True)]
-    for row in rows:
-        for sample in row:
-            if not _failed(sample) and len(sample.logprobs) != len(sample.token_ids):
-                raise PivotRLError(
-                    "the engine returns samples without token ids or log-probabilities; it can "
-                    "profile but not train: choose the in-process engine"
-                )
-    return rows
-
-
-def _has_signal(group: Group) -> bool:
-    return has_signal(group.rewards)
+    else:
+        verdict = reward(pivot.candidate_id, sample)
+    turn = Turn(prompt_ids=pivot.prompt_ids, sample=sample)
+    return Act(sample=sample, verdict=verdict, turns=(turn,))
 
 
 def _failed(sample: Sample) -> bool:
     return sample.status is not RolloutStatus.OK
-
-
-def _verdict(reward: Reward, pivot: TrainPivot, sample: Sample) -> Verdict:
-    if _failed(sample):
-        return Verdict(status=VerdictStatus.ERROR, reward=None, category=str(sample.status))
-    return reward(pivot.candidate_id, sample)
