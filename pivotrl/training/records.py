@@ -34,22 +34,38 @@ class StopReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainSettings:
-    """One round of GRPO on single turns. Every field enters the fingerprint of a work folder."""
+class _Settings:
+    """Of any round. Every field enters the fingerprint of a work folder."""
+
+    learning_rate: float
+    micro_batch_tokens: int
+    """Tokens forwarded at once, shared ones counted once: memory and speed, not the loss."""
+    warmup_steps: int = 0
+    """Linear; afterwards the learning rate of GRPO is constant, that of SFT falls linearly to 0 at
+    the last step."""
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    gradient_checkpointing: bool = False
+    """Compute activations twice and keep few: a third more work for much less memory."""
+    freeze: tuple[str, ...] = ()
+    """Parts of names of parameters that are not trained; `mlp.gate.` freezes routers."""
+    checkpoint_every: int = 0
+    """Steps between checkpoints; 0 writes the last one only."""
+    seed: int = 0
+    dtype: Dtype = "float32"
+    """`bfloat16` computes in autocast; weights and optimiser state stay float32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings(_Settings):
+    """One round of GRPO on single turns."""
 
     steps: int
     pivots_per_step: int
     group_size: int
-    learning_rate: float
     max_tokens: int
     """Longest completion, in tokens."""
-    micro_batch_tokens: int
-    """Tokens forwarded at once, shared ones counted once: memory and speed, not the loss."""
     loss: Loss = "dapo"
-    warmup_steps: int = 0
-    """Linear; the learning rate is constant afterwards."""
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
     clip_low: float = 0.2
     clip_high: float = 0.2
     """`cispo`: the weight is cut at 1 + clip_high, from above only."""
@@ -73,18 +89,9 @@ class TrainSettings:
     validation_samples: int = 1
     patience: int = 0
     """Validations without a new best after which the round ends; 0 never ends it."""
-    gradient_checkpointing: bool = False
-    """Compute activations twice and keep few: a third more work for much less memory."""
-    freeze: tuple[str, ...] = ()
-    """Parts of names of parameters that are not trained; `mlp.gate.` freezes routers."""
-    checkpoint_every: int = 0
-    """Steps between checkpoints; 0 writes the last one only."""
     stale_share: float = 1 / 3
     """The round ends when the moving mean of the group's reward std falls under this share of
     its first value; 0 never ends it."""
-    seed: int = 0
-    dtype: Dtype = "float32"
-    """`bfloat16` computes in autocast; weights and optimiser state stay float32."""
 
     def __post_init__(self) -> None:
         smallest: dict[str, float] = {
@@ -113,22 +120,11 @@ class TrainSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SftSettings:
+class SftSettings(_Settings):
     """Supervised fine-tuning on the same demonstrations: the control arm."""
 
     epochs: int
     trajectories_per_step: int
-    learning_rate: float
-    micro_batch_tokens: int
-    warmup_steps: int = 0
-    """Linear; then the learning rate falls linearly to 0 at the last step."""
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    gradient_checkpointing: bool = False
-    freeze: tuple[str, ...] = ()
-    checkpoint_every: int = 0
-    seed: int = 0
-    dtype: Dtype = "float32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
