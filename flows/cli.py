@@ -6,12 +6,15 @@ Exit codes: 0 done, 1 a run that could not go on, 2 a wrong configuration or com
 from __future__ import annotations
 
 import csv
+import json
 import shlex
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import orjson
 import typer
 from rich.table import Table
 from rich.text import Text
@@ -19,7 +22,7 @@ from rich.text import Text
 from flows import home, operate
 from flows.arguments import Debug, Experiment, Overrides
 from flows.terminal import terminal
-from pivotrl.types import PivotRLError
+from pivotrl.types import ConfigError, PivotRLError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -128,7 +131,6 @@ def compare(
 ) -> None:
     """Train in every way on the same trajectories: pivots, SFT, end to end, and controls."""
     from flows.run import side_by_side
-    from pivotrl.types import ConfigError
 
     if not all(seed.strip().isdecimal() for seed in seeds.split(",")):
         raise ConfigError(f"--seeds {seeds}: write whole numbers apart by commas, as in 0,1,2")
@@ -149,8 +151,6 @@ def sql(
     debug: Debug = False,
 ) -> None:
     """Ask the store: pivot_stats, domain_stats, verdict_counts, leaderboard and all tables."""
-    import orjson
-
     from pivotrl.store import Store
 
     columns, rows = Store(home() / "pivotrl.duckdb").query(query)
@@ -211,8 +211,6 @@ def plan(
     debug: Debug = False,
 ) -> None:
     """Estimate memory and time of a round from the model's config.json; no weights are needed."""
-    import json
-
     from pivotrl.config import load_config
     from pivotrl.estimation import GIB, estimate
 
@@ -265,10 +263,6 @@ def inspect(
     debug: Debug = False,
 ) -> None:
     """Say what is in trajectory files: formats, turns, tools, and rows that cannot be used."""
-    from dataclasses import asdict
-
-    import orjson
-
     from pivotrl.inspection import summarise
     from pivotrl.trajectories import read_tools
 
@@ -277,7 +271,6 @@ def inspect(
         from transformers import AutoConfig
 
         from pivotrl.chat import ChatFormat
-        from pivotrl.types import ConfigError
 
         chat = ChatFormat.load(model)  # first: its errors name the folder and the remedy
         config = AutoConfig.from_pretrained(
@@ -313,10 +306,6 @@ def verify(
     debug: Debug = False,
 ) -> None:
     """Judge actions one by one: prints each row with its `verdict`."""
-    from dataclasses import asdict
-
-    import orjson
-
     from pivotrl.trajectories.rows import RowError, read_rows
     from pivotrl.verifiers.cases import judge_row
     from pivotrl.verifiers.execution import check_sandbox
@@ -337,10 +326,6 @@ def verdicts(
     debug: Debug = False,
 ) -> None:
     """Measure the verifiers on labelled cases: precision and recall, and every miss."""
-    from dataclasses import asdict
-
-    import orjson
-
     from pivotrl.trajectories.rows import files_of, read_rows
     from pivotrl.verifiers.cases import judge_cases, rates
 
@@ -382,12 +367,9 @@ def export(
     debug: Debug = False,
 ) -> None:
     """Write the last selection's pivots for another trainer: NeMo-Gym, or TRL's GRPOTrainer."""
-    import orjson
-
     from pivotrl.chat import ChatFormat
     from pivotrl.export import nemo_gym_rows, pivots_of, trl_rows
     from pivotrl.store import Store
-    from pivotrl.types import ConfigError
 
     pivots = pivots_of(Store(home() / "pivotrl.duckdb"))
     if form is ExportForm.NEMO_GYM:
@@ -416,7 +398,6 @@ def browse(
     """Walk turns in the terminal: state, demonstration, actions, verdicts; mark a wrong verdict."""
     from flows.browse import Browser, turns
     from pivotrl.store import Store
-    from pivotrl.types import ConfigError
 
     found = turns(Store(home() / "pivotrl.duckdb"), where, limit)
     if not found:

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles, identify
@@ -88,8 +90,6 @@ def _body(work: Work) -> Produced:
 
 def _probes(work: Work) -> list[Probe]:
     """States by chance, with what the profile's samples earned there."""
-    import polars as pl
-
     from pivotrl.instruments import Probe
     from pivotrl.rollouts import prompts
 

@@ -13,6 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from pivotrl import adaptive
 from pivotrl.chat import TemplateError
 from pivotrl.config import Config
@@ -149,8 +151,6 @@ def sampling_of(config: Config) -> SamplingParams:
 
 def read_candidates(work: Work) -> list[Candidate]:
     """The candidates that a stage is given, each joined to its trajectory."""
-    import polars as pl
-
     from pivotrl.candidates import load_candidates
 
     rows = work.rows("candidates", "candidates")
@@ -225,8 +225,6 @@ def _stored(work: Work, candidate_ids: set[str]) -> dict[tuple[str, int], Mappin
 
     Shards of others are told by an index that is read once; only those that hold some are hashed.
     """
-    import polars as pl
-
     first, upto = work.settings["first"], work.settings["upto"]
 
     def told(parts: Mapping[str, Any]) -> JSON:
@@ -255,8 +253,6 @@ def _stored(work: Work, candidate_ids: set[str]) -> dict[tuple[str, int], Mappin
 
 def _sampled_in(files: Sequence[Path]) -> frozenset[str]:
     """The candidates of shards of rollouts; none where a file is gone or damaged."""
-    import polars as pl
-
     try:
         return frozenset[str]().union(*(_candidates_of(identity(file)) for file in files))
     except (OSError, pl.exceptions.PolarsError):
@@ -265,8 +261,6 @@ def _sampled_in(files: Sequence[Path]) -> frozenset[str]:
 
 @cache
 def _candidates_of(file: FileIdentity) -> frozenset[str]:
-    import polars as pl
-
     return frozenset(pl.read_parquet(file[0], columns=["candidate_id"])["candidate_id"].unique())
 
 
