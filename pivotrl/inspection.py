@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pivotrl.candidates import extract
-from pivotrl.chat import ChatFormat, prompts_of
+from pivotrl.chat import ChatFormat, TemplateError
 from pivotrl.trajectories import BadRow, from_row, read_stored
-from pivotrl.types import Role, ToolSpec
+from pivotrl.types import Role, ToolSpec, Trajectory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,3 +108,36 @@ def summarise(
             "prefix breaks": breaks,
         },
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompts:
+    tokens: Mapping[int, int]
+    """Turn -> tokens of its prompt."""
+    refused: Mapping[int, str]
+    """Turn -> why the template refuses its prompt."""
+    breaks: tuple[int, ...]
+    """Turns of which the prompt does not begin with the one before it, token for token."""
+
+
+def prompts_of(chat: ChatFormat, trajectory: Trajectory, turns: Sequence[int]) -> Prompts:
+    """The prompts at `turns` (indices of messages, in order), each rendered whole.
+
+    A template that drops earlier reasoning or moves the tools makes a turn's prompt no prefix of
+    the next turn's: nothing is shared between them, and the later prompt shows the model another
+    past than the earlier.
+    """
+    tokens: dict[int, int] = {}
+    refused: dict[int, str] = {}
+    breaks: list[int] = []
+    before: list[int] = []
+    for turn in turns:
+        try:
+            ids = chat.render(trajectory.messages[:turn], trajectory.tools)
+        except TemplateError as error:
+            refused[turn] = str(error)
+            continue
+        if ids[: len(before)] != before:
+            breaks.append(turn)
+        tokens[turn], before = len(ids), ids
+    return Prompts(tokens=tokens, refused=refused, breaks=tuple(breaks))

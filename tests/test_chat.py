@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_model import CHAT_TEMPLATE, make_tiny_model
 
-from pivotrl.chat import ChatFormat, TemplateError, parse_completion, prompts_of
+from pivotrl.chat import ChatFormat, TemplateError, parse_completion
 from pivotrl.chat.parsing import MAX_CALLS, MAX_CHARACTERS
 from pivotrl.chat.strict_json import MAX_DEPTH
-from pivotrl.inspection import summarise
+from pivotrl.inspection import prompts_of, summarise
 from pivotrl.types import (
     Action,
     ConfigError,

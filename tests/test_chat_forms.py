@@ -17,9 +17,10 @@ from chat_templates import PUBLISHED, Published, write_tokenizer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pivotrl.chat import ChatFormat, TemplateError, prompts_of
+from pivotrl.chat import ChatFormat, TemplateError
 from pivotrl.chat.forms import FORMS
 from pivotrl.chat.parsing import MAX_CALLS, parse_completion
+from pivotrl.inspection import prompts_of
 from pivotrl.types import (
     ConfigError,
     FinishReason,
