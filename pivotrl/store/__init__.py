@@ -22,10 +22,9 @@ from filelock import FileLock
 from pivotrl.profiling import judged_sql, profile_sql
 from pivotrl.store import current
 from pivotrl.store.connection import connection, one_line
-from pivotrl.store.keys import KEYS, SHARED, known
+from pivotrl.store.keys import KEYS, SHARED, VERSION, known
 from pivotrl.types import ConfigError, PivotRLError
 
-VERSION = 8
 WAIT_SECONDS = 600.0
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pivotrl.types import PivotRLError
 
+VERSION = 8
+"""Of `schema.sql`, raised with it: stages know tables by the code, and SQL is none."""
 KEYS: dict[str, tuple[str, ...]] = {
     "trajectories": ("trajectory_id",),
     "candidates": ("candidate_id",),

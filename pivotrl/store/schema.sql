@@ -1,5 +1,5 @@
 -- The tables of the store. Rows come from Parquet shards alone; the store can always be built anew
--- from them. Models with the same columns stand in tables.py. JSON columns are text made canonical.
+-- from them. What values must hold to stands in tables.py. JSON columns are text made canonical.
 
 CREATE TABLE trajectories (
     trajectory_id    VARCHAR,

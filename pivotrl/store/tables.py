@@ -1,13 +1,16 @@
-"""The tables: one Pandera model each, checked where rows enter, and the columns that name a row.
+"""What rows are checked against where they enter: a Pandera schema a table.
 
-The same names and types stand in `schema.sql`, with their meaning; a test holds the two together.
-This module must never know a file or a database.
+Columns and types are those of `schema.sql`; here stands what more their values must hold to. This
+module must never know a database.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib import resources
+from typing import Any
 
 import pandera.polars as pandera
 import polars as pl
@@ -17,247 +20,79 @@ from pandera.errors import SchemaError, SchemaErrors
 from pivotrl.store.keys import known
 from pivotrl.types import JSON, FinishReason, PivotRLError, RolloutStatus, Split, VerdictStatus
 
-SPLITS = [str(value) for value in Split]
-FINISH_REASONS = [str(value) for value in FinishReason]
-ROLLOUT_STATUSES = [str(value) for value in RolloutStatus]
-VERDICT_STATUSES = [str(value) for value in VerdictStatus]
-
-
-class Rows(pandera.DataFrameModel):
-    class Config:
-        strict = True
-
-
-class Trajectories(Rows):
-    trajectory_id: str
-    domain: str
-    task: str = pandera.Field(nullable=True)
-    reward: float = pandera.Field(nullable=True)
-    turns: int = pandera.Field(ge=0)
-    messages: str
-    tools: str
-    tools_declared: bool
-    accepted_actions: str
-    files: str
-    not_actions: str
-    source_file: str
-    source_row: int = pandera.Field(ge=0)
-
-
-class Candidates(Rows):
-    candidate_id: str
-    trajectory_id: str
-    turn: int = pandera.Field(ge=0)
-    domain: str
-    task: str = pandera.Field(nullable=True)
-    split: str = pandera.Field(isin=SPLITS)
-    split_group: str
-    action_type: str = pandera.Field(isin=["text", "tool_call"])
-    tool_names: pl.List = pandera.Field(dtype_kwargs={"inner": pl.String})
-    demonstration: str
-    accepted_actions: str
-    files: str = pandera.Field(nullable=True)
-
-
-class Occurrences(Rows):
-    candidate_id: str
-    trajectory_id: str
-    turn: int = pandera.Field(ge=0)
-    split_group: str
-
-
-class Quarantine(Rows):
-    source_file: str
-    source_row: int = pandera.Field(ge=0)
-    reason: str
-    remedy: str
-    excerpt: str
-
-
-class Policies(Rows):
-    policy: str
-    weights: str
-    tokenizer: str
-    template: str
-    sampling: str
-    engine: str
-    path: str
-
-
-class Rollouts(Rows):
-    rollout_id: str
-    candidate_id: str
-    policy: str
-    sample_index: int = pandera.Field(ge=0)
-    prompt_hash: str
-    prompt_tokens: int = pandera.Field(ge=0)
-    token_ids: pl.List = pandera.Field(dtype_kwargs={"inner": pl.Int64})
-    logprobs: pl.List = pandera.Field(dtype_kwargs={"inner": pl.Float32})
-    text: str
-    seed: int
-    finish_reason: str = pandera.Field(isin=FINISH_REASONS)
-    status: str = pandera.Field(isin=ROLLOUT_STATUSES)
-
-
-class Judged(Rows):
-    """What verdicts and judgements share: a reward stands exactly where the status is ok."""
-
-    status: str = pandera.Field(isin=VERDICT_STATUSES)
-    reward: float = pandera.Field(nullable=True, ge=0, le=1)
-
-    @pandera.dataframe_check(error="a reward stands exactly where the status is ok")
-    def reward_where_ok(cls, data: pandera.PolarsData) -> pl.LazyFrame:
-        return data.lazyframe.select(pl.col("reward").is_not_null() == (pl.col("status") == "ok"))
-
-
-class Verdicts(Judged):
-    rollout_id: str
-    candidate_id: str
-    policy: str
-    sample_index: int = pandera.Field(ge=0)
-    estimator: str = pandera.Field(isin=["fixed", "stopped"])
-    verifier: str
-    verifier_version: str
-    category: str
-    details: str
-
-
-class Judgements(Judged):
-    judgement_id: str
-    rollout_id: str
-    candidate_id: str
-    judge: str
-    judge_version: str
-    category: str
-    details: str
-
-
-class Marks(Rows):
-    mark_id: str
-    candidate_id: str
-    rollout_id: str = pandera.Field(nullable=True)
-    author: str
-    mark: str
-    note: str
-    made_at: pl.Datetime
-
-
-class Selections(Rows):
-    selection_id: str
-    name: str
-    policy: str
-    rule: str
-    parameters: str
-    candidates: int = pandera.Field(ge=0)
-    pivots: int = pandera.Field(ge=0)
-
-
-class Pivots(Rows):
-    selection_id: str
-    candidate_id: str
-    policy: str
-    n: int = pandera.Field(ge=0)
-    mean: float
-    variance: float
-
-
-class TrainSteps(Rows):
-    training_id: str
-    round: int = pandera.Field(ge=0)
-    step: int = pandera.Field(ge=0)
-    metric: str
-    value: float = pandera.Field(nullable=True)
-
-
-class TrainRollouts(Rows):
-    training_id: str
-    selection_id: str = pandera.Field(nullable=True)
-    round: int = pandera.Field(ge=0)
-    step: int = pandera.Field(ge=0)
-    candidate_id: str
-    sample_index: int = pandera.Field(ge=0)
-    reward: float = pandera.Field(nullable=True)
-    category: str
-    advantage: float = pandera.Field(nullable=True)
-    tokens: int = pandera.Field(ge=0)
-    finish_reason: str = pandera.Field(isin=FINISH_REASONS)
-    text: str
-
-
-class Evaluations(Rows):
-    evaluation_id: str
-    policy_weights: str
-    model: str
-    suite: str
-    kind: str = pandera.Field(isin=["domain", "benchmark"])
-    decoding: str
-    miniature: bool
-    n: int = pandera.Field(ge=0)
-    score: float = pandera.Field(nullable=True)
-    standard_error: float = pandera.Field(nullable=True)
-    unparsed: int = pandera.Field(ge=0)
-    truncated: int = pandera.Field(ge=0)
-
-
-class EvaluationItems(Rows):
-    evaluation_id: str
-    item_id: str
-    repeat: int = pandera.Field(ge=0)
-    prompt: str
-    output: str
-    extracted: str = pandera.Field(nullable=True)
-    score: float = pandera.Field(nullable=True)
-    finish_reason: str = pandera.Field(isin=FINISH_REASONS)
-
-
-class Promotions(Rows):
-    promotion_id: str
-    model: str
-    version: str
-    alias: str
-    policy_weights: str
-    training_id: str = pandera.Field(nullable=True)
-    evaluation_id: str = pandera.Field(nullable=True)
-    reason: str
-    promoted_at: pl.Datetime
-
-
-class Runs(Rows):
-    run_id: str
-    name: str
-    flow: str
-    config: str
-    state: str
-    started_at: pl.Datetime
-    ended_at: pl.Datetime = pandera.Field(nullable=True)
-    seconds: float = pandera.Field(nullable=True)
-    report: str = pandera.Field(nullable=True)
-
-
-MODELS: dict[str, type[Rows]] = {
-    "trajectories": Trajectories,
-    "candidates": Candidates,
-    "occurrences": Occurrences,
-    "quarantine": Quarantine,
-    "policies": Policies,
-    "rollouts": Rollouts,
-    "verdicts": Verdicts,
-    "judgements": Judgements,
-    "marks": Marks,
-    "selections": Selections,
-    "pivots": Pivots,
-    "train_steps": TrainSteps,
-    "train_rollouts": TrainRollouts,
-    "evaluations": Evaluations,
-    "evaluation_items": EvaluationItems,
-    "promotions": Promotions,
-    "runs": Runs,
+TYPES: Mapping[str, Any] = {
+    "BIGINT": pl.Int64,
+    "BIGINT[]": pl.List(pl.Int64),
+    "BOOLEAN": pl.Boolean,
+    "DOUBLE": pl.Float64,
+    "FLOAT[]": pl.List(pl.Float32),
+    "TIMESTAMP": pl.Datetime,
+    "VARCHAR": pl.String,
+    "VARCHAR[]": pl.List(pl.String),
 }
+NULLABLE = {
+    "trajectories": ("task", "reward"),
+    "candidates": ("task", "files"),
+    "verdicts": ("reward",),
+    "judgements": ("reward",),
+    "marks": ("rollout_id",),
+    "train_steps": ("value",),
+    "train_rollouts": ("selection_id", "reward", "advantage"),
+    "evaluations": ("score", "standard_error"),
+    "evaluation_items": ("extracted", "score"),
+    "promotions": ("training_id", "evaluation_id"),
+    "runs": ("ended_at", "seconds", "report"),
+}
+"""Columns that may be null; no other is."""
+JUDGED = ("verdicts", "judgements")
+"""Tables in which a reward stands exactly where the status is ok."""
+WORDS: Mapping[str, Sequence[str]] = {
+    "split": [*Split],
+    "action_type": ["text", "tool_call"],
+    "estimator": ["fixed", "stopped"],
+    "finish_reason": [*FinishReason],
+    "kind": ["domain", "benchmark"],
+}
+"""Columns of few values, in whichever table."""
+
+
+@lru_cache
+def schema_of(table: str) -> pandera.DataFrameSchema:
+    """Of the rows of a shard. Raises PivotRLError if there is no such table."""
+    sql = resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
+    found = re.search(rf"CREATE TABLE {known(table)} \((.*?)\n\);", sql, re.DOTALL)
+    assert found, "every table has a key and a schema: a test holds them together"
+    columns = re.findall(r"^ +(\w+) +([A-Z]+(?:\[\])?)", found[1], re.MULTILINE)
+    check = pandera.Check(reward_where_ok, error="a reward stands exactly where the status is ok")
+    return pandera.DataFrameSchema(
+        {name: _column(table, name, kind) for name, kind in columns if name != "shard"},
+        checks=[check] if table in JUDGED else [],
+        strict=True,
+        name=table.title().replace("_", ""),
+    )
+
+
+def _column(table: str, name: str, kind: str) -> pandera.Column:
+    checks = []
+    if kind == "BIGINT" and name != "seed":  # counts and places
+        checks.append(pandera.Check.ge(0))
+    if table in JUDGED and name == "reward":
+        checks += [pandera.Check.ge(0), pandera.Check.le(1)]
+    words = WORDS.get(name, ())
+    if name == "status":
+        words = [*(VerdictStatus if table in JUDGED else RolloutStatus)]
+    if words:
+        checks.append(pandera.Check.isin([str(word) for word in words]))
+    return pandera.Column(TYPES[kind], checks, nullable=name in NULLABLE.get(table, ()))
+
+
+def reward_where_ok(data: pandera.PolarsData) -> pl.LazyFrame:
+    return data.lazyframe.select(pl.col("reward").is_not_null() == (pl.col("status") == "ok"))
 
 
 def polars_schema(table: str) -> dict[str, pl.DataType]:
-    """Column -> polars type, in the order of the model."""
-    return {name: c.dtype.type for name, c in MODELS[known(table)].to_schema().columns.items()}
+    """Column -> polars type, in the order of `schema.sql`."""
+    return {name: column.dtype.type for name, column in schema_of(table).columns.items()}
 
 
 def frame_of(table: str, rows: Sequence[Mapping[str, JSON]]) -> pl.DataFrame:
@@ -284,8 +119,8 @@ def _arrow_schema(table: str) -> pa.Schema:
 
 
 def validate(table: str, frame: pl.DataFrame) -> None:
-    """Raises PivotRLError, naming the column and an example, if the frame breaks the model."""
+    """Raises PivotRLError, naming the column and an example, if the frame breaks the schema."""
     try:
-        MODELS[known(table)].validate(frame)
+        schema_of(table).validate(frame)
     except (SchemaError, SchemaErrors) as error:
         raise PivotRLError(f"table {table}: {' '.join(str(error).split())[:400]}") from None
