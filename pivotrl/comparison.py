@@ -7,7 +7,7 @@ module must never know a flow, a model or a file.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
 
@@ -118,8 +118,10 @@ def _outcome(
     )
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
+def mean_of(values: Iterable[float | None]) -> float | None:
+    """Of those that are known; None without any."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
 
 
 def best_sft(found: Sequence[Outcome]) -> list[Outcome]:
@@ -153,11 +155,8 @@ def summary(found: Sequence[Outcome]) -> dict[str, JSON]:
             "ood_mean": interval([fmean(o.ood.values()) for o in seeds]) if seeds[0].ood else None,
             "rollout_turns": round(fmean(o.turns for o in seeds)),
             "seconds": round(fmean(o.seconds for o in seeds), 1),
-            "zero_signal": _mean([share for o in seeds for *_, share in o.signal]),
-            "drift": {
-                name: _mean([v for o in seeds if (v := o.drift.get(name)) is not None])
-                for name in DRIFTS
-            },
+            "zero_signal": mean_of(share for o in seeds for *_, share in o.signal),
+            "drift": {name: mean_of(o.drift.get(name) for o in seeds) for name in DRIFTS},
         }
     return out
 
@@ -194,10 +193,6 @@ def equal_accuracy(pivots: Outcome, other: Outcome) -> dict[str, JSON]:
 def headline(domains: Mapping[str, Mapping[str, JSON]]) -> dict[str, float | None]:
     """The claims in five numbers: means over the reports of the domains that were run."""
 
-    def mean(values: Sequence[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        return fmean(known) if known else None
-
     def of(name: str, key: str) -> list[float | None]:
         found = [arm_of(report["arms"], name) for report in domains.values()]
         return [arm[key][0] if arm and arm[key] else None for arm in found]
@@ -208,11 +203,11 @@ def headline(domains: Mapping[str, Mapping[str, JSON]]) -> dict[str, float | Non
     ]
     ratios = [row for report in domains.values() for row in report["equal_accuracy"]]
     return {
-        "gain_over_sft": mean(gains),
-        "ood_pivot": mean(of(PIVOTS, "ood_mean")),
-        "ood_sft": mean(of(SFT, "ood_mean")),
-        "turn_ratio": mean([row["turn_ratio"] for row in ratios]),
-        "time_ratio": mean([row["time_ratio"] for row in ratios]),
+        "gain_over_sft": mean_of(gains),
+        "ood_pivot": mean_of(of(PIVOTS, "ood_mean")),
+        "ood_sft": mean_of(of(SFT, "ood_mean")),
+        "turn_ratio": mean_of(row["turn_ratio"] for row in ratios),
+        "time_ratio": mean_of(row["time_ratio"] for row in ratios),
     }
 
 

@@ -20,6 +20,7 @@ from pivotrl.comparison import (
     arm_of,
     assembled,
     interval,
+    mean_of,
 )
 from pivotrl.page import COLOURS, Section, figure_of, number, svg
 from pivotrl.theory import rank_correlation
@@ -155,8 +156,7 @@ def _out_of_domain(reports: Reports) -> Section:
 
     def change(arm: str, benchmark: str) -> str:
         found = [_of(report["arms"], arm, "ood") for report in reports]
-        known = [row[benchmark][0] for row in found if row and benchmark in row]
-        return number(fmean(known)) if known else ""
+        return number(mean_of(row[benchmark][0] for row in found if row and benchmark in row))
 
     rows = [
         [b, *(change(a, b) for a in names), *(number(n) for n in PAPER_OOD.get(b, ()))]
@@ -165,8 +165,9 @@ def _out_of_domain(reports: Reports) -> Section:
     means = []
     for name in names:
         every = [_of(report["arms"], name, "ood_mean") for report in reports]
-        own = every[0] if len(every) == 1 else _over_domains(every)
-        means.append(interval_text(own))
+        alone = len(every) == 1
+        known = mean_of(row[0] for row in every if row)
+        means.append(interval_text(every[0]) if alone else number(known))
     return Section(
         title="Out of the domain (table 2)",
         note="Change from the base in points, mean over domains and seeds.",
@@ -175,19 +176,14 @@ def _out_of_domain(reports: Reports) -> Section:
     )
 
 
-def _over_domains(every: Sequence[JSON]) -> JSON:
-    known = [row[0] for row in every if row]
-    return [fmean(known), None, None] if known else None
-
-
 def _ablation(reports: Reports) -> Section:
     rows = []
     for arm in dict.fromkeys(arm for report in reports for arm in report["arms"]):
         paper = next((v for k, v in PAPER_ABLATION.items() if arm_of({arm: True}, k)), None)
         cells = [interval_text(report["arms"].get(arm, {}).get("in_domain")) for report in reports]
         shares = [r["arms"][arm]["zero_signal"] for r in reports if arm in r["arms"]]
-        known = [100 * share for share in shares if share is not None]
-        rows.append([arm, *cells, number(fmean(known)) if known else "", number(paper)])
+        known = mean_of(100 * share for share in shares if share is not None)
+        rows.append([arm, *cells, number(known), number(paper)])
     return Section(
         title="What the filter and the reward do (table 4), and all other arms",
         note="Success in points; share of training groups without a signal in percent.",
