@@ -78,16 +78,9 @@ class Criteria:
 def criteria_of(config: Config) -> Criteria:
     """As configured; where nothing is limited, order and seed change nothing."""
     asked = config.select
-    limited = asked.limit is not None or asked.limit_per_domain is not None
-    return Criteria(
-        lambda_diff=asked.lambda_diff,
-        rule=asked.rule,
-        minimum_valid=asked.minimum_valid,
-        limit=asked.limit,
-        limit_per_domain=asked.limit_per_domain,
-        order=asked.order if limited else "variance",
-        seed=config.run.seed if limited else 0,
-    )
+    if asked.limit is None and asked.limit_per_domain is None:
+        return Criteria(**asked.model_dump(exclude={"order"}))
+    return Criteria(**asked.model_dump(), seed=config.run.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
