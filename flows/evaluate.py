@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,27 +11,17 @@ from prefect import flow
 
 from pivotrl.config import Config, EngineConfig
 from pivotrl.manifest import Manifest
-from pivotrl.policies import PolicyFiles, identify
+from pivotrl.policies import identify
 from pivotrl.scores import compare
 from pivotrl.suites import Suite, suites
 from pivotrl.tracking.client import Unreachable
 from pivotrl.tracking.registry import load_path
 from pivotrl.types import JSON, ConfigError
-from tasks.evaluate import evaluate
+from tasks.evaluate import Asked, evaluate
 from tasks.merge import merge
 from tasks.report import score_table, scored, scores_table, show_scores, write_report
 from tasks.session import current
 from tasks.track import track_scores
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A model to score."""
-
-    label: str
-    config: Config
-    """As it is run: its folder, its engine."""
-    policy: PolicyFiles
 
 
 def asked_models(
@@ -71,7 +61,9 @@ def _asked(config: Config, name: str, home: Path, tokenizer: Path | None) -> Ask
     return Asked(
         label=label,
         config=config.model_copy(update={"model": model, "engine": engine}),
+        path=folder,
         policy=policy,
+        served=True,
     )
 
 
@@ -79,18 +71,7 @@ def _asked(config: Config, name: str, home: Path, tokenizer: Path | None) -> Ask
 def evaluate_models(config: Config, name: str, models: Sequence[Asked]) -> dict[str, JSON]:
     """Every model on every suite; each further one is compared with the first, pair by pair."""
     session = current()
-    found = {
-        model.label: score(
-            model.config,
-            model.config.model.path,
-            model.policy,
-            suites(config),
-            model.label,
-            None,
-            served=True,
-        )
-        for model in models
-    }
+    found = {model.label: score(model, suites(config)) for model in models}
     items = {label: scored(session.home, evaluations) for label, evaluations in found.items()}
     session.console.print(scores_table(items))
     first, *others = models
@@ -123,20 +104,8 @@ def evaluate_models(config: Config, name: str, models: Sequence[Asked]) -> dict[
     return report
 
 
-def score(
-    config: Config,
-    model: Path,
-    policy: PolicyFiles,
-    asked: Sequence[Suite],
-    label: str,
-    after: Manifest | None,
-    *,
-    served: bool = False,
-) -> list[tuple[Suite, Manifest]]:
+def score(model: Asked, on: Sequence[Suite]) -> list[tuple[Suite, Manifest]]:
     """Each suite's evaluation of one policy, merged into the store."""
-    found = [
-        (suite, evaluate(config, model, policy, suite, label, after, served=served))
-        for suite in asked
-    ]
-    merge(f"evaluation of {label}", *(manifest for _, manifest in found))
+    found = [(suite, evaluate(model, suite)) for suite in on]
+    merge(f"evaluation of {model.label}", *(manifest for _, manifest in found))
     return [(suite, manifest) for suite, manifest in found if manifest is not None]

@@ -19,6 +19,7 @@ from pivotrl.suites import Suite, suites
 from pivotrl.tracking.client import Unreachable
 from pivotrl.types import JSON
 from tasks.agree import agree
+from tasks.evaluate import Asked
 from tasks.extract import extract
 from tasks.ingest import ingest
 from tasks.instruments import instruments
@@ -91,8 +92,9 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     policy = identify(trained)
     live = dict.fromkeys(s.name for s in asked if s.kind == "domain" and not s.by_harness)
     agreed = {domain: agree(config, config.model.path, base, domain) for domain in live}
-    before = score(config, config.model.path, base, asked, "base", None)
-    after = score(config, trained, policy, asked, "trained", checkpoint)
+    before = score(Asked(label="base", config=config, path=config.model.path, policy=base), asked)
+    ours = Asked(label="trained", config=config, path=trained, policy=policy, after=checkpoint)
+    after = score(ours, asked)
     controls = {
         label: (made, score_trained(config, made, asked, label))
         for label, made in train_controls(config, base, trajectories, candidates).items()
@@ -213,6 +215,7 @@ def score_trained(
 ) -> list[tuple[Suite, Manifest]]:
     """Scored as the others are."""
     model = checkpoint_of(current().home, made)
-    evaluations = score(config, model, identify(model), asked, label, made)
+    of = Asked(label=label, config=config, path=model, policy=identify(model), after=made)
+    evaluations = score(of, asked)
     merge(label, made)
     return evaluations

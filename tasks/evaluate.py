@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,25 +38,28 @@ Units = tuple[Sequence[Any], Score, str, bool]
 """Units to score and what scores them, their name, whether they are miniature."""
 
 
-def evaluate(
-    config: Config,
-    model: Path,
-    policy: PolicyFiles,
-    suite: Suite,
-    label: str,
-    after: Manifest | None,
-    *,
-    served: bool = False,
-) -> Manifest | None:
-    """`after` is the stage that made the model; it draws the edge and is no part of the key.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A model to score."""
 
-    With `served` the model runs as it is profiled: by the server or on the replicas that the
-    configuration names. Else these, which know the base policy alone or only profile, stand aside.
-    """
+    label: str
+    config: Config
+    """As it is run: its folder, its engine."""
+    path: Path
+    policy: PolicyFiles
+    after: Manifest | None = None
+    """The stage that made the model; it draws the edge and is no part of the key."""
+    served: bool = False
+    """It runs as it is profiled: by the server or on the replicas that the configuration names.
+    Else these, which know the base policy alone or only profile, stand aside."""
+
+
+def evaluate(asked: Asked, suite: Suite) -> Manifest | None:
+    config = asked.config
     judges: tuple[str, ...]
-    engine = engine_settings(config, model, profiling=served).name
+    engine = engine_settings(config, asked.path, profiling=asked.served).name
     settings = of_model(config) | {
-        "policy": asdict(policy),
+        "policy": asdict(asked.policy),
         "suite": asdict(suite),
         "max_tokens": config.evaluate.max_tokens,
         "engine": engine,
@@ -95,30 +98,22 @@ def evaluate(
     )
     return stage(
         settings=settings,
-        inputs={"policy": after.bare} if after else {},
-        extra={
-            "config": config,
-            "model": model,
-            "policy": policy,
-            "suite": suite,
-            "label": label,
-            "served": served,
-        },
-        label=f"evaluate {label} {suite.label}",
+        inputs={"policy": asked.after.bare} if asked.after else {},
+        extra={"asked": asked, "suite": suite},
+        label=f"evaluate {asked.label} {suite.label}",
     )
 
 
 def _body(work: Work) -> Produced:
-    config: Config = work.extra["config"]
+    asked: Asked = work.extra["asked"]
     suite: Suite = work.extra["suite"]
-    policy: PolicyFiles = work.extra["policy"]
+    config, model = asked.config, asked.path
     params = SamplingParams(
         max_tokens=config.evaluate.max_tokens, temperature=suite.temperature, top_p=suite.top_p
     )
     parts: list[tuple[int, Part]]
     if suite.by_harness:
-        model: Path = work.extra["model"]
-        engine = engine_settings(config, model, profiling=work.extra["served"])
+        engine = engine_settings(config, model, profiling=asked.served)
         folder = work.folder / "harness"
         parts = [(1, lambda *_: (harness_items(config, engine, model, suite.name, folder), {}))]
         unit, miniature = "harness", False
@@ -137,12 +132,10 @@ def _body(work: Work) -> Produced:
         size = config.model.batch_rows  # parts fill the engine's batch
         some = [units[start : start + size] for start in range(0, len(units), size)]
         parts = [(len(few), partial(scored, few)) for few in some]
-    load = partial(
-        load_policy, config, work.extra["model"], policy.weights, profiling=work.extra["served"]
-    )
+    load = partial(load_policy, config, model, asked.policy.weights, profiling=asked.served)
     items: list[EvaluationItem] = []
     took = Counter[str]()
-    title = f"{work.extra['label']} {suite.label}"
+    title = f"{asked.label} {suite.label}"
     with current().progress(title, sum(n for n, _ in parts), unit) as advance:
         for number, (n, part) in enumerate(parts):
             file = work.folder / "parts" / f"{number:05}.json"
@@ -154,8 +147,8 @@ def _body(work: Work) -> Produced:
     found = summary(items, suite.cluster)
     of = {"evaluation_id": work.folder.name}
     evaluation = of | {
-        "policy_weights": policy.weights,
-        "model": work.extra["label"],
+        "policy_weights": asked.policy.weights,
+        "model": asked.label,
         "suite": suite.name,
         "kind": suite.kind,
         "decoding": canonical(asdict(params)).decode(),
