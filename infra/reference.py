@@ -11,7 +11,6 @@ import re
 import tempfile
 from pathlib import Path
 
-import duckdb
 import typer
 from typer.cli import get_docs_for_click
 
@@ -45,24 +44,23 @@ def tables() -> str:
     lines = ["# Tables", "", f"{WRITTEN} `pivotrl sql` asks them; [questions.md](questions.md)."]
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "pivotrl.duckdb")
-        store.query("select 1")
-        with duckdb.connect(str(store.path), read_only=True) as opened:
-            found = opened.execute(
-                "select table_name, 'table', comment from duckdb_tables() union all "
-                "select view_name, 'view', comment from duckdb_views() where not internal "
-                "order by 2, 1"
-            ).fetchall()
-            for name, kind, comment in found:
-                lines += ["", f"## {name}", "", f"{kind.capitalize()}. {comment or ''}".strip(), ""]
-                lines += ["| column | type | meaning |", "|---|---|---|"]
-                lines += [
-                    f"| `{column}` | {type_} | {(meaning or '').replace('|', chr(92) + '|')} |"
-                    for column, type_, meaning in opened.execute(
-                        "select column_name, data_type, comment from duckdb_columns() "
-                        "where table_name = ? order by column_index",
-                        [name],
-                    ).fetchall()
-                ]
+        _, found = store.query(
+            "select table_name, 'table', comment from duckdb_tables() union all "
+            "select view_name, 'view', comment from duckdb_views() where not internal "
+            "order by 2, 1"
+        )
+        for name, kind, comment in found:
+            lines += ["", f"## {name}", "", f"{kind.capitalize()}. {comment or ''}".strip(), ""]
+            lines += ["| column | type | meaning |", "|---|---|---|"]
+            _, columns = store.query(
+                "select column_name, data_type, comment from duckdb_columns() "
+                "where table_name = ? order by column_index",
+                [name],
+            )
+            lines += [
+                f"| `{column}` | {type_} | {(meaning or '').replace('|', chr(92) + '|')} |"
+                for column, type_, meaning in columns
+            ]
     return "\n".join(lines) + "\n"
 
 
