@@ -14,7 +14,7 @@ from prefect import flow
 from prefect.events import emit_event
 
 from pivotrl.config import Config
-from pivotrl.manifest import FileEntry, Manifest
+from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles, identify
 from pivotrl.types import PivotRLError
 from tasks.judge import judge
@@ -66,7 +66,14 @@ def train_in_rounds(
     rounds: list[Round] = []
     for number in range(config.train.rounds):
         story = as_flow(f"round {number + 1}", one_round) if config.train.rounds > 1 else one_round
-        done = story(config, number, start, identify(start), base, trajectories, candidates, budget)
+        pool = Pool(
+            config=config,
+            model=start,
+            policy=identify(start),
+            trajectories=trajectories,
+            candidates=candidates,
+        )
+        done = story(number, pool, base, budget)
         rounds.append(done)
         if done.selection is None or (done.selection.counts["kept"] and done.checkpoint is None):
             return None
@@ -87,21 +94,12 @@ def event_source(name: str) -> dict[str, str]:
     return {"prefect.resource.id": f"pivotrl.{name}"}
 
 
-def one_round(
-    config: Config,
-    number: int,
-    start: Path,
-    policy: PolicyFiles,
-    base: PolicyFiles,
-    trajectories: Manifest | None,
-    candidates: Manifest | None,
-    budget: Budget | None,
-) -> Round:
-    """The policy in `start` profiled, its pivots selected, and trained on."""
-    session = current()
-    rollouts, earned = profile(config, start, policy, trajectories, candidates, budget)
-    engine = engine_settings(config, start, profiling=True).name
-    fingerprint = policy.fingerprint(sampling_of(config), engine)
+def one_round(number: int, pool: Pool, base: PolicyFiles, budget: Budget | None) -> Round:
+    """The policy of the pool profiled, its pivots selected, and trained on."""
+    session, config, candidates = current(), pool.config, pool.candidates
+    rollouts, earned = profile(pool, budget)
+    engine = engine_settings(config, pool.model, profiling=True).name
+    fingerprint = pool.policy.fingerprint(sampling_of(config), engine)
     selection = select(config, candidates, earned, fingerprint)
     merge(f"profile {number}", *rollouts, *earned, selection)
     checkpoint = None
@@ -112,7 +110,7 @@ def one_round(
         if selection.counts.get("unprofiled"):
             session.say(f"{selection.counts['unprofiled']:,} unprofiled: {too_few(config)}")
     if selection is not None and selection.counts["kept"]:
-        checkpoint = train(config, number, start, policy, base, trajectories, candidates, selection)
+        checkpoint = train(pool, number, base, selection)
         merge(f"training {number}", checkpoint)
     profiles = [manifest for manifest in (*rollouts, *earned) if manifest is not None]
     return Round(profiles=profiles, selection=selection, checkpoint=checkpoint)
@@ -154,30 +152,22 @@ def starting_point(config: Config) -> Path:
 
 
 def profile(
-    config: Config,
-    model: Path,
-    policy: PolicyFiles,
-    trajectories: Manifest | None,
-    candidates: Manifest | None,
-    budget: Budget | None,
+    pool: Pool, budget: Budget | None
 ) -> tuple[list[Manifest | None], list[Manifest | None]]:
     """Every shard sampled, verified and, with a budget, judged: rollouts, and what they earn.
 
     In one look or, where certainty is enough, in several, each at what the last left open. A dry
     session that cannot see further has a None. What is done goes to the store on the way.
     """
-    if trajectories is None or candidates is None:
+    config, candidates = pool.config, pool.candidates
+    if candidates is None:
         return [None], [None]
-    pool = Pool(
-        config=config,
-        model=model,
-        policy=policy,
-        trajectories=trajectories,
-        candidates=candidates,
-    )
     found = [entry for entry in candidates.files if entry.table == "candidates"]
     name = "+".join(config.evaluate.domains) or config.run.name
-    shards = [(shard, f"{name} {number}/{len(found)}") for number, shard in enumerate(found, 1)]
+    shards = [
+        (replace(pool, candidates=candidates.only(shard)), f"{name} {number}/{len(found)}")
+        for number, shard in enumerate(found, 1)
+    ]
     a_task = math.ceil(len(shards) / MOST_TASKS)
     rollouts: list[Manifest | None] = []
     earned: list[Manifest | None] = []
@@ -185,10 +175,11 @@ def profile(
     merged = time.monotonic()
     for first in range(0, len(shards), a_task):
         some = shards[first : first + a_task]
-        story = partial(profile_shards, pool, some, budget)
+        story = partial(profile_shards, some, budget)
         is_one = len(some) == 1
         label = f"profile {some[0][1]} and {len(some) - 1} more"
-        made, gained = story() if is_one else in_one_task(label, story, trajectories, candidates)
+        of = (pool.trajectories, candidates)
+        made, gained = story() if is_one else in_one_task(label, story, *of)
         rollouts += made
         earned += gained
         to_merge += [*made, *gained]
@@ -208,18 +199,17 @@ def profile(
 
 
 def profile_shards(
-    pool: Pool, shards: Sequence[tuple[FileEntry, str]], budget: Budget | None
+    shards: Sequence[tuple[Pool, str]], budget: Budget | None
 ) -> tuple[list[Manifest | None], list[Manifest | None]]:
     """What `profile` says, of a few shards and their labels."""
     rollouts: list[Manifest | None] = []
     earned: list[Manifest | None] = []
-    for shard, name in shards:
-        of = replace(pool, candidates=pool.candidates.only(shard))
+    for of, name in shards:
         seen: list[Manifest] = []  # what this shard has earned so far
-        for look in looks(pool.config):
+        for look in looks(of.config):
             label = name + f" from {look.first}" * (look.first > 0)
             if look.first:
-                look = still_open(pool.config, look, seen)
+                look = still_open(of.config, look, seen)
             if look.open == []:
                 break
             made = sample(of, look, f"sample {label}")

@@ -48,8 +48,9 @@ class Pool:
     config: Config
     model: Path
     policy: PolicyFiles
-    trajectories: Manifest
-    candidates: Manifest
+    trajectories: Manifest | None
+    candidates: Manifest | None
+    """None, of either, where a dry session sees no further."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from pivotrl.verifiers import added_versions
 from tasks.policy import ENGINES, TORCH, forget_policy, of_model, training_engine
 from tasks.ranks import launched
 from tasks.round import ROUNDS
+from tasks.sample import Pool
 from tasks.session import current
 from tasks.stage import File, Produced, Stage, Work
 
@@ -37,17 +38,11 @@ TOKENIZER_GLOBS = (
 
 
 def train(
-    config: Config,
-    round_number: int,
-    start: Path,
-    policy: PolicyFiles,
-    reference: PolicyFiles,
-    trajectories: Manifest | None,
-    candidates: Manifest | None,
-    selection: Manifest | None,
+    pool: Pool, round_number: int, reference: PolicyFiles, selection: Manifest | None
 ) -> Manifest | None:
-    """One round from the policy in `start`; KL is to the policy in `config.model.path`."""
-    engine = training_engine(config, start).name
+    """One round from the policy of the pool; KL is to the policy in `config.model.path`."""
+    config = pool.config
+    engine = training_engine(config, pool.model).name
     modules = ("pivotrl.training", "pivotrl.rollouts", "pivotrl.verifiers")
     return _stage("train", (*modules, f"pivotrl.engines.{engine}"))(
         settings=of_model(config)
@@ -56,14 +51,14 @@ def train(
             "devices": config.train.devices,
             "verify": config.verifier,
             "mask": list(config.verify.mask),
-            "policy": asdict(policy),
+            "policy": asdict(pool.policy),
             "reference": asdict(reference) if config.train.kl_beta else None,
             "round": round_number,
             "engine": engine,
             "added": added_versions(),
         },
-        inputs={"selection": selection, "candidates": candidates},
-        extra={"config": config, "start": start, "trajectories": trajectories},
+        inputs={"selection": selection, "candidates": pool.candidates},
+        extra={"config": config, "start": pool.model, "trajectories": pool.trajectories},
         label=f"train round {round_number}",
     )
 

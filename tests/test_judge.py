@@ -481,5 +481,12 @@ def test_from_undecided_verdicts_to_pivots(
         (None, ["sample", "verify"]),
     ):
         session.records.clear()
-        rounds.profile(config, model, policy, trajectories, candidates, given_)
+        pool = Pool(
+            config=config,
+            model=model,
+            policy=policy,
+            trajectories=trajectories,
+            candidates=candidates,
+        )
+        rounds.profile(pool, given_)
         assert [record.stage for record in session.records] == stages

@@ -55,13 +55,20 @@ def configured(session: Session, *options: str) -> Config:
     return load_config(ROOT / "configs/mini.toml", [*own, *options])
 
 
+def pool_of(config: Config) -> Pool:
+    trajectories = ingest(config)
+    return Pool(
+        config=config,
+        model=config.model.path,
+        policy=identify(config.model.path),
+        trajectories=trajectories,
+        candidates=extract(config, trajectories),
+    )
+
+
 def profiled(session: Session, *options: str) -> tuple[Rows, list[Manifest], list[Manifest]]:
     """Rows by candidate and index; the manifests of sampling, and of verdicts."""
-    config = configured(session, *options)
-    trajectories = ingest(config)
-    candidates = extract(config, trajectories)
-    path = config.model.path
-    rollouts, verdicts = profile(config, path, identify(path), trajectories, candidates, None)
+    rollouts, verdicts = profile(pool_of(configured(session, *options)), None)
     made = [m for m in rollouts if m is not None]
     found = [row for m in made for row in read_table(session.home, m, "rollouts")]
     rows = {(row["candidate_id"], row["sample_index"]): row for row in found}
@@ -125,10 +132,8 @@ def test_masked_actions_keep_their_category_and_have_no_reward(session: Session)
     rows, before, plain = profiled(session, *options)
     cut = {row["rollout_id"] for row in rows.values() if row["finish_reason"] == "length"}
     config = configured(session, *options, 'verify.mask=["truncated"]')
-    path, policy = config.model.path, identify(config.model.path)
-    trajectories = ingest(config)
-    candidates = extract(config, trajectories)
-    done = one_round(config, 0, path, policy, policy, trajectories, candidates, None)
+    pool = pool_of(config)
+    done = one_round(0, pool, pool.policy, None)
 
     (again, verdicts) = (
         [m for m in done.profiles if name in m.counts] for name in ("sampled", "verdicts")

@@ -23,6 +23,7 @@ from pivotrl.types import ConfigError
 from tasks.extract import extract
 from tasks.ingest import ingest
 from tasks.merge import merge
+from tasks.sample import Pool
 from tasks.session import Session, running
 
 ROOT = Path(__file__).parents[1]
@@ -56,8 +57,8 @@ def test_a_round_is_followed_where_it_ended_early_and_better_than_it_began(
     session.dry = True
     starts: list[Path] = []
 
-    def one_round(_config: Config, number: int, start: Path, *_: Any) -> rounds.Round:
-        starts.append(start)
+    def one_round(number: int, pool: Pool, *_: Any) -> rounds.Round:
+        starts.append(pool.model)
         made = Manifest(kind="train", key=f"{number}", parts={}, counts=ends)
         chosen = Manifest(kind="select", key="s", parts={}, counts={"kept": 1})
         return rounds.Round(profiles=[], selection=chosen, checkpoint=made)
@@ -90,8 +91,14 @@ def profiled(session: Session, *options: str) -> Profile:
 
         trajectories = ingest(config)
         candidates = extract(config, trajectories)
-        policy = identify(MODEL)
-        made, found = rounds.profile(config, MODEL, policy, trajectories, candidates, None)
+        pool = Pool(
+            config=config,
+            model=MODEL,
+            policy=identify(MODEL),
+            trajectories=trajectories,
+            candidates=candidates,
+        )
+        made, found = rounds.profile(pool, None)
         return flow_run.id, [m for m in made if m], [m for m in found if m]
 
     return story()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -224,12 +225,13 @@ def test_what_only_a_verdict_depends_on_is_judged_again_and_not_sampled_again(
             model=where,
             policy=policy,
             trajectories=trajectories,
-            candidates=candidates.only(shard),
+            candidates=candidates,
         )
-        sample(pool, Look(first=0, upto=16), "sample")
-        verify(pool, made, "verify")
+        of_shard = replace(pool, candidates=candidates.only(shard))
+        sample(of_shard, Look(first=0, upto=16), "sample")
+        verify(of_shard, made, "verify")
         select(config, candidates, [made], "p")
-        train(config, 0, where, policy, policy, trajectories, candidates, made)
+        train(pool, 0, policy, made)
         return {record.stage: record.key for record in session.records}
 
     before = keys({"messages": talk, "domain": "retail"})
