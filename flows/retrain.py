@@ -12,7 +12,7 @@ from flows.rounds import train_in_rounds
 from pivotrl.config import Config
 from pivotrl.ledger import JUDGE
 from pivotrl.manifest import Manifest
-from pivotrl.policies import PolicyFiles, identify
+from pivotrl.policies import identify
 from pivotrl.promotion import Decision
 from pivotrl.scores import ScoreRow, compare
 from pivotrl.suites import Suite, suites
@@ -36,6 +36,7 @@ from tasks.report import (
     write_page,
     write_report,
 )
+from tasks.sample import Pool
 from tasks.session import current
 from tasks.train import checkpoint_of, train_end_to_end, train_sft
 from tasks.verify import check_domains
@@ -55,7 +56,14 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     if candidates is not None:
         check_domains(config, candidates)
 
-    rounds = train_in_rounds(config, base, trajectories, candidates, budget)
+    pool = Pool(
+        config=config,
+        model=config.model.path,
+        policy=base,
+        trajectories=trajectories,
+        candidates=candidates,
+    )
+    rounds = train_in_rounds(pool, budget)
     if rounds is None:
         return None
     selection = rounds[-1].selection
@@ -97,10 +105,10 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
     after = score(ours, asked)
     controls = {
         label: (made, score_trained(config, made, asked, label))
-        for label, made in train_controls(config, base, trajectories, candidates).items()
+        for label, made in train_controls(pool).items()
     }
     policies = {"trained": checkpoint} | {label: made for label, (made, _) in controls.items()}
-    measured = instruments(config, base, trajectories, candidates, rounds[0].profiles, policies)
+    measured = instruments(pool, rounds[0].profiles, policies)
     if session.dry:
         return None
 
@@ -191,22 +199,17 @@ def remember(
     return decision, model
 
 
-def train_controls(
-    config: Config,
-    base: PolicyFiles,
-    trajectories: Manifest | None,
-    candidates: Manifest | None,
-) -> dict[str, Manifest]:
+def train_controls(pool: Pool) -> dict[str, Manifest]:
     """The control arms that the configuration asks for, every setting of the sweep."""
+    config = pool.config
     made: dict[str, Manifest | None] = {}
     if config.sft.enabled:
         for learning_rate in config.sft.learning_rates:
             for epochs in config.sft.epochs:
-                made[f"sft {learning_rate:g} x {epochs}"] = train_sft(
-                    config, learning_rate, epochs, base, trajectories, candidates
-                )
+                label = f"sft {learning_rate:g} x {epochs}"
+                made[label] = train_sft(pool, learning_rate, epochs)
     if config.end_to_end.enabled:
-        made["end to end"] = train_end_to_end(config, base, trajectories)
+        made["end to end"] = train_end_to_end(pool)
     return {label: manifest for label, manifest in made.items() if manifest is not None}
 
 

@@ -50,30 +50,19 @@ class Round:
     """None without pivots, or where a dry session sees no further."""
 
 
-def train_in_rounds(
-    config: Config,
-    base: PolicyFiles,
-    trajectories: Manifest | None,
-    candidates: Manifest | None,
-    budget: Budget | None,
-) -> list[Round] | None:
+def train_in_rounds(base: Pool, budget: Budget | None) -> list[Round] | None:
     """Rounds until one has no pivots or leaves nothing to profile anew.
 
     That is one that ended with its steps, neither stale nor saturated, or no better than it began.
     None where a dry session sees no end.
     """
+    config = base.config
     start = starting_point(config)
     rounds: list[Round] = []
     for number in range(config.train.rounds):
         story = as_flow(f"round {number + 1}", one_round) if config.train.rounds > 1 else one_round
-        pool = Pool(
-            config=config,
-            model=start,
-            policy=identify(start),
-            trajectories=trajectories,
-            candidates=candidates,
-        )
-        done = story(number, pool, base, budget)
+        pool = replace(base, model=start, policy=identify(start))
+        done = story(number, pool, base.policy, budget)
         rounds.append(done)
         if done.selection is None or (done.selection.counts["kept"] and done.checkpoint is None):
             return None

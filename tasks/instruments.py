@@ -11,10 +11,10 @@ import polars as pl
 
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
-from pivotrl.policies import PolicyFiles, identify
+from pivotrl.policies import identify
 from pivotrl.types import JSON, digest
 from tasks.policy import TORCH, context_of, forget_policy, load_chat
-from tasks.sample import read_candidates
+from tasks.sample import Pool, read_candidates
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 from tasks.train import checkpoint_of
@@ -28,19 +28,15 @@ UNRELATED = 8
 
 
 def instruments(
-    config: Config,
-    base: PolicyFiles,
-    trajectories: Manifest | None,
-    candidates: Manifest | None,
-    profiles: Sequence[Manifest],
-    trained: Mapping[str, Manifest],
+    pool: Pool, profiles: Sequence[Manifest], trained: Mapping[str, Manifest]
 ) -> dict[str, Manifest]:
     """By what was measured: `gradient` of the base, and the drift of each label."""
+    config = pool.config
     if not config.instruments.candidates:
         return {}
     home = current().home
-    inputs = {"candidates": candidates} | {f"profile {n}": m for n, m in enumerate(profiles)}
-    policies = {GRADIENT: (config.model.path, base)} | {
+    inputs = {"candidates": pool.candidates} | {f"profile {n}": m for n, m in enumerate(profiles)}
+    policies = {GRADIENT: (pool.model, pool.policy)} | {
         label: (checkpoint_of(home, made), identify(checkpoint_of(home, made)))
         for label, made in trained.items()
     }
@@ -51,13 +47,13 @@ def instruments(
                 "measured": GRADIENT if label == GRADIENT else "drift",
                 "candidates": config.instruments.candidates,
                 "policy": asdict(policy),
-                "reference": asdict(base),
+                "reference": asdict(pool.policy),
                 "micro_batch_tokens": config.train.micro_batch_tokens,
                 "max_length": config.model.max_length,
                 "seed": config.run.seed,
             },
             inputs=inputs,
-            extra={"config": config, "path": path, "trajectories": trajectories},
+            extra={"config": config, "path": path, "trajectories": pool.trajectories},
             label=f"instruments {label}",
         )
         if made is not None:

@@ -63,15 +63,9 @@ def train(
     )
 
 
-def train_sft(
-    config: Config,
-    learning_rate: float,
-    epochs: int,
-    policy: PolicyFiles,
-    trajectories: Manifest | None,
-    candidates: Manifest | None,
-) -> Manifest | None:
+def train_sft(pool: Pool, learning_rate: float, epochs: int) -> Manifest | None:
     """The control: completion-only cross entropy on every demonstrated turn of the train split."""
+    config = pool.config
     modules = ("pivotrl.training.sft", "pivotrl.rollouts")
     return _stage("sft", modules, computes_with=TORCH)(
         settings=of_model(config)
@@ -84,18 +78,17 @@ def train_sft(
             "gradient_checkpointing": config.train.gradient_checkpointing,
             "freeze": config.train.freeze,
             "micro_batch_tokens": config.train.micro_batch_tokens,
-            "policy": asdict(policy),
+            "policy": asdict(pool.policy),
         },
-        inputs={"candidates": candidates},
-        extra={"config": config, "start": config.model.path, "trajectories": trajectories},
+        inputs={"candidates": pool.candidates},
+        extra={"config": config, "start": pool.model, "trajectories": pool.trajectories},
         label=f"sft {learning_rate:g} x {epochs}",
     )
 
 
-def train_end_to_end(
-    config: Config, policy: PolicyFiles, trajectories: Manifest | None
-) -> Manifest | None:
+def train_end_to_end(pool: Pool) -> Manifest | None:
     """The control: GRPO on whole episodes in the live domain, judged by their end alone."""
+    config = pool.config
     own = config.end_to_end
     settings = _of_round(config) | {
         "steps": own.steps,
@@ -105,7 +98,7 @@ def train_end_to_end(
         "max_pivots_per_trajectory": 1,
         "validation_samples": 1,
     }
-    engine = training_engine(config, config.model.path).name
+    engine = training_engine(config, pool.model).name
     modules = ("pivotrl.training", "pivotrl.end_to_end", f"pivotrl.environments.{own.domain}")
     return _stage("end_to_end", (*modules, f"pivotrl.engines.{engine}"))(
         settings=of_model(config)
@@ -114,12 +107,12 @@ def train_end_to_end(
             "tasks": own.model_dump(mode="json", include={"domain", "horizon", "tasks"}),
             "validation_tasks": own.validation_tasks,
             "devices": config.train.devices,
-            "policy": asdict(policy),
-            "reference": asdict(policy),
+            "policy": asdict(pool.policy),
+            "reference": asdict(pool.policy),
             "engine": engine,
         },
         inputs={},
-        extra={"config": config, "start": config.model.path, "trajectories": trajectories},
+        extra={"config": config, "start": pool.model, "trajectories": pool.trajectories},
         label=f"end to end in {own.domain}",
     )
 

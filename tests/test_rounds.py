@@ -66,7 +66,7 @@ def test_a_round_is_followed_where_it_ended_early_and_better_than_it_began(
     monkeypatch.setattr(rounds, "one_round", one_round)
     monkeypatch.setattr(rounds, "checkpoint_of", lambda _home, _made: MODEL)
     config = config_of(session.home / "retail.jsonl", "train.rounds=3", "train.patience=2")
-    found = rounds.train_in_rounds(config, identify(MODEL), None, None, None)
+    found = rounds.train_in_rounds(pool_of(config, None, None), None)
     assert found is not None and len(found) == len(starts) == (3 if follows else 1)
 
 
@@ -76,6 +76,16 @@ def test_rounds_without_patience_are_refused(session: Session) -> None:
         config_of(file, "train.rounds=2")
     config_of(file, "train.rounds=2", "train.patience=3")
     config_of(file, "train.rounds=2", "train.validation_pivots=0")  # ends by the spread alone
+
+
+def pool_of(config: Config, trajectories: Manifest | None, candidates: Manifest | None) -> Pool:
+    return Pool(
+        config=config,
+        model=MODEL,
+        policy=identify(MODEL),
+        trajectories=trajectories,
+        candidates=candidates,
+    )
 
 
 Profile = tuple[str, list[Manifest], list[Manifest]]
@@ -91,14 +101,7 @@ def profiled(session: Session, *options: str) -> Profile:
 
         trajectories = ingest(config)
         candidates = extract(config, trajectories)
-        pool = Pool(
-            config=config,
-            model=MODEL,
-            policy=identify(MODEL),
-            trajectories=trajectories,
-            candidates=candidates,
-        )
-        made, found = rounds.profile(pool, None)
+        made, found = rounds.profile(pool_of(config, trajectories, candidates), None)
         return flow_run.id, [m for m in made if m], [m for m in found if m]
 
     return story()
