@@ -17,7 +17,6 @@ import torch
 from pivotrl.theory import kendall_tau
 from pivotrl.training.adapters import trainable
 from pivotrl.training.logprobs import choose, log_probs
-from pivotrl.training.records import Backend
 from pivotrl.training.tree import Row, bins
 
 TokenIds = tuple[int, ...]
@@ -68,20 +67,15 @@ def action_log_probs(
 ) -> list[dict[TokenIds, float]]:
     """Natural log-probability of every action, own and unrelated, of each probe."""
     backend = choose(model, [probe.prompt_ids for probe in probes])
-    return [_of_probe(model, probe, backend, micro_batch_tokens) for probe in probes]
-
-
-def _of_probe(
-    model: Any, probe: Probe, backend: Backend, micro_batch_tokens: int
-) -> dict[TokenIds, float]:
-    actions = list(dict.fromkeys((*probe.actions, *probe.unrelated)))
-    found = {}
-    for layout in bins(_rows(probe.prompt_ids, actions), micro_batch_tokens):
-        of_tokens, _ = log_probs(model, layout, backend)
-        lengths = [len(row.completion) for row in layout.rows]
-        for row, part in zip(layout.rows, of_tokens.split(lengths), strict=True):
-            found[row.completion] = float(part.sum())
-    return found
+    everything: list[dict[TokenIds, float]] = [{} for _ in probes]
+    for probe, found in zip(probes, everything, strict=True):
+        actions = list(dict.fromkeys((*probe.actions, *probe.unrelated)))
+        for layout in bins(_rows(probe.prompt_ids, actions), micro_batch_tokens):
+            of_tokens, _ = log_probs(model, layout, backend)
+            lengths = [len(row.completion) for row in layout.rows]
+            for row, part in zip(layout.rows, of_tokens.split(lengths), strict=True):
+                found[row.completion] = float(part.sum())
+    return everything
 
 
 def drift(

@@ -92,8 +92,7 @@ class Store:
         if not self.path.exists():
             self._create()
         with connection(self.path, read_only=True, wait_seconds=self.wait_seconds) as opened:
-            ready = self._version_of(opened) is not None
-            if ready:
+            if self._version_of(opened) is not None:
                 return _fetch(opened, sql, parameters)
         self._create()  # whoever made the file died before its schema
         return self.query(sql, parameters)
