@@ -50,6 +50,12 @@ _START_SAID = re.compile(
 )
 """Where a task or a tool says that its shell starts."""
 _HOME_LINE = re.compile(r"(?m)^(?:/root|/home/[a-z_][\w-]*)$|^uid=0\(root\)")
+_USER_SAID = re.compile(
+    r"(?i)\b(?:logged in|(?:session|shell|terminal|container|commands?|you)(?: is| are|'re)?"
+    r"(?: (?:start|run|open|execut|work|act)\w*)?) as (?:the )?(?:user )?[`'\"]?(?P<a>root)\b"
+    r"|\byou(?: are|'re) (?P<b>root)\b|\bas [`'\"]?(?P<c>[a-z_][\w-]*)[`'\"]? in /home/(?P=c)\b"
+)
+"""Where a task says whose its shell is."""
 _ASKS_WHO = re.compile(r"(?:^|[;&\n])\s*(?:whoami|id -un)\s*(?:[;&\n]|\Z)")
 _FORGETS, _KEEPS = re.compile(outcome.AGENTS["forgets"]), re.compile(outcome.AGENTS["keeps"])
 _MOVES = re.compile(r"(?:^|[\n;&(])[ \t]*cd[ \t]+([^\s;&|)]+)")
@@ -142,6 +148,7 @@ def act_of(action: Action, *, alone: bool = True) -> Act | None:
             return None
         return Act(
             lines=tuple(line for act in read for line in act.lines),
+            done=any(act.done for act in read),
             keyed=any(act.keyed for act in read),
             others=tuple(other for act in read for other in act.others),
         )
@@ -157,20 +164,43 @@ def _call(call: ToolCall) -> Act | None:
     arguments = call.arguments
     if not SHELL_TOOL.fullmatch(call.name) or not isinstance(arguments, Mapping):
         return None
+    return _said_by(arguments)
+
+
+def _said_by(arguments: Mapping[str, JSON]) -> Act | None:
     named = next((key for key in outcome.AGENTS["command"] if key in arguments), "")
-    keyed = named in outcome.AGENTS["keys"]
-    command = keys_of(arguments.get(named)) if keyed else line_of(arguments.get(named))
+    command, keyed = _typed(named, arguments.get(named))
+    done = any(arguments.get(key) is True for key in outcome.AGENTS["done"])
     folders = (arguments.get(key) for key in outcome.AGENTS["directory"])
     where = next((folder for folder in folders if isinstance(folder, str)), None)
-    if command is None or not command.strip():
+    if command is None or not (command.strip() or done):
         return None
     known = {named, *outcome.AGENTS["directory"], *outcome.AGENTS["how_long"]}
+    known |= {*outcome.AGENTS["done"]}
     said = {k: v for k, v in arguments.items() if k not in known and v not in (None, False, "")}
     try:
         others = (orjson.dumps(said, option=orjson.OPT_SORT_KEYS).decode(),) if said else ()
     except TypeError:  # no text, or nested too deeply
         return None
-    return Act(lines=((command, where),), keyed=keyed, others=others)
+    lines = ((command, where),) if command.strip() else ()
+    return Act(lines=lines, done=done, keyed=keyed and bool(lines), others=others)
+
+
+def _typed(named: str, value: JSON) -> tuple[str | None, bool]:
+    """What an argument types, one after the other if it is a list of commands; whether as keys."""
+    if named != outcome.AGENTS["batch"] or not isinstance(value, list):
+        keyed = named in outcome.AGENTS["keys"]
+        return (keys_of(value) if keyed else line_of(value)), keyed
+    given = [item if isinstance(item, dict) else {"command": item} for item in value[:MAX_LINES]]
+    names = [next((key for key in outcome.AGENTS["command"] if key in one), "") for one in given]
+    pairs = [*zip(given, names, strict=True)]
+    typed: list[JSON] = [one.get(name) for one, name in pairs]
+    # An item that says more, like where it runs, is no mere command.
+    more = any({*one} - {name, *outcome.AGENTS["how_long"]} for one, name in pairs)
+    if more or len(value) > MAX_LINES or not all(isinstance(text, str) for text in typed):
+        return None, False
+    keyed = {*names} <= {*outcome.AGENTS["keys"]}
+    return ("" if keyed else "\n").join(typed), keyed
 
 
 def _terminus(text: str) -> Act | None:
@@ -182,17 +212,10 @@ def _terminus(text: str) -> Act | None:
         value: JSON = orjson.loads(text[start : end + 1])
     except orjson.JSONDecodeError:
         return None
-    commands = value.get("commands") if isinstance(value, dict) else None
-    if not isinstance(commands, list) or len(commands) > MAX_LINES:
+    if not isinstance(value, dict) or not isinstance(value.get(outcome.AGENTS["batch"]), list):
         return None
-    typed: list[JSON] = [c.get("keystrokes") if isinstance(c, dict) else None for c in commands]
-    if not all(isinstance(keys, str) for keys in typed):
-        return None
-    done = value.get("task_complete", value.get("is_task_complete", False)) is True
-    keys = "".join(typed)
-    lines = ((keys, None),) if keys.strip() else ()
-    act = Act(lines=lines, done=done, keyed=bool(lines))
-    return act if lines or done else None
+    told = (outcome.AGENTS["batch"], *outcome.AGENTS["done"])
+    return _said_by({key: value[key] for key in told if key in value})
 
 
 def _declared(candidate: Candidate, action: Action) -> bool:
@@ -242,6 +265,9 @@ def directory_of(messages: Sequence[Message], told: Sequence[str] = ()) -> str |
 def home_of(messages: Sequence[Message]) -> str | None:
     """The home directory of the user whom the last prompt shows, or as a tool printed it."""
     _, user = next(_said(messages, ("user",)), (0, None))
+    asked = (m.content[:MAX_TOLD] for m in messages[:2] if m.role is Role.SYSTEM)
+    if user is None and (said := next(filter(None, map(_USER_SAID.search, asked)), None)):
+        user = next(filter(None, said.groups()))
     if user is None:
         for before, message in reversed([*pairwise(messages)]):
             told = message.content[-4000:] if message.role is Role.TOOL else ""
