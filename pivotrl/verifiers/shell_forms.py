@@ -47,6 +47,7 @@ _SEQ = re.compile(r"\$\(seq (?:(\d{1,4}) )?(\d{1,4})\)")
 _QUOTED = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.", re.DOTALL)
 _QUIET = {"DEBIAN_FRONTEND=noninteractive", "PYTHONUNBUFFERED=1", "PAGER=cat", "GIT_PAGER=cat"}
 _QUIET |= {"RUST_BACKTRACE=1", "PYTHONDONTWRITEBYTECODE=1", "NO_COLOR=1"}
+_ACTIVATE = "/bin/activate"
 _SUBSTITUTIONS = ("commandsubstitution", "processsubstitution")
 _PAGERS = ("head", "tail", "cat", "less", "more")
 QUIETENS = {("2>", "/dev/null"), ("2>&", "1"), ("&>", "/dev/null"), (">", "/dev/stdout")}
@@ -157,8 +158,8 @@ class _Reader(Place):
     def whole(self, trees: Sequence[Any]) -> Form:
         """The form of all that runs."""
         parts = without_noise([part for tree in trees for part in self.sequence(tree)])
-        if self.moved:  # a shell stays there: that is what the line did
-            parts.append(("then", ("directory", self.directory)))
+        if self.moved or self.idle:  # a shell stays there: that is what the line did
+            parts.append(("then", ("directory", self.directory, self.idle and self.environment)))
         return joined(parts)
 
     def sequence(self, node: Any) -> list[tuple[str, Form]]:
@@ -196,7 +197,7 @@ class _Reader(Place):
         """A loop, condition, function or group, by the forms of its parts."""
         if node.kind == "for" and (form := self.unrolled(node)):
             return form
-        start, loops, out = self.directory, len(self.variables), list[Any]()
+        start, loops, out = (self.directory, self.environment), len(self.variables), list[Any]()
         nodes = node.list if node.kind == "compound" else node.parts
         for part in nodes:
             if part.kind == "reservedword":
@@ -219,7 +220,7 @@ class _Reader(Place):
                 out.append(joined(without_noise(self.sequence(part))))
         del self.variables[loops:]
         if out[:1] == ["("]:  # a shell of its own
-            self.directory = start
+            self.directory, self.environment = start
         self.moved = False
         if out[::2] in (["if", "then", "fi"], ["if", "then", "else", "fi"]):
             both = zip(("then", "and", "or"), out[1::2], strict=False)
@@ -243,11 +244,14 @@ class _Reader(Place):
         if len(bodies) != 1 or not 0 < len(values) <= MAX_TURNS or self.depth >= MAX_SCRIPTS:
             return None
         text = turns_of(self.text[slice(*bodies[0].pos)], name.word, values)
-        if text is None or _is_long(text) or self.variables or (trees := _trees(text)) is None:
+        if text is None or _is_long(text) or self.variables or self.environment:
+            return None
+        if (trees := _trees(text)) is None:
             return None
         inner = _Reader(text, self.directory, self.home, self.depth + 1)
         form = inner.whole(trees)
-        return None if inner.moved or inner.directory != self.directory else form
+        stays = inner.directory == self.directory and not inner.moved and not inner.environment
+        return form if stays else None
 
     def words(self, node: Any) -> list[str]:
         """A word without its quotes, its braces expanded; one that expands nothing is marked."""
@@ -281,9 +285,9 @@ class _Reader(Place):
             source = self.variable(self.text[slice(*part.pos)])
             if part.kind not in _SUBSTITUTIONS or source[1:2] != "(" or "`" in source:
                 continue
-            place, moved = self.directory, self.moved
+            place = self.directory, self.moved, self.environment
             form = joined(without_noise(self.sequence(part.command)))
-            self.directory, self.moved = place, moved
+            self.directory, self.moved, self.environment = place
             token = source[0] + runs.token(form)[1:]
             self.captured[token] = form
             marked = re.sub("[*?]", "\0\\g<0>", source)  # where it is quoted
@@ -325,6 +329,12 @@ class _Reader(Place):
         kept = tuple(sorted(r for r in redirects if r not in quiet))
         if words[:1] == ["cd"] and len(words) <= 2 and not kept:
             return self.move(words[1] if len(words) == 2 else "~")
+        if words[:-1] in (["source"], ["."]) and words[-1].endswith(_ACTIVATE):
+            self.environment, self.idle = self.path(words[-1].removesuffix(_ACTIVATE)), True
+            return None
+        if words == ["deactivate"] and self.environment:
+            self.environment, self.idle = "", False
+            return None
         self.moved = False
         if not words:
             bare = Command("", (), (), kept, tuple(assignments), self.directory)
@@ -354,7 +364,7 @@ class _Reader(Place):
             return None
         who, at, at_home = found
         text = unquoted(self.text[slice(*nodes[at].pos)], nodes[at])
-        if self.depth >= MAX_SCRIPTS or _is_long(text):
+        if self.depth >= MAX_SCRIPTS or _is_long(text) or self.environment:
             return None
         if "<<" in text or (trees := _trees(text)) is None:
             return None
@@ -364,7 +374,7 @@ class _Reader(Place):
         inner = _Reader(text, start, home, self.depth + 1)
         form = inner.whole(trees)
         own = not who or (self.home == "/root" and user == "root")
-        if inner.moved or changes_shell(form):
+        if inner.moved or inner.idle or changes_shell(form):
             return None
         return form if own else runs.run_as(form, who)
 

@@ -31,10 +31,14 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 
 
 class Place:
-    """Where commands run: the directory (None where unknown), which `cd` moves, and the home."""
+    """Where commands run: the directory (None where unknown), which `cd` moves, and the home.
+
+    Also the Python environment that is active, and whether no command took it yet.
+    """
 
     def __init__(self, directory: str | None, home: str | None) -> None:
         self.directory, self.home = directory, home
+        self.environment, self.idle = "", False
 
     def elsewhere(self, words: list[str], line: bool) -> list[str]:
         """A command for another machine or container, in words that say the same."""
@@ -72,18 +76,21 @@ class Place:
         if "/" in name and name not in tables()["names"]:
             name = self.path(name)
             name = name if "/" in name else f"./{name}"  # none that is looked for
+        environment, name = targets.environment_of(name)
         name, *rest = renamed([name, *rest])
         name, spec, flags, arguments = read(name, rest)
         spec = spec or known_of(name)
         if name == "xargs":
             flags, arguments = runs.into_folder(flags, arguments)
         if spec.prefix >= 0 and len(arguments) > spec.prefix:
-            before = self.directory
+            before = self.directory, self.environment
+            if name == "sudo":  # which has programs of its own
+                self.environment = ""
             if name == "sudo" and ("i", "") in flags and (user := dict(flags).get("u")):
                 flags.remove(("i", ""))
                 self.directory = f"~{user}"
             inner = self.simple(arguments[spec.prefix :], redirects, assigned)
-            self.directory = before
+            self.directory, self.environment = before
             if name == "timeout":
                 arguments[0] = runs.seconds(arguments[0])
             if name == "xargs":
@@ -118,6 +125,10 @@ class Place:
         if spec.feeds and inputs:
             arguments = [*arguments, *inputs]
             redirects = tuple(r for r in redirects if r[0] != "<")
+        if self.environment and not environment and not spec.anywhere:
+            environment, self.idle = self.environment, False
+        if environment:
+            flags = sorted([*flags, ("@", environment)], key=lambda flag: flag[0])
         return self.placed(Command(name, tuple(flags), tuple(arguments), redirects, assigned, None),
                            spec)  # fmt: skip
 

@@ -72,6 +72,14 @@ def cloned(flags: Flags, arguments: list[str]) -> list[str]:
     return [address, *(arguments[1:] or [name])]
 
 
+def environment_of(program: str) -> tuple[str, str]:
+    """The Python environment in whose folder a program is named, and its name there."""
+    folder, name = posixpath.split(program)
+    home = folder.removesuffix("/bin")
+    own = "env" in posixpath.basename(home) or name.startswith(("python", "pip"))
+    return (home, name) if own and home != folder else ("", program)
+
+
 def fetched(name: str, flags: Flags, arguments: list[str]) -> tuple[Flags, list[str]]:
     """Flags and addresses of `curl` or `wget` with the scheme, the data and the file in full."""
     arguments = [a.replace("\0", "") for a in arguments]
