@@ -26,6 +26,7 @@ MARKS = "␞␟␝␜␗␘"
 VIEW = "<view>"
 """The name of what `cat`, `head` and their like become; no command line can have it."""
 COUNT = re.compile(r"[0-9]{1,9}")
+_AS = re.compile(r"sudo (?:-\S+ \S* )*")
 _NEXT_NUMBER = re.compile(r"(\d{1,9})([⁺⁻])")
 _BASIC, _EXTENDED = re.compile(r"(?:[^\\+?(){}|]|\\\|)+"), re.compile(r"[^\\+?(){}]+")
 _FIXED = re.compile(r"[^\\.^$*\[\]]+")
@@ -67,10 +68,14 @@ def start_of(spec: Spec, flags: Sequence[tuple[str, str]]) -> int:
 
 def plain(command: Command, spec: Spec | None = None) -> Command:
     """Of the programs that do the same the plainest."""
+    if (who := _AS.match(command.name)) and not command.name.endswith(" tee"):
+        same = plain(replace(command, name=command.name[who.end() :]))
+        return replace(same, name=who[0] + same.name)
+    command = _fed(command, spec or known_of(command.name))
     same = rewritten([command])[0]
     if spec is None or same.name != command.name:
         spec = known_of(same.name)
-    for step in (_sent, _fed, _searched):
+    for step in (_sent, _searched):
         same = step(same, spec)
     return _settled(same, spec)
 
@@ -136,6 +141,7 @@ def _read(text: str, directory: str | None) -> Command:
     goes = [(to, where.replace("\0", "")) for to, _, where in (r.partition(" ") for r in redirects)]
     pairs = sorted((flag, value) for flag, _, value in (f.partition("=") for f in flags))
     arguments = find_words(arguments, known_of("find")) if name == "find" else arguments
+    arguments = sorted(arguments) if known_of(name).set else arguments
     return Command(name, tuple(dict.fromkeys(pairs)), tuple(arguments), tuple(sorted(goes)), (),
                    directory)  # fmt: skip
 

@@ -43,6 +43,9 @@ _AWK_NAME = re.compile(
 )
 """Strings and patterns, or a name of the program's own: what is awk's is a call or in capitals."""
 _ADDED = re.compile(r"(?<![\w$\]])([a-z_]\w{0,40})=\1\+((?:\\?\$)?\w+)(?=[;}\n])")
+_BEGIN = re.compile(r"BEGIN\{[^{}]*\}")
+_ZEROED = re.compile(r'(?<=[{;\n])[a-z_]\w*=(?:0|"")(?:[;\n]|(?=\}))')
+"""A variable that is set to what it is before."""
 _WHOLE_LINE = re.compile(r"\blength\(\\?\$0\)")
 _JQ_PATH = re.compile(r"\.[\w.\[\]?:]*")
 _JQ_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\|=|.', re.DOTALL)
@@ -166,6 +169,8 @@ def _inside(step: str, opens: str) -> str:
 
 def _renamed(text: str) -> str:
     """An awk program whose variables have no names of their own."""
+    text = _BEGIN.sub(lambda m: _ZEROED.sub("", m[0]).replace(";}", "}"), text)
+    text = text.replace("BEGIN{}", "")
     text = _ADDED.sub(r"\1+=\2", _WHOLE_LINE.sub("length", text))
     names: dict[str, str] = {}
     return _AWK_NAME.sub(lambda m: names.setdefault(m[1], f"_{len(names)}") if m[1] else m[0], text)

@@ -71,6 +71,8 @@ def _both(one: Form, operator: str, two: Form) -> Form | None:
         # Made where it is not there: `[ -d a ] || mkdir a`.
         there = (operator == "or") != negated
         return _rewritten(first, second, "␘") if there else None
+    if _makes(second, first):
+        return two
     if appended := _appended(first, second):
         return ("command", appended)
     spec = spec_of(first.name)
@@ -81,6 +83,17 @@ def _both(one: Form, operator: str, two: Form) -> Form | None:
     if first.redirects or (first.name == "export" and "$" in "".join(values)):
         return None
     return ("command", replace(first, arguments=tuple(sorted(values))))
+
+
+def _makes(command: Command, mkdir: Command) -> bool:
+    """Whether a command makes the folders by itself that `mkdir` makes before it."""
+    name = command.name.removeprefix("sudo ")
+    places = {command.directory, *command.arguments, *(value for _, value in command.flags)}
+    if name not in named("makes_folder") or {*mkdir.flags} - {("p", "")}:
+        return False
+    return mkdir.name == command.name.removesuffix(name) + "mkdir" and all(
+        any(f"{place}/".startswith(f"{folder}/") for place in places) for folder in mkdir.arguments
+    )
 
 
 def _rewritten(first: Command, second: Command, mark: str) -> Form | None:

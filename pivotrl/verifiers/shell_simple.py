@@ -142,9 +142,9 @@ class Place:
         elif command.name == "rsync":
             arguments = targets.synced(flags, arguments)
         start = commands.start_of(spec, flags)
-        if command.name in ("docker cp", "scp") and ("r", "") not in flags:
+        if command.name in ("docker cp", "scp"):
             arguments = targets.targeted(arguments, recursive=False)
-        if command.name in ("cp", "mv", "ln") and arguments:
+        if command.name in ("cp", "mv", "ln", "install") and arguments and ("d", "") not in flags:
             if command.name == "ln" and ("s", "") not in flags:
                 spec = spec.but(paths="all")
             whole = command.name == "mv" and "." not in posixpath.basename(arguments[0])

@@ -29,6 +29,7 @@ def targeted(arguments: list[str], recursive: bool) -> list[str]:
     """
     if len(arguments) == 1:
         arguments = [*arguments, "."]
+    arguments = [*(a.rstrip("/") or a for a in arguments[:-1]), *arguments[-1:]]
     # What a folder holds is not the folder.
     arguments = [f"{a[:-1]}\0." if a.endswith("/.") else a for a in arguments]
     name = posixpath.basename(arguments[0]).rpartition(":")[2] if len(arguments) == 2 else ""
