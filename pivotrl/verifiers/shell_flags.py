@@ -38,6 +38,7 @@ def tables() -> dict[str, dict[str, Any]]:
     """The sections of `shell_flags.toml`, `names` and `defaults`."""
     found = table("shell_flags")
     alike = found.pop("like").items()
+    found["names"] |= {f"python -m {name}": name for name in found.pop("modules").split()}
     return found | {name: {"like": other} for name, other in alike}
 
 

@@ -42,6 +42,7 @@ _AWK_NAME = re.compile(
     r"|exit|getline|delete|length|function|return|break|continue)\b)([a-z_]\w*)(?![\w(])"
 )
 """Strings and patterns, or a name of the program's own: what is awk's is a call or in capitals."""
+_ONE_MORE = re.compile(r"(?<=[{;}\n])([a-z_]\w{0,40}(?:\[[^\[\]\n]{1,80}\])?)\+=1(?=[;}\n])")
 _ADDED = re.compile(r"(?<![\w$\]])([a-z_]\w{0,40})=\1\+((?:\\?\$)?\w+)(?=[;}\n])")
 _BEGIN = re.compile(r"BEGIN\{[^{}]*\}")
 _ZEROED = re.compile(r'(?<=[{;\n])[a-z_]\w*=(?:0|"")(?:[;\n]|(?=\}))')
@@ -140,7 +141,7 @@ def _jq(text: str) -> str:
             queue.extendleft([f"map({'|'.join(inner)})", of or "."])
         else:
             steps.append(step)
-    return "|".join([*steps, *queue])
+    return "|".join(step for step in [*steps, *queue] if step != ".") or "."
 
 
 def _piped(text: str) -> list[str]:
@@ -172,6 +173,7 @@ def _renamed(text: str) -> str:
     text = _BEGIN.sub(lambda m: _ZEROED.sub("", m[0]).replace(";}", "}"), text)
     text = text.replace("BEGIN{}", "")
     text = _ADDED.sub(r"\1+=\2", _WHOLE_LINE.sub("length", text))
+    text = _ONE_MORE.sub(r"\1++", text)
     names: dict[str, str] = {}
     return _AWK_NAME.sub(lambda m: names.setdefault(m[1], f"_{len(names)}") if m[1] else m[0], text)
 

@@ -43,7 +43,21 @@ def joined(parts: list[tuple[str, Form]]) -> Form:
             flat.append((operator, form))
     if len(flat) == 2 and flat[0][1][0] == "not" and flat[1][0] in ("and", "or"):
         flat = [("and", flat[0][1][1]), ("or" if flat[1][0] == "and" else "and", flat[1][1])]
+    if len(flat) == 2 and (given := _exported(flat[0][1], *flat[1])):
+        flat = [("and", given)]
     return flat[0][1] if len(flat) == 1 and flat[0][0] == "and" else ("sequence", *flat)
+
+
+def _exported(export: Form, operator: str, form: Form) -> Form | None:
+    """`export A=1 && x` as `A=1 x`; None where it is not that."""
+    if export[0] != "command" or form[0] != "command" or operator == "or":
+        return None
+    first, second = export[1], form[1]
+    values = "".join(first.arguments)
+    own = first.name != "export" or first.flags or "$" in values or "=" not in values
+    if own or second.assignments or not second.name or changes_shell(second):
+        return None
+    return ("command", replace(second, assignments=first.arguments))
 
 
 def _is(form: Form, kind: str) -> bool:
