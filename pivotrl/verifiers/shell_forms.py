@@ -332,7 +332,10 @@ class _Reader(Place):
         if words[:-1] in (["source"], ["."]) and words[-1].endswith(_ACTIVATE):
             self.environment, self.idle = self.path(words[-1].removesuffix(_ACTIVATE)), True
             return None
-        if words == ["deactivate"] and self.environment:
+        if words[:2] == ["conda", "activate"] and len(words) == 3:
+            self.environment, self.idle = words[2], True
+            return None
+        if words in (["deactivate"], ["conda", "deactivate"]) and self.environment:
             self.environment, self.idle = "", False
             return None
         self.moved = False

@@ -43,7 +43,9 @@ _AWK_NAME = re.compile(
 )
 """Strings and patterns, or a name of the program's own: what is awk's is a call or in capitals."""
 _ONE_MORE = re.compile(r"(?<=[{;}\n])([a-z_]\w{0,40}(?:\[[^\[\]\n]{1,80}\])?)\+=1(?=[;}\n])")
-_ADDED = re.compile(r"(?<![\w$\]])([a-z_]\w{0,40})=\1\+((?:\\?\$)?\w+)(?=[;}\n])")
+_ADDED = re.compile(
+    r"(?<![\w$\]])([a-z_]\w{0,40}(?:\[[^\[\]\n]{1,80}\])?)=\1\+((?:\\?\$)?\w+)(?=[;}\n])"
+)
 _BEGIN = re.compile(r"BEGIN\{[^{}]*\}")
 _ZEROED = re.compile(r'(?<=[{;\n])[a-z_]\w*=(?:0|"")(?:[;\n]|(?=\}))')
 """A variable that is set to what it is before."""

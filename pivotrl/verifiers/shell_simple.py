@@ -89,8 +89,12 @@ class Place:
             if name == "sudo" and ("i", "") in flags and (user := dict(flags).get("u")):
                 flags.remove(("i", ""))
                 self.directory = f"~{user}"
+            if named := name == "conda run" and [flag for flag, _ in flags] == ["n"]:
+                self.environment = flags[0][1]
             inner = self.simple(arguments[spec.prefix :], redirects, assigned)
             self.directory, self.environment = before
+            if named:
+                return inner
             if name == "timeout":
                 arguments[0] = runs.seconds(arguments[0])
             if name == "xargs":
