@@ -17,12 +17,17 @@ from pivotrl.verifiers.python_code import canonical, exact
 
 MAX_PARSED = 6_000
 """Characters of Python that are compared as syntax trees."""
+MAX_SHARED = 50
+"""Lines that two texts have in common where neither has all of the other's."""
 MAX_DEPTH = 20
 """Indentations that a fragment may fall below its first line."""
 _OPENS = {"elif": "if 1:", "else": "if 1:", "except": "try:", "finally": "try:"}
 
 Run = tuple[int, str]
 """The number of the first line, and the lines that are known from there on, each with its end."""
+
+Change = tuple[int, int, str]
+"""Where what is replaced starts and ends in a text, and by what."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,8 @@ def same_edit(wanted: Edit, given: Edit, lines: Mapping[int, str], language: str
     wide, narrow = (wanted, given) if len(wanted.old) >= len(given.old) else (given, wanted)
     text, part = wide.old or "", narrow.old or ""
     start = text.find(part) if part and text.count(part) == 1 else 0 if part == text else -1
+    if start < 0 and not (one or other) and (whole := _overlapping(wanted, given)):
+        return _same_result(*whole, language)
     if start < 0 or (part != text and sum(run.count(part) for _, run in runs) > 1):
         return False
     end = start + len(part)
@@ -97,6 +104,21 @@ def same_edit(wanted: Edit, given: Edit, lines: Mapping[int, str], language: str
             return False
     results = (0, len(text), wide.new), (start, end, narrow.new)
     return _same_result(text, *(results if wide is wanted else results[::-1]), language)
+
+
+def _overlapping(wanted: Edit, given: Edit) -> tuple[str, Change, Change] | None:
+    """The text of which one edit replaces the start and one the end, and what they make of it."""
+    for first, last in ((wanted, given), (given, wanted)):
+        start, end = first.old or "", last.old or ""
+        above, below = (text.removesuffix("\n").split("\n") for text in (start, end))
+        sizes = range(min(len(above), len(below), MAX_SHARED), 0, -1)
+        shared = next((n for n in sizes if above[-n:] == below[:n] and any(above[-n:])), 0)
+        if shared:
+            text = "".join(f"{line}\n" for line in (*above, *below[shared:]))
+            at = sum(len(line) + 1 for line in above[:-shared])
+            upper, lower = (0, len(start), first.new), (at, at + len(end), last.new)
+            return (text, upper, lower) if first is wanted else (text, lower, upper)
+    return None
 
 
 def same_lines(
@@ -170,10 +192,8 @@ def _place(edit: Edit, runs: Sequence[Run]) -> tuple[int, int, int] | None:
     return index, start, start + len(edit.old)
 
 
-def _same_result(
-    text: str, wanted: tuple[int, int, str], given: tuple[int, int, str], language: str
-) -> bool:
-    """Of two replacements in a text, by (start, end, new): on the whole lines that they touch."""
+def _same_result(text: str, wanted: Change, given: Change, language: str) -> bool:
+    """Of two replacements in a text: on the whole lines that they touch."""
     low, high = min(wanted[0], given[0]), max(wanted[1], given[1])
     low = text.rfind("\n", 0, low) + 1
     if high > low and text[high - 1] != "\n":

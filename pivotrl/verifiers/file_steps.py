@@ -10,6 +10,7 @@ import posixpath
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from pivotrl.types import JSON, Action, ToolCall
 from pivotrl.verifiers.edits import Edit, tidy
@@ -30,6 +31,7 @@ _ENDS_OF = re.compile(r"\s*(\d{1,9})\s*[-:,]\s*(-?\d{1,9})\s*")
 _EXPANDS = re.compile(r"[$`]|\\[$`\\\n]")
 """What a shell changes in a text that is not quoted."""
 _ENDS = re.compile(AGENTS["ends"])
+_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +61,21 @@ def calls_of(action: Action) -> tuple[ToolCall, ...]:
     """The calls of an action; a command in its text is one too."""
     act = act_of(action) if not action.tool_calls else None
     if act is None or act.ends != Act(lines=act.lines).ends:
-        return action.tool_calls
+        return tuple(map(_in_one_case, action.tool_calls))
     return tuple(ToolCall(name="bash", arguments={"command": line}) for line, _ in act.lines)
+
+
+def _in_one_case(call: ToolCall) -> ToolCall:
+    """`filePath` as `file_path`, unless both are given."""
+    given = call.arguments if isinstance(call.arguments, Mapping) else {}
+    made = {key if "-" in key else _snake(key).lower(): value for key, value in given.items()}
+    name = _snake(call.name)
+    call = call if name == call.name else replace(call, name=name.lower())
+    return replace(call, arguments=made) if given and len(made) == len(given) else call
+
+
+def _snake(name: str) -> str:
+    return _CAPITAL.sub("_", name)
 
 
 def step_of(call: ToolCall, directory: str | None, opened: str = "") -> Step | None:
@@ -244,15 +259,18 @@ def _patched(
     path, text = first_of(arguments, AGENTS["path"]), first_of(arguments, AGENTS["patch"])
     where = located(path, directory) if isinstance(path, str) and path else None
     several = first_of(arguments, AGENTS["several"])
-    if isinstance(several, list) and where and 0 < len(several) <= MAX_PARTS:
+    if isinstance(several, list) and 0 < len(several) <= MAX_PARTS:
         items = [item if isinstance(item, Mapping) else {} for item in several]
+        paths = [first_of(item, AGENTS["path"]) or where for item in items]
         pairs = [(first_of(i, AGENTS["old"]), first_of(i, AGENTS["new"])) for i in items]
-        if not all(isinstance(old, str) and isinstance(new, str) for old, new in pairs):
+        texts = [*paths, *chain(*pairs)]
+        if not all(isinstance(text, str) for text in texts) or not all(paths):
             return None
         every = [first_of(item, AGENTS["every"]) is True for item in items]
         edits = [Edit(old=tidy(old), new=tidy(new), every=all_)
                  for (old, new), all_ in zip(pairs, every, strict=True)]  # fmt: skip
-        return tuple(Step(kind="edit", path=where, edit=edit) for edit in edits)
+        return tuple(Step(kind="edit", path=located(str(path), directory), edit=edit)
+                     for path, edit in zip(paths, edits, strict=True))  # fmt: skip
     if not isinstance(text, str) or len(text) > MAX_CONTENT:
         return None
     if where and (found := blocks(text)):

@@ -19,6 +19,8 @@ _HUNK = re.compile(r"(?m)^@@(?: -(\d{1,9})(?:,(\d{1,9}))? \+)?[^\n]*(?:\n|\Z)")
 _MARK = re.compile(
     r"(?:[<-]{5,9} ?(?P<old>SEARCH)|(?P<new>={5,9})|[>+]{5,9} ?(?P<end>REPLACE)).?\s*"
 )
+_HEAD = re.compile(r":(?:start|end)_line: ?\d+|-{7}")
+"""What Roo writes before the text that it looks for."""
 _NEXT = {("end", "old"), ("old", "new"), ("new", "end")}
 
 
@@ -63,6 +65,8 @@ def blocks(text: str) -> list[Edit]:
             if where == "end":
                 old, new = ("".join(f"{part}\n" for part in parts[key]) for key in ("old", "new"))
                 found.append(Edit(old=tidy(old), new=tidy(new)))
+        elif where == "old" and not parts[where] and _HEAD.fullmatch(line):
+            continue
         elif where != "end":
             parts[where].append(line)
     return found if where == "end" and len(found) <= MAX_HUNKS else []
