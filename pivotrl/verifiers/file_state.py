@@ -34,6 +34,10 @@ _UNSURE, _SHOWN, _FAILED, _OVERWRITES, _CLIPPED, _FOLDER = (
 )
 _HIT = re.compile(r"(?:([^\s:]+):)?(\d{1,6}):(.*)")
 _NUMBERED = re.compile(r"\s*(\d{1,6})(?:\t|:|→| \| |\|)(.*)")
+_MOVES = re.compile(r"(?:^|[\s;&(])cd\s+['\"]?(/[\w./+@-]*\w)")
+_WORD, _ABSOLUTE = re.compile(r"[\w./+@-]+"), re.compile(r"(?:/[\w+@-]+)+")
+MAX_TIES, MAX_TIED, MAX_WORDS = 3, 4_000, 64
+"""Folders that are tried, and the characters and words that may tell of them."""
 _AFTER = re.compile(r"\s*|\[.*\]|\(.*\)|bash-\$|</\w+>")
 """What a shell adds after a file's lines."""
 
@@ -47,10 +51,14 @@ class State:
         self._window = (1, WINDOW)
         """Lines of the open file that its viewer shows."""
         self._texts = [message.content for message in messages]
+        asked = next((m.content for m in messages if m.role is Role.USER), "")
+        self._asked = dict.fromkeys(_words(asked[:MAX_TIED]))
+        """Words of the task."""
         self._events: list[tuple[ToolCall | None, str, str]] = []
         """(a call, the file open before it, what it showed)."""
         self._lines: dict[str, dict[int, str]] = {}
         self._whole: set[str] = set()
+        self._lost: set[str] = set()
         waiting: list[ToolCall] = []
         in_text = False
         for message in messages:
@@ -82,6 +90,35 @@ class State:
             return step
         return replace(step, form=meant(step.form, self.lines))
 
+    def ties(self, *groups: Sequence[ToolCall]) -> list[State]:
+        """The state in the folders that two groups of calls tell together, where it tells none.
+
+        One moves there, or names by its whole path what the other names from there.
+        """
+        if self.directory is not None:
+            return []
+        texts = ["\n".join(map(texts_of, group))[:MAX_TIED] for group in groups]
+        moves = [to for text in texts for to in _MOVES.findall(text)]
+        words = [word for text in texts for word in _words(text)[:MAX_WORDS]]
+        whole = [word for word in words if word.startswith("/")]
+        tied = [path.removesuffix(f"/{word}") for path in whole for word in words
+                if not word.startswith(("/", ".")) and path.endswith(f"/{word}")]  # fmt: skip
+        # Where the shell has been, else what the task names, is no other place.
+        calls = [texts_of(call)[:MAX_TIED] for call, *_ in self._events if call]
+        been = {to for text in calls for to in _MOVES.findall(text)}
+        named = {word for word in self._asked if _ABSOLUTE.fullmatch(word)}
+        places = dict.fromkeys([*moves, *tied, *(word for word in whole if word in named)])
+        sure = [at for at in places if at and (at in been or not been)]
+        if named and not been:
+            sure = [at for at in sure if any(_within(at, to) or _within(to, at) for to in named)]
+        return [self._at(place) for place in sure[:MAX_TIES]]
+
+    def _at(self, directory: str) -> State:
+        """The state with the shell in another directory."""
+        moved = copy.copy(self)
+        moved.directory, moved._lines = directory, {}
+        return moved
+
     def after(self, path: str, lines: Mapping[int, str]) -> State:
         """The state with other lines of a file."""
         changed = copy.copy(self)
@@ -102,10 +139,15 @@ class State:
         if path not in self._lines:
             lines: dict[int, str] = {}
             for event in self._events if path else ():
-                lines = self._after(lines, path, *event)
+                before, lines = lines, self._after(lines, path, *event)
                 self._whole -= set() if lines else {path}
+                self._lost |= {path} if before and not lines else set()
             self._lines[path] = lines
         return self._lines[path]
+
+    def lost(self, path: str) -> bool:
+        """Whether a file that was known has been changed, and how is not known."""
+        return not self.lines(path) and path in self._lost
 
     def whole(self, path: str) -> str | None:
         """The text of a file of which all lines are known, else None."""
@@ -116,8 +158,7 @@ class State:
     def _after(
         self, lines: dict[int, str], path: str, call: ToolCall | None, opened: str, shown: str
     ) -> dict[int, str]:
-        values = call.arguments.values() if call and isinstance(call.arguments, Mapping) else ()
-        given = "\n".join(value for value in values if isinstance(value, str))
+        given = texts_of(call) if call else ""
         name = posixpath.basename(path)
         spared = name not in given and not _UNSURE.search(given)  # sed edits what it names
         if call and act_of(Action(tool_calls=(call,))) and _OVERWRITES.search(given):
@@ -152,6 +193,15 @@ class State:
         return lines
 
 
+def _words(text: str) -> list[str]:
+    """The words of a text that may be paths."""
+    return [posixpath.normpath(word.rstrip("./:,")) for word in _WORD.findall(text)]
+
+
+def _within(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder}/")
+
+
 def _numbered(shown: str, first: int | None = None) -> dict[int, str]:
     """The lines that a viewer showed, by their numbers; else counted from `first` on."""
     rows = shown.partition("<output>\n")[2].partition("</output>")[0] or shown
@@ -168,6 +218,12 @@ def _named(shown: str) -> str:
     """The file that a viewer says it shows."""
     said = [*_SHOWN.finditer(shown)]
     return next(filter(None, said[-1].groups())) if said else ""
+
+
+def texts_of(call: ToolCall) -> str:
+    """All that a call says, but for its name."""
+    values = call.arguments.values() if isinstance(call.arguments, Mapping) else ()
+    return "\n".join(value for value in values if isinstance(value, str))
 
 
 def _opened_by(call: ToolCall | None) -> str:

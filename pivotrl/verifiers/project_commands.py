@@ -30,6 +30,9 @@ _FILES = {"make": ("Makefile", r"(?m)^NAME:[ ]*\n\t[@-]?(.+)\n(?!\t)")} | dict.f
     ("package.json", r'"scripts"\s*:\s*\{[^{}]*"NAME"\s*:\s*"([^"\\]*)"'),
 )
 """Of a command: the file that says what it runs, and where."""
+_LIMITED = re.compile(r"timeout (?:-\S+ )*\d+ ")
+"""How long a command may take is no part of it."""
+_CLASS = re.compile("::[A-Z]")
 _TEST = re.compile(r"(\s*)(?:async )?(?:def|class)\s+(\w+)")
 
 
@@ -42,7 +45,7 @@ def meant(form: Form, lines: Lines, depth: int = 0) -> Form:
         return joined(_run_once(parts))
     if form[0] != "command" or depth > MAX_DEPTH:
         return form
-    command: Command = form[1]
+    command: Command = replace(form[1], name=_LIMITED.sub("", form[1].name))
     if not (line := _runs(command, lines)):
         return ("command", _test(command, lines))
     try:
@@ -97,8 +100,34 @@ def _test(command: Command, lines: Lines) -> Command:
     hits = [name for name in names if part in name.lower() and part not in words[0].lower()]
     if not hits or not all(name.startswith(f"{hits[0]}::") for name in hits[1:]):
         return command
+    if hits[0].startswith("::"):  # of a class that is not known
+        return command
     kept = tuple(flag for flag in command.flags if flag[0] not in ("k", "x"))
     return replace(command, flags=kept, arguments=(f"{words[0]}::{hits[0]}",))
+
+
+def same_tests(runs: Sequence[Command], lines: Lines, lost: Callable[[str], bool]) -> bool:
+    """Whether one names a test of a file in full and the other by `-k`, or as unittest does.
+
+    Of a file that is known `meant` tells what `-k` chooses.
+    """
+    kinds = {"pytest", "python -m unittest"}
+    runs = [c for c in runs if c.name in kinds and len(c.arguments) == 1 and not c.redirects]
+    if len(runs) != 2 or any(run.assignments for run in runs):
+        return False
+    one, other = sorted(runs, key=lambda run: len(run.flags))
+    file, _, names = one.arguments[0].partition("::")
+    if one.name == other.name == "pytest":
+        test = names.rpartition("::")[2]
+        known = {name.rpartition("::")[2] for name in _names(lines(file))}
+        sure = test and not lost(file) and {name for name in known if test in name} <= {test}
+        same = (one.flags, other.flags, other.arguments) == ((), (("k", test),), (file,))
+        return bool(sure) and same
+    words = [run.arguments[0].replace(".py", "") for run in runs]
+    if one.flags or other.flags or any("::" in word and not _CLASS.search(word) for word in words):
+        return False
+    short, long = sorted((re.sub("::|/", ".", word) for word in words), key=len)
+    return f".{long}".endswith(f".{short}")
 
 
 def _names(lines: Mapping[int, str]) -> list[str]:

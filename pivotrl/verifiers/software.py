@@ -3,24 +3,26 @@
 A call is read as a step (`file_steps`): view lines of a file, create or edit it, run a command, or
 finish. Views are the same where their lines overlap, edits where they make the same of the file
 (`edits`), commands where their normal forms are, and the end whatever is said. Other tools are
-judged by their schemas.
+judged by their schemas. Where the state does not tell the directory, two calls may together.
 Source: PivotRL's software domain; its name-only rule is `ToolNameVerifier`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
-from pivotrl.types import Action, Candidate, Message, Verdict, action_of
+from pivotrl.types import Action, Candidate, Message, ToolCall, Verdict, action_of
 from pivotrl.verifiers import outcome
 from pivotrl.verifiers.comparison import MAX_CALLS, excerpt
 from pivotrl.verifiers.edit_commands import edit_by
 from pivotrl.verifiers.edits import same_edit, same_lines
 from pivotrl.verifiers.file_state import State
 from pivotrl.verifiers.file_steps import END, Step, calls_of, same_path
-from pivotrl.verifiers.finders import same_search
+from pivotrl.verifiers.finders import command_of, same_search
 from pivotrl.verifiers.layout import language_of
+from pivotrl.verifiers.project_commands import same_tests
 from pivotrl.verifiers.step_groups import same_work, without_last_reads
 from pivotrl.verifiers.terminal import TerminalVerifier
 from pivotrl.verifiers.text import differs_in_report
@@ -44,24 +46,17 @@ class SoftwareVerifier:
             return verdict
         references = (candidate.demonstration, *candidate.accepted_actions)
         if candidate.trajectory.tools_declared:
-            known = {tool.name for tool in candidate.tools} | set(_names(candidate.demonstration))
-            if not {call.name for call in action.tool_calls} <= known:
+            tools = {tool.name for tool in candidate.tools} | set(_names(candidate.demonstration))
+            if not {call.name for call in action.tool_calls} <= tools:
                 return outcome.rejection("unknown_tool", {})
-        state = self._state(candidate)
+        known = self._state(candidate)
         calls = calls_of(action)
         messages = [replace(m, tool_calls=calls_of(action_of(m))) for m in references]
-
-        def difference(wanted: Step, given: Step) -> str | None:
-            return _difference(wanted, given, state)
-
-        steps = outcome.steps_of(calls, state.step) if len(calls) <= MAX_CALLS else None
-        bare = without_last_reads(steps) if steps else None
-        ways = [done for done in (steps, bare if bare != steps else None) if done]
-        for (index, message), done in product(enumerate(messages), ways):
-            wanted = outcome.steps_of(message.tool_calls, state.step)
-            if wanted and same_work(wanted, done, state, difference):
-                return outcome.acceptance({"reference": index})
-        verdict = outcome.judge_steps(messages, calls, state.step, difference)
+        verdict = _judged(messages, calls, known)
+        if verdict and not verdict.reward and len(calls) <= MAX_CALLS:
+            states = (s for m in messages for s in known.ties(calls, m.tool_calls))
+            tied = (_judged(messages, calls, state) for state in states)
+            verdict = next((found for found in tied if found and found.reward), verdict)
         if verdict is None or verdict.category == "different_command":
             return self._commands.verify(candidate, action)
         return verdict
@@ -92,6 +87,22 @@ class ToolNameVerifier:
         )
 
 
+def _judged(messages: Sequence[Message], calls: Sequence[ToolCall], state: State) -> Verdict | None:
+    """The verdict on calls as steps; None where they cannot be read so."""
+
+    def difference(wanted: Step, given: Step) -> str | None:
+        return _difference(wanted, given, state)
+
+    steps = outcome.steps_of(calls, state.step) if len(calls) <= MAX_CALLS else None
+    bare = without_last_reads(steps) if steps else None
+    ways = [done for done in (steps, bare if bare != steps else None) if done]
+    for (index, message), done in product(enumerate(messages), ways):
+        wanted = outcome.steps_of(message.tool_calls, state.step)
+        if wanted and same_work(wanted, done, state, difference):
+            return outcome.acceptance({"reference": index})
+    return outcome.judge_steps(messages, calls, state.step, difference)
+
+
 def _names(message: Message) -> list[str]:
     return [call.name for call in message.tool_calls]
 
@@ -114,7 +125,9 @@ def _difference(wanted: Step, given: Step, state: State) -> str | None:
     if wanted.kind != given.kind:
         return "different_step"
     if wanted.kind in ("command", "list"):
+        runs = [run for step in (wanted, given) if (run := command_of(step.form))]
         alike = wanted.form == given.form or same_search(wanted.form, given.form)
+        alike = alike or same_tests(runs, state.lines, state.lost)
         return None if alike else "different_command"
     if wanted.kind == "finish":
         same = wanted.text == given.text and not differs_in_report(wanted.told, given.told)
