@@ -34,7 +34,7 @@ _UNSURE, _SHOWN, _FAILED, _OVERWRITES, _CLIPPED, _FOLDER = (
 )
 _HIT = re.compile(r"(?:([^\s:]+):)?(\d{1,6}):(.*)")
 _NUMBERED = re.compile(r"\s*(\d{1,6})(?:\t|:|→| \| |\|)(.*)")
-_MOVES = re.compile(r"(?:^|[\s;&(])cd\s+['\"]?(/[\w./+@-]*\w)")
+_MOVES = re.compile(r"(?:^|[\s;&(])(?:cd|-C)\s+['\"]?(/[\w./+@-]*\w)")
 _WORD, _ABSOLUTE = re.compile(r"[\w./+@-]+"), re.compile(r"(?:/[\w+@-]+)+")
 MAX_TIES, MAX_TIED, MAX_WORDS = 3, 4_000, 64
 """Folders that are tried, and the characters and words that may tell of them."""

@@ -14,7 +14,7 @@ from itertools import chain
 
 from pivotrl.types import JSON, Action, ToolCall
 from pivotrl.verifiers.edits import Edit, tidy
-from pivotrl.verifiers.finders import as_command, command_of
+from pivotrl.verifiers.finders import as_command, command_of, searched
 from pivotrl.verifiers.outcome import AGENTS, first_of
 from pivotrl.verifiers.patches import blocks, hunks
 from pivotrl.verifiers.shell_commands import VIEW, Command, Form
@@ -165,8 +165,8 @@ def _by_shell(line: str, directory: str | None) -> Step | None:
 
 def by_form(form: Form, line: str, directory: str | None = None) -> Step:
     """A line's form as a step."""
-    bare = form[1] if form[0] == "literal" else form
-    is_literal = bare is not form
+    bare = searched(form[1] if form[0] == "literal" else form)
+    is_literal = form[0] == "literal"
     folders: tuple[str, ...] = ()
     if bare[0] == "sequence" and len(bare) == 3 and {part[0] for part in bare[1:]} == {"and"}:
         first = command_of(bare[1][1])

@@ -92,7 +92,8 @@ def same_search(one: Form, other: Form) -> bool:
 
     Who looks for `def total` and who looks for `total` look for one thing.
     """
-    commands = [_listing(form) or command_of(form) for form in (one, other)]
+    forms = [searched(form) for form in (one, other)]
+    commands = [_listing(form) or command_of(form) for form in forms]
     if any(command is None or not command.arguments for command in commands):
         return False
     left, right = (_finding(c) for c in commands if c is not None)
@@ -122,6 +123,25 @@ def same_search(one: Form, other: Form) -> bool:
     # A bracket after a bare name asks for calls.
     bare = any(not found["kind"] and (found["end"] or "").endswith("(") for found in symbols)
     return kinds[0] == kinds[1] if all(kinds) else any(kinds) and not bare
+
+
+def searched(form: Form) -> Form:
+    """A search without what sorts, cuts or thins out what it shows."""
+    if form[0] != "pipe" or form[1][0] != "command" or form[1][1].name not in AGENTS["searches"]:
+        return form
+    kept = [part for part in form[2:] if part[0] != "command" or not _thins(part[1])]
+    return ("pipe", form[1], *kept) if kept else form[1]
+
+
+def _thins(command: Command) -> bool:
+    """Whether what it lets through is what there was, or the beginning or the end of much."""
+    flags, words = dict(command.flags), command.arguments
+    if command.name in ("head", "tail"):
+        return not (words or command.redirects) and len(flags.pop("n", "10")) > 1 and not flags
+    left_out = command.name == "grep" and flags == {"v": ""} and len(words) == 1
+    left_out = left_out and _left_out(words[0].replace("\\", "").strip("$"))
+    sorts = command.name == "sort" and flags.keys() <= {"u"} and not words
+    return (left_out or sorts) and not command.redirects
 
 
 def _same_place(one: str, other: str) -> bool:

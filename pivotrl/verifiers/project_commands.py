@@ -32,6 +32,8 @@ _FILES = {"make": ("Makefile", r"(?m)^NAME:[ ]*\n\t[@-]?(.+)\n(?!\t)")} | dict.f
 """Of a command: the file that says what it runs, and where."""
 _LIMITED = re.compile(r"timeout (?:-\S+ )*\d+ ")
 """How long a command may take is no part of it."""
+_OTHER = re.compile(r"\.(?!py$)\w+$")
+"""Of the name of a file that pytest does not run: a tool ran it that is told apart by that."""
 _CLASS = re.compile("::[A-Z]")
 _TEST = re.compile(r"(\s*)(?:async )?(?:def|class)\s+(\w+)")
 
@@ -111,7 +113,12 @@ def same_tests(runs: Sequence[Command], lines: Lines, lost: Callable[[str], bool
 
     Of a file that is known `meant` tells what `-k` chooses.
     """
-    kinds = {"pytest", "python -m unittest"}
+    kinds, programs = {"pytest", "python -m unittest"}, {run.name for run in runs}
+    if "pytest" in programs and programs & {*AGENTS["runners"]}:
+        files = [[word for word in run.arguments if word not in AGENTS["runs"]] for run in runs]
+        alone = not any(run.flags + run.redirects + run.assignments for run in runs)
+        told = alone and len(files[0]) == 1 and _OTHER.search(files[0][0])
+        return bool(told) and files[0] == files[1]
     runs = [c for c in runs if c.name in kinds and len(c.arguments) == 1 and not c.redirects]
     if len(runs) != 2 or any(run.assignments for run in runs):
         return False
