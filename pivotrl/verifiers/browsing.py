@@ -1,11 +1,11 @@
 """The verifier of browsing: does the step look for, open or point at the same?
 
-A search binds by numbers, years, names, quoted phrases and operators, and is alike in its other
-words, none of which another replaces; an opened page is its canonical address or the id that the
-tool gave; a find or an evidence step is its text; an answer is what it names. What else a step is
-given, as a page's number or a site, binds through its tool's schema, but for how many results; what
-a page is read for is alike as a search. Other tools and texts are judged as in conversational tool
-use. Source: PivotRL's browsing domain; RFC 3986, section 6, for addresses.
+A search binds by numbers, years, names, quoted phrases and operators, and asks for the same in its
+other words, of which only the question's own may replace another; an opened page is its canonical
+address, however the results name it; a find or an evidence step is its text; an answer is what it
+names. What else a step is given, as a page's number, binds through its tool's schema, but for how
+many results; what a page is read for is alike as a search. Other tools and texts are judged as in
+conversational tool use. Source: PivotRL's browsing domain; for addresses RFC 3986, section 6.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from pivotrl.verifiers.tool_use import ToolUseVerifier
 
 MIN_QUERY = 0.65
 """F1 of the words of two queries that bind alike."""
+MIN_ASKED = 0.5
+"""Of those that are no names, where the question's words replace others."""
 MAX_APART = 8
 """Words that two queries do not share and that are tried together."""
 MIN_EVIDENCE = 0.6
@@ -38,7 +40,7 @@ MAX_TOGETHER = 8
 """Calls at once that are tried in every order."""
 MAX_CHARACTERS = 2_000
 """Of what a step asks for; a longer one is no step, and compared as any other call."""
-MAX_HOST = 253
+MAX_HOST, MAX_LIST = 253, 50_000
 _KINDS = {one["kind"]: (re.compile(one["tool"]), one["keys"]) for one in outcome.AGENTS["steps"]}
 _ASIDE = re.compile(
     r"(?i).*(?:reason|explanation|thought|confidence|source|citation|note).*"
@@ -46,6 +48,8 @@ _ASIDE = re.compile(
 )
 """Why, and how many results: the same step."""
 _GOAL = re.compile(r"(?i).*(goal|intent|purpose|question|task|prompt|objective|instruct|query).*")
+_ACRONYM = re.compile("[A-Z]{2,6}")
+_NTH = re.compile(r"(\d+)(?:st|nd|rd|th)")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
 _OPERATOR = re.compile(r"(?i)(?<!\S)(-?(?:site|filetype|intitle|inurl|before|after):\S+|-\w+)")
 _MONTHS = re.compile("january|february|april|june|july|august|(?:sept|nov|dec)ember|october")
@@ -57,6 +61,10 @@ _HYPHEN = re.compile(r"(?i)(?<=[^\W\d])(?<!\bsemi)(?<!\bnon)(?<!\banti)(?<!\bvic
 _SITE = re.compile(r"^www\.|(?:(?<=\.)|^)m\.(?=.*\.)")
 """Labels of a host that lead to the same page, the mobile one's too."""
 _TRACKING = re.compile(r"(?i)(utm_\w+|gclid|fbclid|ref|ref_src|source|igshid|mc_\w+)")
+_RESULT = re.compile(r"(?m)^\W{0,3}(\d{1,3})\W{1,3}(\S.{0,500})")
+"""A line of a list of results: its number, a title and mostly an address."""
+_PART = r"(?:[^\s<>()\[\]]|\([^\s<>()\[\]]*\))+(?<![.,;:])"
+_ADDRESS = re.compile(rf"https?://{_PART}|(?<=\()[\w-]+(?:\.[\w-]+)+/{_PART}")
 _NO_CALL = ToolCall(name="", arguments={})
 
 
@@ -64,21 +72,32 @@ _NO_CALL = ToolCall(name="", arguments={})
 class Step:
     kind: str
     """`search`, `open`, `evidence` or `answer`."""
-    binding: frozenset[str]
+    binding: frozenset[str] = frozenset()
     """What must be the same."""
     words: frozenset[str] = frozenset()
-    ways: frozenset[tuple[str, str]] = frozenset()
-    """Of a search: `a to b`."""
-    names: frozenset[str] = frozenset()
-    """Of a search: the words with a capital."""
     text: str = ""
-    """Of an answer or a quotation."""
+    """Of a search, an answer or a quotation."""
     page: str = ""
     """That is quoted or searched; empty where it is not said."""
     beside: ToolCall = _NO_CALL
     """The call with what else it is given."""
-    goal: Step | None = None
-    """What a page is read for, as a search."""
+    goal: str = ""
+    """What a page is read for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search by what it is compared by; words are stems."""
+
+    binding: frozenset[str]
+    """What must be the same."""
+    words: frozenset[str]
+    names: frozenset[str]
+    """Those of them with a capital."""
+    asked: frozenset[str]
+    """Kinds of what is asked: `date`."""
+    ways: frozenset[tuple[str, str]]
+    """`a to b`."""
 
 
 class BrowsingVerifier:
@@ -86,6 +105,7 @@ class BrowsingVerifier:
 
     def __init__(self) -> None:
         self._others = ToolUseVerifier()
+        self._pages = outcome.Prepare(_pages)
 
     @outcome.never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
@@ -95,12 +115,13 @@ class BrowsingVerifier:
         references = (candidate.demonstration, *candidate.accepted_actions)
         question = " ".join(m.content for m in candidate.messages if m.role == Role.USER)
         tools = {tool.name: tool for tool in candidate.tools}
+        pages = self._pages(candidate)
         try:
             verdict = outcome.judge_steps(
                 references,
                 action.tool_calls,
                 _step,
-                lambda w, g: _difference(w, g, question, tools),
+                lambda w, g: _difference(_found(w, pages), _found(g, pages), question, tools),
                 MAX_TOGETHER,
             )
         except Undecidable:  # of which the verifier of tool use says why
@@ -133,7 +154,9 @@ def _step(call: ToolCall) -> Step | None:
             step, own = replace(step, page=min(page.binding)), [*own, *_KINDS["open"][1]]
         rest = {k: v for k, v in arguments.items() if k not in own and not _ASIDE.fullmatch(k)}
         goals = [k for k, v in rest.items() if isinstance(v, str) and _GOAL.fullmatch(k)]
-        goal = _search([rest.pop(k) for k in goals])
+        goal = " ".join(rest.pop(k) for k in goals)
+        if len(goal) > MAX_CHARACTERS:
+            return None
         return replace(step, goal=goal, beside=replace(call, arguments=rest))
     return None
 
@@ -146,11 +169,8 @@ def _difference(
     named = replace(given.beside, name=wanted.beside.name)
     if compare_call(wanted.beside, named, tools):
         return "wrong_argument"
-    if wanted.goal and given.goal and (asked := _search(question[:MAX_CHARACTERS])):
-        # The question's own words are no other goal.
-        told = replace(given.goal, words=given.goal.words - (asked.words - wanted.goal.words))
-        if told.binding != wanted.goal.binding or not _same_search(wanted.goal, told):
-            return "wrong_goal"
+    if wanted.goal and given.goal and not _same_query(wanted.goal, given.goal, question, True):
+        return "wrong_goal"
     if wanted.page and given.page and wanted.page != given.page:
         return "wrong_page"
     if wanted.kind == "evidence" and _quotes_more(wanted, given):
@@ -160,9 +180,11 @@ def _difference(
     if wanted.kind == "open":
         return None
     if wanted.kind == "answer":
-        return None if same_answer(wanted.text, given.text, question) else "wrong_answer"
+        told = _spelled_out(given.text, wanted.text)
+        alike = same_answer(_spelled_out(wanted.text, given.text), told, question)
+        return None if alike else "wrong_answer"
     if wanted.kind == "search":
-        return None if _same_search(wanted, given) else "wrong_query"
+        return None if _same_query(wanted.text, given.text, question) else "wrong_query"
     swapped = exchanged_words(wanted.words, given.words)
     alike = not swapped and _alike(wanted.words, given.words) >= MIN_EVIDENCE
     return None if alike else "wrong_evidence"
@@ -175,24 +197,66 @@ def _quotes_more(one: Step, other: Step) -> bool:
     return alike and short.text in long.text and len(short.text) >= MIN_QUOTED * len(long.text)
 
 
-def _same_search(wanted: Step, given: Step) -> bool:
-    lost, came = set(wanted.words - given.words), set(given.words - wanted.words)
-    for one, other in ((lost, came), (came, lost)):
-        for pair in permutations(one, 2) if len(one) <= MAX_APART else ():
-            if "".join(pair) in other:  # a book store is a bookstore
-                one.difference_update(pair)
-                other.remove("".join(pair))
-    # A word for another is another question, and so is a name more or less, or a "not".
+def _same_query(one: str, other: str, question: str, is_goal: bool = False) -> bool:
+    """Whether `other` asks for the same as `one`; the user's question tells which words are free.
+
+    Of a goal, which has its page beside it, the question's names are free too.
+    """
+    one, other = _spelled_out(one, other), _spelled_out(other, one)
+    wanted, given = _query(one), _query(_unquoted(other, one))
+    asked = _query(question[:MAX_CHARACTERS]).words - wanted.words
+    told = given.words - (asked if is_goal else asked - given.names)
+    lost, came = set(wanted.words - told), set(told - wanted.words)
+    for left, right in ((lost, came), (came, lost)):
+        for pair in permutations(left, 2) if len(left) <= MAX_APART else ():
+            if "".join(pair) in right:  # a book store is a bookstore
+                left.difference_update(pair)
+                right.remove("".join(pair))
+    # A name more or less is another question, and so is a "not".
     if (
-        (lost and came)
+        wanted.binding != given.binding
         or lost & wanted.names
         or came & given.names
         or (lost | came) & english.NEGATORS
+        or (wanted.asked and given.asked and not wanted.asked & given.asked)
+        or exchanged_words(lost, given.words - wanted.words)
     ):
         return False
     if any((there, here) in given.ways - wanted.ways for here, there in wanted.ways - given.ways):
         return False
-    return _alike(wanted.words, given.words) >= MIN_QUERY
+    # A word in place of another, if only one of the question's.
+    if lost and (came - english.WEAK or (came and lost - english.WEAK)):
+        return False
+    others = wanted.words - wanted.names, given.words - given.names
+    if lost and not is_goal and given.words - told and _alike(*others) <= MIN_ASKED:
+        return False
+    both = wanted.asked & given.asked
+    return _alike(wanted.words - english.WEAK | both, told - english.WEAK | both) >= MIN_QUERY
+
+
+def _spelled_out(text: str, other: str) -> str:
+    """With acronyms as the other text spells them: `BOJ` where that says `Bank of Japan`."""
+    terms = _TERM.findall(other)
+    for acronym in {term for term in _TERM.findall(text) if _ACRONYM.fullmatch(term)} - {*terms}:
+        for start in range(len(terms)):
+            run = terms[start : start + len(acronym)]
+            if "".join(term[0] for term in run).upper() == acronym:
+                text = re.sub(rf"\b{acronym}\b", " ".join(run), text)
+                break
+    return text
+
+
+def _unquoted(text: str, other: str) -> str:
+    """Without quotes around what the other text has without them."""
+    plain = " ".join(other.lower().split())
+    return _QUOTED.sub(
+        lambda m: (
+            m[1]
+            if f'"{m[1].lower()}"' not in plain and " ".join(m[1].lower().split()) in plain
+            else m[0]
+        ),
+        text,
+    )
 
 
 def _alike(one: frozenset[str], other: frozenset[str]) -> float:
@@ -205,28 +269,66 @@ def _search(value: JSON) -> Step | None:
     queries = value if isinstance(value, list) else [value]
     if not queries or not all(isinstance(q, str) for q in queries):
         return None
-    asked = " ".join(queries)
-    if len(asked) > MAX_CHARACTERS:
-        return None
-    text = plain_letters(asked)
+    asked = plain_letters(" ".join(queries))
+    return None if len(asked) > MAX_CHARACTERS else Step(kind="search", text=asked)
+
+
+def _query(text: str) -> Query:
     binding = {f'"{" ".join(phrase.lower().split())}"' for phrase in _QUOTED.findall(text)}
     binding |= {operator.lower() for operator in _OPERATOR.findall(text)}
-    plain = _HYPHEN.sub(" ", respell(_QUOTED.sub(" ", _OPERATOR.sub(" ", text))))
-    spelled = _TERM.findall(plain)
+    said = english.query_senses(respell(_QUOTED.sub(" ", _OPERATOR.sub(" ", text))))
+    spelled = _TERM.findall(_HYPHEN.sub(" ", said))
     words = [english.NUMBER_WORDS.get(term.lower(), term.lower()) for term in spelled]
-    binding |= {t for t in words if _MONTHS.fullmatch(t) or any(c.isdigit() for c in t)}
-    kept = {t for t in words if t not in binding and t not in english.FILLERS and _says(t)}
-    return Step(
-        kind="search",
+    binding |= {
+        _NTH.sub(r"\1", t) for t in words if _MONTHS.fullmatch(t) or any(c.isdigit() for c in t)
+    }
+    kept = {
+        t
+        for t in words
+        if t not in english.FILLERS
+        and _says(t)
+        and not any(map(str.isdigit, t))
+        and not _MONTHS.fullmatch(t)
+    }
+    stems = frozenset(map(stem, kept))
+    return Query(
         binding=frozenset(binding),
-        words=frozenset(map(stem, kept)),
-        ways=frozenset(_WAY.findall(text.lower())),
+        words=stems - english.ASKED,
         names=frozenset(stem(t.lower()) for t in spelled if t[0].isupper() and t.lower() in kept),
+        asked=stems & english.ASKED,
+        ways=frozenset(_WAY.findall(text.lower())),
     )
 
 
 def _says(term: str) -> bool:
     return term not in STOP or any(stem(term) in kind for kind in english.CLASSES)
+
+
+def _pages(candidate: Candidate) -> dict[str, str]:
+    """Number or title of a result, as the last list of them shows it -> its address, else title."""
+    for message in reversed(candidate.messages):
+        found = _RESULT.findall(message.content[:MAX_LIST]) if message.role == Role.TOOL else []
+        if len({number for number, _ in found}) == len(found) > 1:
+            break
+    else:
+        return {}
+    pages: dict[str, str] = {}
+    for number, line in found:
+        address = _ADDRESS.search(line)
+        title = " ".join(_ADDRESS.sub(" ", line).strip(" -:|()[]<>—").lower().split())
+        pages[number] = canonical_url(address[0]) if address else title
+        if title:
+            pages.setdefault(title, pages[number])
+    return pages
+
+
+def _found(step: Step, pages: Mapping[str, str]) -> Step:
+    """A step whose page has the address that the results have for it."""
+    if step.kind != "open" or not pages:
+        return step
+    folded = {page: " ".join(page.lower().split()) for page in step.binding}
+    found = (pages.get(page) or pages.get(folded[page]) or page for page in folded)
+    return replace(step, binding=frozenset(found))
 
 
 def _answer(value: JSON) -> Step | None:
@@ -237,6 +339,8 @@ def _answer(value: JSON) -> Step | None:
 def _page(value: JSON) -> Step | None:
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = excerpt(int(value) if abs(value) < 1e15 and value == int(value) else value)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]  # an address alone
     if not isinstance(value, str) or not value.strip():
         return None
     return Step(kind="open", binding=frozenset({canonical_url(value)}))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import dropwhile, pairwise, takewhile
@@ -110,14 +111,16 @@ def _senses() -> tuple[dict[str, str], dict[str, str]]:
 
 _SENSES, _PHRASES = _senses()
 _RESPELLED = [(_compiled(pattern), to) for pattern, to in _DATA["respelled"]]
-_PHRASE = re.compile(
-    r"(?<![\w'])(?:"
-    + "|".join(
-        re.escape(p).replace(r"\ ", r"[\s-]") for p in sorted(_PHRASES, key=len, reverse=True)
-    )
-    + r")(?!\w)",
-    re.IGNORECASE,
-)
+
+
+def _any_of(phrases: Iterable[str]) -> re.Pattern[str]:
+    """One of the phrases in whole words, the longest first."""
+    longest = sorted(phrases, key=len, reverse=True)
+    either = "|".join(re.escape(p).replace(r"\ ", r"[\s-]") for p in longest)
+    return re.compile(rf"(?<![\w'])(?:{either})(?!\w)", re.IGNORECASE)
+
+
+_PHRASE = _any_of(_PHRASES)
 
 
 def respell(text: str) -> str:
@@ -317,3 +320,18 @@ STREETS = {
 """Short forms in addresses -> the word."""
 FILLERS = _words(_DATA["fillers"])
 """Words of a search query that do not narrow it."""
+_QUERY = {
+    variant.replace("-", " ").lower(): line.partition(" = ")[0].lower()
+    for line in _DATA["search"]["senses"]
+    for variant in line.partition(" = ")[2].split(", ")
+}
+_IN_QUERY = _any_of(_QUERY)
+_BRITISH = re.compile(r"(?<=\w\wi)s(?=(?:e|ed|es|ing|ations?)\b)")
+ASKED, WEAK = (frozenset(map(stem, _words(_DATA["search"][key]))) for key in ("asked", "weak"))
+"""Of a query: kinds of what is asked, and words that it need not say."""
+
+
+def query_senses(text: str) -> str:
+    """A query with one of the words that ask for a thing in place of the others, in American."""
+    text = _BRITISH.sub("z", text)
+    return _IN_QUERY.sub(lambda m: _QUERY[re.sub(r"[\s-]", " ", m[0].lower())], text)

@@ -58,6 +58,8 @@ _NAME = re.compile(rf"{_ONE}(?: (?:(?:of|the|de|do|da|di|du|la|le|van|von|der) )
 # `[^\w\n]` and no `\W`: what crosses lines is tried from every one of them again.
 _SAID = re.compile(r"(?im)^[^\w\n]*(?:exact|final)? ?answer[^\w\n:]*:\W*(.+)$")
 _ANSWER_IS = re.compile(r"(?i)\bthe (?:exact |final )?answer is:?\s+")
+_NOT_THAT = re.compile(r"(?:, | and | but )not (?:the |an? )?[\w' -]{1,60}(?=[.,;)]|\s*\Z)")
+"""What an answer says that it is not, after what it is."""
 _ASIDE = re.compile(r"(?im)^[^\w\n]*(?:confidence|sources?)[^\w\n:]*:.*$")
 _YES_NO = re.compile(r"(?i)\W*(yes|no)\b")
 _POLAR = {True: "no", False: "yes"}
@@ -129,6 +131,9 @@ def same_answer(reference: str, given: str, question: str = "") -> bool:
     if said := _SAID.search(given):  # first what is said to be the answer
         given = f"{said[1]}\n{given[: said.start()]}{given[said.end() :]}"
     wanted, got = read(reference), read(given)
+    if not wanted.polarity.denies and got.polarity.denies:
+        given = _NOT_THAT.sub("", given)
+        got = read(given)
     if wanted.folded == got.folded:
         return True
     values = {f for f in wanted.facts if f[0] in _VALUES}
