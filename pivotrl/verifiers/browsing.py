@@ -49,6 +49,7 @@ _ASIDE = re.compile(
 """Why, and how many results: the same step."""
 _GOAL = re.compile(r"(?i).*(goal|intent|purpose|question|task|prompt|objective|instruct|query).*")
 _ACRONYM = re.compile("[A-Z]{2,6}")
+_EPISODE = re.compile(r"\bS0?(\d{1,2})E0?(\d{1,2})\b")
 _NTH = re.compile(r"(\d+)(?:st|nd|rd|th)")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
 _OPERATOR = re.compile(r"(?i)(?<!\S)(-?(?:site|filetype|intitle|inurl|before|after):\S+|-\w+)")
@@ -61,8 +62,8 @@ _HYPHEN = re.compile(r"(?i)(?<=[^\W\d])(?<!\bsemi)(?<!\bnon)(?<!\banti)(?<!\bvic
 _SITE = re.compile(r"^www\.|(?:(?<=\.)|^)m\.(?=.*\.)")
 """Labels of a host that lead to the same page, the mobile one's too."""
 _TRACKING = re.compile(r"(?i)(utm_\w+|gclid|fbclid|ref|ref_src|source|igshid|mc_\w+)")
-_RESULT = re.compile(r"(?m)^\W{0,3}(\d{1,3})\W{1,3}(\S.{0,500})")
-"""A line of a list of results: its number, a title and mostly an address."""
+_RESULT = re.compile(r"(?m)^\W{0,3}(\d{1,3})\W{1,3}(?=\S)")
+"""How a result begins in a list of them."""
 _PART = r"(?:[^\s<>()\[\]]|\([^\s<>()\[\]]*\))+(?<![.,;:])"
 _ADDRESS = re.compile(rf"https?://{_PART}|(?<=\()[\w-]+(?:\.[\w-]+)+/{_PART}")
 _NO_CALL = ToolCall(name="", arguments={})
@@ -276,7 +277,8 @@ def _search(value: JSON) -> Step | None:
 def _query(text: str) -> Query:
     binding = {f'"{" ".join(phrase.lower().split())}"' for phrase in _QUOTED.findall(text)}
     binding |= {operator.lower() for operator in _OPERATOR.findall(text)}
-    said = english.query_senses(respell(_QUOTED.sub(" ", _OPERATOR.sub(" ", text))))
+    plain = _EPISODE.sub(r"season \1 episode \2", _QUOTED.sub(" ", _OPERATOR.sub(" ", text)))
+    said = english.query_senses(respell(plain.replace("_", " ")))
     spelled = _TERM.findall(_HYPHEN.sub(" ", said))
     words = [english.NUMBER_WORDS.get(term.lower(), term.lower()) for term in spelled]
     binding |= {
@@ -294,7 +296,10 @@ def _query(text: str) -> Query:
     return Query(
         binding=frozenset(binding),
         words=stems - english.ASKED,
-        names=frozenset(stem(t.lower()) for t in spelled if t[0].isupper() and t.lower() in kept),
+        names=frozenset(
+            stem(t.lower()) for t in spelled if t[0].isupper() and t.lower() in kept and len(t) > 1
+        )
+        - english.WEAK,
         asked=stems & english.ASKED,
         ways=frozenset(_WAY.findall(text.lower())),
     )
@@ -307,14 +312,16 @@ def _says(term: str) -> bool:
 def _pages(candidate: Candidate) -> dict[str, str]:
     """Number or title of a result, as the last list of them shows it -> its address, else title."""
     for message in reversed(candidate.messages):
-        found = _RESULT.findall(message.content[:MAX_LIST]) if message.role == Role.TOOL else []
-        if len({number for number, _ in found}) == len(found) > 1:
+        # A number, a title, and an address beside or below it.
+        _, *found = _RESULT.split(message.content[:MAX_LIST]) if message.role == Role.TOOL else [""]
+        if len({*found[::2]}) == len(found[::2]) > 1:
             break
     else:
         return {}
     pages: dict[str, str] = {}
-    for number, line in found:
-        address = _ADDRESS.search(line)
+    for number, shown in zip(found[::2], found[1::2], strict=True):
+        address = _ADDRESS.search(shown[:MAX_CHARACTERS])
+        line = shown.partition("\n")[0][:MAX_CHARACTERS]
         title = " ".join(_ADDRESS.sub(" ", line).strip(" -:|()[]<>—").lower().split())
         pages[number] = canonical_url(address[0]) if address else title
         if title:
