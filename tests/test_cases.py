@@ -71,6 +71,21 @@ def test_an_action_in_chat_form_is_judged(action: Any, reward: float, category: 
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        {"content": None, "function_call": {"name": "find", "arguments": '{"id": "7"}'}},
+        {"content": "<think>\nIt is 7.\n</think>\n\nOrder 7 is on its way."},
+        {"content": None, "refusal": "I cannot help with weapons."},
+        {"content": ["Order 7 is on its way."]},
+    ],
+)
+def test_an_action_is_read_as_its_demonstration_is(said: dict[str, Any]) -> None:
+    message = {"role": "assistant"} | said
+    assert verdict(row(message, demonstration=message)).reward == 1.0
+    assert verdict(row({"role": "user"} | said, demonstration=message)).category == "malformed"
+
+
+@pytest.mark.parametrize(
     "value",
     [7, {}, row(call("{}"), domain="no such domain"), row(call("{}"), demonstration="text")],
 )

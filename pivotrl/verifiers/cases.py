@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-import orjson
-
 from pivotrl.trajectories.build import build
 from pivotrl.trajectories.columns import from_row
 from pivotrl.trajectories.draft import Draft
+from pivotrl.trajectories.messages import read_message
 from pivotrl.trajectories.rows import Row, RowError
 from pivotrl.trajectories.tool_specs import NO_TOOLS
 from pivotrl.types import JSON, Action, Candidate, ConfigError, ToolCall, Verdict, VerdictStatus
@@ -60,42 +59,21 @@ def read_case(row: JSON) -> tuple[Candidate, Action]:
 
 
 def read_action(message: JSON) -> Action:
-    """The action that an assistant message is; what cannot be read is malformed. Never raises."""
-    if not isinstance(message, Mapping):
-        return Action(malformed=("the action is no message",))
-    malformed: list[str] = []
-    calls: list[ToolCall] = []
-    given = message.get("tool_calls") or ()
-    for index, call in enumerate(given if isinstance(given, list | tuple) else [given]):
-        try:
-            calls.append(_call(call))
-        except (TypeError, ValueError) as error:
-            malformed.append(f"tool call {index}: {error}")
-    content = message.get("content")
-    if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, Mapping)]
-        content = "".join(text for text in texts if isinstance(text, str))
-    if content is not None and not isinstance(content, str):
-        malformed.append("the content is no text")
-        content = None
-    return Action(text=content or "", tool_calls=tuple(calls), malformed=tuple(malformed))
-
-
-def _call(call: JSON) -> ToolCall:
-    """Raises TypeError or ValueError."""
-    function = call.get("function", call) if isinstance(call, Mapping) else None
-    if not isinstance(function, Mapping):
-        raise TypeError("no object")
-    name, arguments = function.get("name"), function.get("arguments")
-    if not isinstance(name, str) or not name:
-        raise TypeError("no name")
-    if isinstance(arguments, str) and arguments.strip():
-        arguments = orjson.loads(arguments)
-    elif arguments is None or isinstance(arguments, str):
-        arguments = {}
-    if not isinstance(arguments, dict):
-        raise TypeError("the arguments are no object")
-    return ToolCall(name=name, arguments=arguments)
+    """The action that an assistant message is, read as a demonstration is; else malformed."""
+    try:
+        read = read_message(
+            0, {"role": "assistant"} | message if isinstance(message, dict) else None
+        )
+        if read["role"] != "assistant":
+            raise RowError("unreadable message", "only an assistant acts")
+    except RowError as error:
+        return Action(malformed=(error.remedy,))
+    called = [call["function"] for call in read.get("tool_calls", ())]
+    return Action(
+        text=read["content"],
+        reasoning=read.get("reasoning_content"),
+        tool_calls=tuple(ToolCall(name=c["name"], arguments=c["arguments"]) for c in called),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,9 +106,8 @@ def judge_cases(rows: Iterable[tuple[str, Row]]) -> Iterator[Case]:
     for source, row in rows:
         value = row.value
         if not isinstance(value, Mapping) or not isinstance(value.get("accepted"), bool):
-            raise RowError(
-                "no label", f"{source}, row {row.number}: `accepted` is no true or false"
-            )
+            why = value.remedy if isinstance(value, RowError) else "`accepted` is no true or false"
+            raise ConfigError(f"{source}, row {row.number}: {why}")
         yield Case(
             source=source,
             row=row.number,
