@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 
 from pivotrl.candidates import load_candidates
 from pivotrl.chat import ChatFormat, TemplateError
+from pivotrl.chat.format import without_equivalences
 from pivotrl.rollouts import judge, prompts
 from pivotrl.store import Store
 from pivotrl.trajectories.columns import to_row
@@ -34,7 +35,7 @@ from pivotrl.verifiers import Mode, verifier_for
 
 AGENT = "single_step_tool_use_with_argument_comparison_agent"
 
-_CALL = {
+_CALL: dict[str, Any] = {
     "type": "object",
     "properties": {
         "type": {"const": "function_call"},
@@ -59,6 +60,35 @@ _BATCH = {
     "required": ["type", "calls"],
     "additionalProperties": False,
 }
+_ITEMS = [
+    {
+        "type": "object",
+        "properties": {
+            "type": {"const": "message"},
+            "role": {"enum": ["system", "developer", "user", "assistant"]},
+            "content": {"type": "string"},
+        },
+        "required": ["type", "role", "content"],
+        "additionalProperties": False,
+    },
+    {
+        "type": "object",
+        "properties": _CALL["properties"] | {"call_id": {"type": "string"}},
+        "required": ["type", "name", "arguments", "call_id"],
+        "additionalProperties": False,
+    },
+    {
+        "type": "object",
+        "properties": {
+            "type": {"const": "function_call_output"},
+            "call_id": {"type": "string"},
+            "output": {"type": "string"},
+        },
+        "required": ["type", "call_id", "output"],
+        "additionalProperties": False,
+    },
+]
+"""What NeMo-Gym's own types take; parts of an assistant's text would need an id."""
 CONTRACT = {
     "type": "object",
     "properties": {
@@ -66,13 +96,17 @@ CONTRACT = {
         "responses_create_params": {
             "type": "object",
             "properties": {
-                "input": {"type": "array", "items": {"type": "object"}, "minItems": 1},
+                "input": {"type": "array", "items": {"anyOf": _ITEMS}, "minItems": 1},
                 "tools": {
                     "type": "array",
                     "items": {
                         "type": "object",
-                        "properties": {"type": {"const": "function"}, "name": {"type": "string"}},
-                        "required": ["type", "name", "parameters"],
+                        "properties": {
+                            "type": {"const": "function"},
+                            "name": {"type": "string"},
+                            "strict": {"type": "boolean"},
+                        },
+                        "required": ["type", "name", "parameters", "strict"],
                     },
                 },
                 "tool_choice": {"const": "auto"},
@@ -128,7 +162,8 @@ def _nemo_gym_row(candidate: Candidate, mean: float) -> dict[str, JSON]:
             "type": "function",
             "name": tool.name,
             "description": tool.description,
-            "parameters": dict(tool.parameters),
+            "parameters": without_equivalences(dict(tool.parameters)),
+            "strict": False,
         }
         for tool in candidate.tools
     ]
@@ -142,7 +177,12 @@ def _nemo_gym_row(candidate: Candidate, mean: float) -> dict[str, JSON]:
         },
         "expected_action": _expected(candidate.demonstration),
         "agent_ref": {"type": "responses_api_agents", "name": AGENT},
-        "metadata": {"domain": candidate.domain, "mean_reward": mean, "turn": candidate.turn},
+        "metadata": {
+            "domain": candidate.domain,
+            "task": candidate.trajectory.task,
+            "mean_reward": mean,
+            "turn": candidate.turn,
+        },
     }
 
 
@@ -160,9 +200,8 @@ def _items(messages: Iterable[Message]) -> list[JSON]:
             )
             continue
         if message.content:
-            part = {"type": "output_text", "text": message.content, "annotations": []}
-            content = [part] if message.role is Role.ASSISTANT else message.content
-            items.append({"type": "message", "role": str(message.role), "content": content})
+            role = str(message.role)
+            items.append({"type": "message", "role": role, "content": message.content})
         items += [_call(call) | {"call_id": call.id} for call in message.tool_calls]
     return items
 

@@ -296,7 +296,12 @@ def test_nemo_gym_rows_hold_the_pivots_and_read_back(home: Path, tmp_path: Path)
 
     out = tmp_path / "pivots.jsonl"
     pivotrl(home, "export", str(out))
-    means = [json.loads(line)["metadata"]["mean_reward"] for line in out.read_text().splitlines()]
+    exported = [json.loads(line) for line in out.read_text().splitlines()]
+    means = [row["metadata"]["mean_reward"] for row in exported]
+    asked = [row["responses_create_params"] for row in exported]
+    assert all(tool["strict"] is False for one in asked for tool in one["tools"])
+    # NeMo-Gym's own types want an id beside parts of an assistant's text.
+    assert all(isinstance(i.get("content", ""), str) for one in asked for i in one["input"])
     assert means == sorted(means)
     found = [c.id for t in read([out]) if isinstance(t, Trajectory) for c in extract(t)]
     chosen = {row["candidate_id"] for row in rows(home, "select candidate_id from pivots")}

@@ -197,7 +197,7 @@ class ChatFormat:
                 f"a model that writes one of: {', '.join(form.name for form in FORMS)}"
             )
         if self._last_tools[0] is not tools:  # candidates of one trajectory share the object
-            self._last_tools = (tools, [_strip(tool_to_json(tool)) for tool in tools])
+            self._last_tools = (tools, [without_equivalences(tool_to_json(tool)) for tool in tools])
         return self._last_tools[1]
 
     def _template(
@@ -250,11 +250,15 @@ def _calls(calls: Sequence[ToolCall]) -> list[tuple[str, JSON]]:
     return [(call.name, call.arguments) for call in calls]
 
 
-def _strip(value: JSON) -> JSON:
+def without_equivalences(value: JSON) -> JSON:
     """`value` without any `x-pivotrl`, at any depth: declared equivalences would give hints."""
     if isinstance(value, dict):
-        return {key: _strip(item) for key, item in value.items() if key != "x-pivotrl"}
-    return [_strip(item) for item in value] if isinstance(value, list | tuple) else value
+        return {
+            key: without_equivalences(item) for key, item in value.items() if key != "x-pivotrl"
+        }
+    return (
+        [without_equivalences(item) for item in value] if isinstance(value, list | tuple) else value
+    )
 
 
 def _generation_stop_ids(path: Path) -> frozenset[int]:
