@@ -280,7 +280,7 @@ def inspect(
             raise ConfigError(f"{model}: config.json names no max_position_embeddings; add it")
         measured = (chat, context)
     declared = read_tools(tools) if tools else None
-    summary = asdict(summarise(paths, tools=declared, domain=None, model=measured))
+    summary = asdict(summarise(paths, tools=declared, model=measured))
     if as_json:
         print(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode())
         return

@@ -31,12 +31,14 @@ from pivotrl.types import (
 )
 
 _TOOL_ERROR = re.compile(
-    r"\W{0,3}((error|exception|traceback|invalid|unknown (tool|command|function))\b|usage:)"
+    r"\W{0,3}((error|exception|traceback|invalid|tool_use_error|unknown (tool|command|function))\b"
+    r"|usage:|no replacement was|your (proposed )?edit has introduced"
+    r"|((the )?path|file|string|old_str) .{0,200}(does not exist|not found))"
     r"|.{0,200}: command not found",
     re.IGNORECASE,
 )
 """How a tool's result begins when the call itself failed."""
-_COMMAND_IN_TEXT = ("```", '"commands"', "<command>")
+_COMMAND_IN_TEXT = ("```", '"commands"', "<command>", "<function=")
 """How agents without a shell tool write a command."""
 
 
@@ -101,12 +103,12 @@ def _fits_domain(domain: str, messages: Sequence[JSON], turn: int) -> bool:
     """The domain's own rule for what is a candidate; in a conversation every turn is one."""
     message = messages[turn]
     called = "tool_calls" in message
+    acts = called or any(mark in message["content"] for mark in _COMMAND_IN_TEXT)
     if domain == "software":  # tool calls that did not error
-        return called and not any(
-            _TOOL_ERROR.match(result["content"]) for result in _results(messages, turn)
-        )
+        results = _results(messages, turn) if called else messages[turn + 1 : turn + 2]
+        return acts and not any(_TOOL_ERROR.match(result["content"]) for result in results)
     if domain == "terminal":  # shell actions
-        return called or any(mark in message["content"] for mark in _COMMAND_IN_TEXT)
+        return acts
     if domain == "browsing":  # search, open and evidence, but no thinking aloud
         return not called or any(c["function"]["name"] != "think" for c in message["tool_calls"])
     return True

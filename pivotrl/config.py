@@ -72,7 +72,7 @@ class DataConfig(Section):
         None, description="JSON list of tools, for files whose rows declare none."
     )
     domain: str | None = Field(
-        None, description="Domain of rows that name none; chooses the verifier."
+        None, description="Domain of all rows, whatever they name; chooses the verifier."
     )
     min_reward: float | None = Field(
         1.0,

@@ -38,7 +38,9 @@ class Summary:
     tools: Mapping[str, int]
     """Calls by tool."""
     candidates: Mapping[str, int]
-    """By domain and kind of action; a turn that the domain's rule leaves out is none."""
+    """By domain and kind of action, each once; a turn that the domain's rule leaves out is none."""
+    duplicates: int
+    """Candidates that are met again."""
     prompts: Mapping[str, int]
     """What a model's template makes of the candidates, see `Prompts`; empty without a model."""
 
@@ -47,21 +49,21 @@ def summarise(
     paths: Sequence[Path],
     *,
     tools: tuple[ToolSpec, ...] | None = None,
-    domain: str | None = None,
     model: tuple[ChatFormat, int] | None = None,
 ) -> Summary:
-    """Reads the files whole, keeping only counts. Raises as `read` does.
+    """Reads the files whole, keeping only counts and ids. Raises as `read` does.
 
     `model`: a chat format and the model's context in tokens, to measure the candidates' prompts.
     """
     lengths: list[int] = []
-    refused = breaks = 0
+    refused = breaks = duplicates = 0
     formats: Counter[str] = Counter()
     bad_rows: Counter[str] = Counter()
     calls: Counter[str] = Counter()
     candidates: Counter[str] = Counter()
+    seen: set[str] = set()
     trajectories = rewarded = solved = undeclared = text_turns = tool_call_turns = 0
-    for label, result in read_stored(paths, tools=tools, domain=domain):
+    for label, result in read_stored(paths, tools=tools):
         formats[label] += 1
         if isinstance(result, BadRow):
             bad_rows[result.reason] += 1
@@ -71,15 +73,18 @@ def summarise(
         rewarded += trajectory.reward is not None
         solved += trajectory.reward is not None and trajectory.reward >= 1
         undeclared += not trajectory.tools_declared
-        turns = extract(trajectory)
+        found = extract(trajectory)
+        turns = [c for c in {c.id: c for c in found}.values() if c.id not in seen]
+        duplicates += len(found) - len(turns)
+        seen.update(c.id for c in turns)
         candidates.update(
             f"{c.domain}, {'tool call' if c.demonstration.tool_calls else 'text'}" for c in turns
         )
         if model is not None:
-            found = prompts_of(model[0], trajectory, [c.turn for c in turns])
-            lengths += found.tokens.values()
-            refused += len(found.refused)
-            breaks += len(found.breaks)
+            prompts = prompts_of(model[0], trajectory, [c.turn for c in turns])
+            lengths += prompts.tokens.values()
+            refused += len(prompts.refused)
+            breaks += len(prompts.breaks)
         for message in trajectory.messages:
             if message.role == Role.ASSISTANT:
                 text_turns += not message.tool_calls
@@ -98,6 +103,7 @@ def summarise(
         tool_call_turns=tool_call_turns,
         tools=dict(calls.most_common()),
         candidates=dict(candidates.most_common()),
+        duplicates=duplicates,
         prompts={}
         if model is None
         else {

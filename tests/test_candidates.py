@@ -85,7 +85,7 @@ def test_canned_greetings_and_empty_turns_are_no_actions() -> None:
     ("domain", "turns"),
     [
         ("shop", [1, 3, 5, 6, 8]),  # a conversation: every turn
-        ("software", [1, 8]),  # tool calls that did not error
+        ("software", [1, 6, 8]),  # tool calls, or commands in text, that did not error
         ("terminal", [1, 3, 6, 8]),  # shell actions, as calls or in text
         ("browsing", [1, 3, 5, 6]),  # every step but thinking aloud
     ],

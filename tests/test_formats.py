@@ -519,10 +519,10 @@ COUNTS = {
     "tau2-bench/gpt-4.1_retail_1trial.json": ("tau2_bench", 40, 0, 476),
     "tau2-bench/gpt-4o_telecom_20tasks.json": ("tau2_bench", 20, 0, 217),
     "swe-agent/function_calling_simple.traj": ("swe_agent", 1, 0, 5),
-    "swe-agent/marshmallow-1867__default_thought_action.traj": ("swe_agent", 1, 0, 11),
-    "swe-agent/marshmallow-1867__function_calling.traj": ("swe_agent", 1, 0, 11),
-    "swe-agent/marshmallow-1867__xml.traj": ("swe_agent", 1, 0, 11),
-    "swe-agent/pydicom-1458__gpt4_default.traj": ("swe_agent", 1, 0, 12),
+    "swe-agent/marshmallow-1867__default_thought_action.traj": ("swe_agent", 1, 0, 10),
+    "swe-agent/marshmallow-1867__function_calling.traj": ("swe_agent", 1, 0, 10),
+    "swe-agent/marshmallow-1867__xml.traj": ("swe_agent", 1, 0, 10),
+    "swe-agent/pydicom-1458__gpt4_default.traj": ("swe_agent", 1, 0, 8),
     "mini-swe-agent/github_issue.traj.json": ("mini_swe_agent", 1, 0, 10),
     "mini-swe-agent/local.traj.json": ("mini_swe_agent", 1, 0, 2),
     "openhands/resolver_mock_output.jsonl": ("openhands", 2, 0, 26),
@@ -569,6 +569,164 @@ def test_solved_runs_of_tau2_bench(shared: Path) -> None:
         assert {t.domain for t in good} == {name}
         turns = [c.demonstration for t in good for c in extract(t)]
         assert sum(len(turn.tool_calls) > 1 for turn in turns) == parallel
+
+
+def event(**said: Any) -> JSON:
+    return {"source": "agent", **said}
+
+
+def test_openhands_with_function_calls_is_what_the_model_saw(tmp_path: Path) -> None:
+    """Its system event, calls made at once as one turn, and no turn of the harness."""
+    calls = [
+        {"id": i, "type": "function", "function": {"name": "bash", "arguments": f'{{"a": {n}}}'}}
+        for n, i in enumerate("ab")
+    ]
+    answer = {"id": "r1", "choices": [{"message": {"content": "Two looks.", "tool_calls": calls}}]}
+    said = [{"tool_call_id": i, "model_response": answer} for i in "ab"]
+    tool = {"type": "function", "function": {"name": "bash", "parameters": {"type": "object"}}}
+    history = [
+        event(action="system", args={"content": "You are OpenHands.", "tools": [tool]}),
+        {"source": "user", "action": "message", "args": {"content": "Fix it."}},
+        event(action="run", args={"command": "ls"}, tool_call_metadata=said[0]),
+        event(observation="run", content="a.py", tool_call_metadata=said[0]),
+        event(action="run", args={"command": "pwd"}, tool_call_metadata=said[1]),
+        event(observation="run", content="/w", tool_call_metadata=said[1]),
+        event(action="condensation", args={}),
+        event(action="finish", args={"final_thought": "All is well."}),
+    ]
+    [trajectory] = read_row(tmp_path, {"history": history})
+    assert isinstance(trajectory, Trajectory)
+    assert [m.role for m in trajectory.messages] == [
+        *["system", "user", "assistant", "tool", "tool"],
+        "assistant",
+    ]
+    assert [tool.name for tool in trajectory.tools] == ["bash"]
+    assert len(trajectory.messages[2].tool_calls) == 2
+    assert trajectory.messages[-1].content == "All is well."
+
+
+def test_the_id_of_a_row_is_no_task(tmp_path: Path) -> None:
+    """Else the turns of one trajectory, and the runs of one task, would lie on both sides."""
+    named = [
+        [make() | {key: str(n)} for n in range(20)]
+        for make, key in ((nemo_gym, "uuid"), (atif, "session_id"), (sharegpt, "id"))
+    ]
+    for runs in named:
+        sides = set()
+        for run in runs:
+            run.pop("task_id", None)
+            [found] = read_row(tmp_path, run)
+            assert isinstance(found, Trajectory)
+            sides |= {c.split for c in extract(found, validation_share=0.5)}
+        assert len(sides) == 1
+
+
+def test_what_columns_fill_in_is_no_part_of_a_row(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    def tool(name: str, parameter: str) -> JSON:
+        schema = {"type": "object", "properties": {parameter: {"type": "string"}}}
+        return {"type": "function", "function": {"name": name, "parameters": schema}}
+
+    def called(name: str, arguments: JSON) -> JSON:
+        return {
+            "role": "assistant",
+            "tool_calls": [{"function": {"name": name, "arguments": arguments}}],
+        }
+
+    messages = [
+        {"role": "user", "content": "Go."},
+        called("find", {"id": "1"}),
+        {"role": "tool", "content": "x"},
+        called("weather", {"city": "Rome"}),
+    ]
+    row = {"messages": messages, "tools": [tool("find", "id"), tool("weather", "city")]}
+    write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    ids = [
+        [c.id for t in read([tmp_path / name]) if isinstance(t, Trajectory) for c in extract(t)]
+        for name in ("a.jsonl", "a.parquet")
+    ]
+    assert ids[0] == ids[1] and len(ids[0]) == 2
+
+
+def test_reasoning_whose_opening_the_template_wrote(tmp_path: Path) -> None:
+    said = {"role": "assistant", "content": "I greet back.\n</think>\n\nHello!"}
+    [found] = read_row(tmp_path, {"messages": [{"role": "user", "content": "Hi"}, said]})
+    assert isinstance(found, Trajectory)
+    last = found.messages[-1]
+    assert (last.reasoning, last.content) == ("I greet back.", "Hello!")
+
+
+def test_agents_that_write_commands_as_text_have_their_domain(tmp_path: Path) -> None:
+    block = "Look.\n```mswea_bash_command\nls\n```"
+    run = [{"role": "user", "content": "Fix it."}, {"role": "assistant", "content": block}]
+    [found] = read_row(tmp_path, run)
+    assert isinstance(found, Trajectory)
+    assert (found.domain, len(extract(found))) == ("terminal", 1)
+    history = [
+        {"role": "system", "content": "You fix code.", "agent": "main"},
+        {"role": "user", "content": "Fix it.", "agent": "main"},
+        {"role": "assistant", "content": "Look.\n```\nopen a.py\n```", "agent": "main"},
+        {"role": "user", "content": "1: x", "agent": "main"},
+        {
+            "role": "assistant",
+            "content": "Edit.\n```\nedit 1:1\ny\nend_of_edit\n```",
+            "agent": "main",
+        },
+        {
+            "role": "user",
+            "content": "Your proposed edit has introduced new syntax error(s).",
+            "agent": "main",
+        },
+    ]
+    [found] = read_row(tmp_path, {"history": history})
+    assert isinstance(found, Trajectory)
+    assert (found.domain, [c.turn for c in extract(found)]) == ("software", [2])
+
+
+def test_results_that_no_call_has_are_the_users(tmp_path: Path) -> None:
+    row = atif()
+    step = next(s for s in row["steps"] if s["source"] == "agent" and s.get("tool_calls"))
+    step["observation"]["results"].append({"content": "the disk is nearly full"})
+    [found] = read_row(tmp_path, row)
+    assert isinstance(found, Trajectory)
+    assert [m.role for m in found.messages if "nearly full" in m.content] == [Role.USER]
+
+
+def test_calls_at_once_and_words_beside_a_result_in_text(tmp_path: Path) -> None:
+    calls = json.dumps([{"name": "find", "arguments": a} for _, a in CALLS])
+    turns = [
+        {"from": "human", "value": ASKED},
+        {"from": "function_call", "value": calls},
+        {
+            "from": "human",
+            "value": f"<tool_response>\n{RESULTS[0]}\n</tool_response>\nAnd order 9?",
+        },
+        {"from": "gpt", "value": FOUND},
+    ]
+    [found] = read_row(tmp_path, {"conversations": turns})
+    assert isinstance(found, Trajectory)
+    assert [len(m.tool_calls) for m in found.messages] == [0, 2, 0, 0, 0]
+    assert found.messages[3].content == "And order 9?"
+
+
+def test_an_input_may_be_a_text(tmp_path: Path) -> None:
+    answer = {"type": "message", "role": "assistant", "content": "Hello!"}
+    [found] = read_row(tmp_path, {"input": "Hi", "output": [answer]})
+    assert isinstance(found, Trajectory)
+    assert [m.content for m in found.messages] == ["Hi", "Hello!"]
+
+
+def test_a_broken_first_line_is_no_reason_to_hold_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"broken\n' + (json.dumps(openai_chat()) + "\n") * 3)
+    monkeypatch.setattr("pivotrl.trajectories.rows.MAX_DOCUMENT_BYTES", 10)
+    found = list(read([path]))
+    assert [isinstance(row, BadRow) for row in found] == [True, False, False, False]
 
 
 def test_a_data_set_on_the_hub(tmp_path: Path) -> None:

@@ -398,7 +398,8 @@ def test_the_real_tau_bench_file_is_read_whole() -> None:
     assert (summary.rows, summary.trajectories, summary.solved) == (200, 200, 84)
     assert (summary.turns, summary.text_turns, summary.tool_call_turns) == (2454, 1290, 1164)
     assert sum(summary.tools.values()) == 1164
-    assert summary.candidates == {"tool_use, text": 1290, "tool_use, tool call": 1164}
+    assert summary.candidates == {"tool_use, text": 1282, "tool_use, tool call": 1164}
+    assert summary.duplicates == 8
     assert set(summary.tools) <= {t.name for t in tools}
     assert summary.formats == {"tau_bench": 200}
     assert not summary.bad_rows

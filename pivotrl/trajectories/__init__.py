@@ -73,9 +73,9 @@ def read(
 ) -> Iterator[Trajectory | BadRow]:
     """Every row of the files in order, as a trajectory or as a bad row.
 
-    `tools` and `domain` serve rows that name none. JSONL is streamed; a JSON array is loaded whole.
-    Raises ConfigError for a missing or empty file, before the first row where it can be known, and
-    PivotRLError at the end of a file in which no row was usable.
+    `tools` serves rows that declare none, `domain` holds for all. JSONL is streamed; a JSON array
+    is loaded whole. Raises ConfigError for a missing or empty file, before the first row where it
+    can be known, and PivotRLError at the end of a file in which no row was usable.
     """
     return (
         result if isinstance(result, BadRow) else from_row(result)

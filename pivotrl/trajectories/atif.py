@@ -22,26 +22,31 @@ def recognises(row: JSON) -> bool:
 
 def parse(row: JSON) -> list[Draft]:
     _check(row)
+    return [_draft(row), *map(_draft, row.get("subagent_trajectories") or [])]
+
+
+def _draft(row: dict[str, Any]) -> Draft:
     messages: list[JSON] = []
     context: set[int] = set()
     for step in row["steps"]:
         if step["source"] != "agent":
             messages.append({"role": step["source"], "content": step["message"]})
+            messages += [
+                {"role": "user", "content": result.get("content")} for result in _results(step)
+            ]
             continue
         if step.get("is_copied_context") or step.get("llm_call_count") not in (None, 1):
             context.add(len(messages))
         messages += _turn(step)
     agent, extra = row["agent"], row.get("extra") or {}
-    return [
-        Draft(
-            messages=messages,
-            tools=agent.get("tool_definitions"),
-            task=extra.get("task") or row.get("session_id"),
-            domain=extra.get("domain"),
-            reward=extra.get("reward"),
-            not_actions=context,
-        )
-    ]
+    return Draft(
+        messages=messages,
+        tools=agent.get("tool_definitions"),
+        task=extra.get("task"),
+        domain=extra.get("domain"),
+        reward=extra.get("reward"),
+        not_actions=context,
+    )
 
 
 def _check(row: dict[str, Any]) -> None:
@@ -56,9 +61,14 @@ def _check(row: dict[str, Any]) -> None:
         raise RowError("breaks its schema", f"{place}: {first['msg']}") from None
 
 
+def _results(step: dict[str, Any]) -> list[Any]:
+    return (step.get("observation") or {}).get("results") or []
+
+
 def _turn(step: dict[str, Any]) -> list[JSON]:
     calls = step.get("tool_calls") or []
-    results = (step.get("observation") or {}).get("results") or []
+    results = _results(step)
+    named = any(result.get("source_call_id") for result in results)
     turn = {
         "role": "assistant",
         "content": step["message"],
@@ -75,7 +85,8 @@ def _turn(step: dict[str, Any]) -> list[JSON]:
         turn,
         *(
             {
-                "role": "tool" if calls else "user",
+                # Without a call's id it is from the surroundings, unless none of them has one.
+                "role": "tool" if calls and (result.get("source_call_id") or not named) else "user",
                 "content": result.get("content"),
                 "tool_call_id": result.get("source_call_id"),
             }

@@ -33,7 +33,7 @@ def build(
     source_file: str,
     source_row: int,
 ) -> dict[str, JSON]:
-    """The checked row; what the draft says wins over what was given. Raises RowError.
+    """The checked row; the draft's own tools win, and the given domain. Raises RowError.
 
     `given_tools`: JSON text as `parse_tools` makes it. JSON columns keep the order of keys:
     templates render it, so it is part of what the model sees.
@@ -59,8 +59,8 @@ def build(
     not_actions = sorted(draft.not_actions)
     return {
         "trajectory_id": _id(messages, tools, not_actions),
-        "domain": _text(draft.domain, "domain")
-        or given_domain
+        "domain": given_domain
+        or _text(draft.domain, "domain")
         or infer(declared or frozenset(called)),
         "task": _text(draft.task, "task"),
         "reward": _reward(draft.reward),

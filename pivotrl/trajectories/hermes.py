@@ -68,8 +68,10 @@ def read_text(messages: list[JSON]) -> tuple[list[JSON], list[JSON] | None]:
             out.append(message | {"content": _without_tools(content)})
         elif message["role"] == "assistant" and "<tool_call>" in content:
             out.append(_call_turn(index, message, content))
-        elif message["role"] in ("user", "tool") and "<tool_response>" in content:
-            out += [_result(text) for text in _RESPONSE.findall(content)]
+        elif message["role"] in ("user", "tool") and (found := _RESPONSE.findall(content)):
+            out += [_result(text) for text in found]
+            if beside := _RESPONSE.sub("", content).strip():
+                out.append({"role": "user", "content": beside})
         else:
             out.append(message)
     return out, tools

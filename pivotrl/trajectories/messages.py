@@ -47,9 +47,12 @@ def read_message(index: int, message: JSON) -> dict[str, JSON]:
     reasoning = message.get("reasoning_content") or message.get("reasoning") or None
     if reasoning is not None and not isinstance(reasoning, str):
         raise RowError("content is not text", f"the reasoning of message {index} is not a string")
-    if reasoning is None and _END_THINK in content and content.lstrip().startswith(_THINK):
-        thought, _, content = content.lstrip().removeprefix(_THINK).partition(_END_THINK)
-        reasoning, out["content"] = thought.strip("\n"), content.lstrip("\n")
+    if reasoning is None and _END_THINK in content:
+        thought, _, said = content.partition(_END_THINK)
+        thought = thought.lstrip().removeprefix(_THINK)  # which templates may open in the prompt
+        if _THINK not in thought:
+            reasoning, content = thought.strip("\n"), said.lstrip("\n")
+            out["content"] = content
     if not content and not calls:
         out["content"] = _content(index, message.get("refusal"))
     if reasoning is not None:

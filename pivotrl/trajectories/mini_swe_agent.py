@@ -24,11 +24,16 @@ def recognises(row: JSON) -> bool:
 
 def parse(row: JSON) -> list[Draft]:
     messages = row["messages"] if isinstance(row, dict) else row
+    kept = messages
+    if isinstance(messages, list):
+        kept = [_message(m) for m in messages if not _is_exit(m)]
+    calls = isinstance(kept, list) and any(
+        isinstance(m, dict) and m.get("tool_calls") for m in kept
+    )
     return [
         Draft(
-            messages=[_message(m) for m in messages if not _is_exit(m)]
-            if isinstance(messages, list)
-            else messages,
+            messages=kept,
+            domain=None if calls else "terminal",
             task=row.get("instance_id") if isinstance(row, dict) else None,
         )
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from pivotrl.trajectories.draft import Draft
-from pivotrl.trajectories.responses import messages_of
+from pivotrl.trajectories.responses import given_items, messages_of
 from pivotrl.trajectories.rows import RowError
 from pivotrl.types import JSON
 
@@ -18,12 +18,12 @@ NAME = "nemo_gym"
 
 def recognises(row: JSON) -> bool:
     parameters = row.get("responses_create_params") if isinstance(row, dict) else None
-    return isinstance(parameters, dict) and isinstance(parameters.get("input"), list)
+    return isinstance(parameters, dict) and isinstance(parameters.get("input"), list | str)
 
 
 def parse(row: JSON) -> list[Draft]:
     parameters = row["responses_create_params"]
-    given: list[JSON] = parameters["input"]
+    given = given_items(parameters["input"])
     response = row.get("response")
     output = response.get("output") if isinstance(response, dict) else None
     if output:  # a turn may begin in the input and go on in the output
@@ -35,11 +35,27 @@ def parse(row: JSON) -> list[Draft]:
         Draft(
             messages=messages,
             tools=parameters.get("tools") or row.get("declared_tools"),
-            task=row.get("uuid") or row.get("_ng_task_index") or row.get("id"),
+            task=_task(row),
+            domain="terminal" if _is_terminus(row) else None,
             reward=row.get("reward"),
             not_actions=frozenset(range(context)),
         )
     ]
+
+
+def _task(row: dict[str, Any]) -> JSON:
+    """What all rows of a task share: `uuid` and `id` name the row alone."""
+    beside = row.get("metadata")
+    told = beside.get("task") if isinstance(beside, dict) else None
+    return next(
+        (t for t in (row.get("task_id"), told, row.get("_ng_task_index")) if t is not None), None
+    )
+
+
+def _is_terminus(row: dict[str, Any]) -> bool:
+    """Whether commands are typed as text, which says nothing of tools."""
+    beside = row.get("metadata")
+    return isinstance(beside, dict) and str(beside.get("harness")).startswith("terminus")
 
 
 def _expected(row: dict[str, Any]) -> list[JSON]:

@@ -24,7 +24,10 @@ ARGUMENTS = {
     "delegate": ("agent", "inputs"),
 }
 """What the model decides of each action; the rest of an event is the harness's."""
-HARNESS = {"change_agent_state", "agent_state_changed", "null", "recall", "system"}
+HARNESS = {
+    *("change_agent_state", "agent_state_changed", "null", "recall", "system"),
+    *("condensation", "condensation_request", "loop_recovery"),
+}
 
 
 def recognises(row: JSON) -> bool:
@@ -43,20 +46,29 @@ def recognises(row: JSON) -> bool:
 def parse(row: JSON) -> list[Draft]:
     history: list[Any] = row["history"] if isinstance(row, dict) else row
     messages: list[dict[str, JSON]] = []
+    answers: list[JSON] = []
+    tools: JSON = None
     for event in history:
-        _add(messages, event)
+        if event.get("action") == "system":
+            told = event.get("args") or {}
+            messages.append({"role": "system", "content": told.get("content")})
+            tools = told.get("tools")
+        else:
+            _add(messages, event, answers)
     beside = row if isinstance(row, dict) else {}
     success = beside.get("success", (beside.get("test_result") or {}).get("resolved"))
     return [
         Draft(
             messages=messages,
+            tools=tools,
             task=beside.get("instance_id"),
             reward=success if isinstance(success, bool) else None,
         )
     ]
 
 
-def _add(messages: list[dict[str, JSON]], event: dict[str, Any]) -> None:
+def _add(messages: list[dict[str, JSON]], event: dict[str, Any], answers: list[JSON]) -> None:
+    """Adds an event's message; `answers` are the model's own that have one."""
     metadata = event.get("tool_call_metadata") or {}
     arguments = event.get("args") or event  # old files have the arguments in the event itself
     action = event.get("action")
@@ -72,8 +84,10 @@ def _add(messages: list[dict[str, JSON]], event: dict[str, Any]) -> None:
             )
     elif metadata:
         message = _at(metadata, "model_response", "choices", 0, "message") or {}
-        if messages and messages[-1].get("tool_calls") == message.get("tool_calls"):
-            return  # one answer of the model with several calls is several events
+        answer = _at(metadata, "model_response", "id") or message.get("tool_calls")
+        if answer in answers[-1:]:  # with several calls it is several events, results between
+            return
+        answers.append(answer)
         messages.append(
             {
                 "role": "assistant",
@@ -86,7 +100,8 @@ def _add(messages: list[dict[str, JSON]], event: dict[str, Any]) -> None:
         role = "user" if source == "user" else "assistant"
         messages.append({"role": role, "content": arguments.get("content")})
     elif action == "finish":
-        messages.append({"role": "assistant", "content": arguments.get("thought")})
+        said = arguments.get("final_thought") or arguments.get("thought")
+        messages.append({"role": "assistant", "content": said})
     elif action not in HARNESS:
         known = ARGUMENTS.get(str(action), ())
         call = {"name": action, "arguments": {k: arguments[k] for k in known if k in arguments}}

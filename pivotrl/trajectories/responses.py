@@ -18,6 +18,8 @@ ITEM_TYPES = ("message", "reasoning", "function_call", "function_call_output")
 
 
 def recognises(row: JSON) -> bool:
+    if isinstance(row, dict) and isinstance(row.get("input"), str):
+        return are_items(row.get("output"))
     return are_items(row.get("input") if isinstance(row, dict) else row)
 
 
@@ -33,7 +35,7 @@ def are_items(value: JSON) -> bool:
 def parse(row: JSON) -> list[Draft]:
     if isinstance(row, list):
         return [Draft(messages=messages_of(row))]
-    items = [*_opening(row), *row["input"], *(row.get("output") or [])]
+    items = [*_opening(row), *given_items(row["input"]), *(row.get("output") or [])]
     return [
         Draft(
             messages=messages_of(items),
@@ -41,6 +43,11 @@ def parse(row: JSON) -> list[Draft]:
             **beside(row),
         )
     ]
+
+
+def given_items(given: JSON) -> list[JSON]:
+    """Of an input, which may be one user's text."""
+    return [{"role": "user", "content": given}] if isinstance(given, str) else list(given)
 
 
 def _opening(row: dict[str, Any]) -> list[JSON]:

@@ -122,11 +122,22 @@ def _numbered(values: Iterator[JSON | RowError]) -> Iterator[Row]:
 
 
 def _plain(value: Any) -> JSON | RowError:
-    """JSON of what columns hold beside JSON: dates, decimals, bytes."""
+    """JSON of what columns hold beside JSON: dates, decimals, bytes; without Arrow's filling.
+
+    Columns give every object the keys of all others, with null as value.
+    """
     try:
-        return orjson.loads(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
+        return _filled(
+            orjson.loads(orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS))
+        )
     except orjson.JSONEncodeError as error:
         return RowError("not JSON", f"a column holds what JSON cannot: {error}")
+
+
+def _filled(value: JSON) -> JSON:
+    if isinstance(value, dict):
+        return {key: _filled(item) for key, item in value.items() if item is not None}
+    return [_filled(item) for item in value] if isinstance(value, list) else value
 
 
 def _parquet(path: Path) -> Iterator[JSON | RowError]:
@@ -206,6 +217,8 @@ def _is_document(stream: BinaryIO, array: bool) -> bool:
     first, second = _full_line(stream), _full_line(stream)
     if _decodes(first):
         return array and not second
+    if not array and (len(first) > MAX_LINE_BYTES or _decodes(second)):
+        return False  # a bad first line; what follows is not held to see it
     rest = stream.read(MAX_DOCUMENT_BYTES)
     return _decodes(first + second + rest) or (array and not _decodes(second))
 

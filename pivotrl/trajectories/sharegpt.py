@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from pivotrl.trajectories.draft import Draft, beside
 from pivotrl.trajectories.hermes import read_text
 from pivotrl.types import JSON
@@ -46,7 +48,7 @@ def parse(row: JSON) -> list[Draft]:
         Draft(
             messages=messages,
             tools=row.get("tools") or tools,
-            **beside(row, "id"),
+            **beside(row),
         )
     ]
 
@@ -55,5 +57,16 @@ def _message(turn: dict[str, Any]) -> dict[str, JSON]:
     role = ROLES.get(str(turn["from"]), str(turn["from"]))
     value = turn["value"]
     if role == "function_call":
-        return {"role": "assistant", "content": f"<tool_call>\n{value}\n</tool_call>"}
+        calls = _several(value)
+        text = "\n".join(f"<tool_call>\n{call}\n</tool_call>" for call in calls)
+        return {"role": "assistant", "content": text}
     return {"role": role, "content": value}
+
+
+def _several(value: JSON) -> list[JSON]:
+    """The calls that one text holds: LLaMA-Factory writes those at once as a JSON list."""
+    try:
+        calls = orjson.loads(value)
+    except (orjson.JSONDecodeError, TypeError):
+        return [value]
+    return [orjson.dumps(call).decode() for call in calls] if isinstance(calls, list) else [value]

@@ -31,6 +31,7 @@ def parse(row: JSON) -> list[Draft]:
     return [
         Draft(
             messages=[_message(entry) for entry in history],
+            domain=None if any(entry.get("tool_calls") for entry in history) else "software",
             task=problem if isinstance(problem, str) else None,
             not_actions={i for i, entry in enumerate(history) if entry.get("is_demo")},
         )

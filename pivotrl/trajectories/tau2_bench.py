@@ -14,6 +14,8 @@ from pivotrl.types import JSON
 
 NAME = "tau2_bench"
 
+DOMAINS = ("retail", "airline", "telecom")
+"""Of τ²; the others are conversations with tools like any."""
 SYSTEM = """<instructions>
 You are a customer service agent that helps the user according to the <policy> provided below.
 In each turn you can either:
@@ -38,19 +40,23 @@ def recognises(row: JSON) -> bool:
 
 def parse(row: JSON) -> list[Draft]:
     environment = row["info"].get("environment_info") or {}
-    policy = environment.get("policy")
+    policy, name = environment.get("policy"), str(environment.get("domain_name"))
     system = [{"role": "system", "content": SYSTEM.format(policy=policy)}] if policy else []
     return [
         Draft(
             messages=_messages(simulation, system),
             tools=environment.get("tool_defs"),
             task=simulation.get("task_id"),
-            domain=environment.get("domain_name"),
-            reward=(simulation.get("reward_info") or {}).get("reward"),
+            domain=next((known for known in DOMAINS if name.startswith(known)), "tool_use"),
+            reward=_reward(simulation),
         )
-        for simulation in row["simulations"]
-        if isinstance(simulation, dict)
+        for simulation in (s if isinstance(s, dict) else {} for s in row["simulations"])
     ]
+
+
+def _reward(simulation: dict[str, Any]) -> JSON:
+    told = simulation.get("reward_info")
+    return told.get("reward") if isinstance(told, dict) else None
 
 
 def _messages(simulation: dict[str, Any], system: list[JSON]) -> JSON:
