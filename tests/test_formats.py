@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from pivotrl.candidates import extract, rows
 from pivotrl.trajectories import BadRow, format_of, read, read_stored, read_tools
-from pivotrl.trajectories.rows import Row, files_of
-from pivotrl.types import JSON, PivotRLError, Role, Trajectory
+from pivotrl.trajectories.rows import Row, files_of, read_rows
+from pivotrl.types import JSON, ConfigError, PivotRLError, Role, Trajectory
 
 TOOL: dict[str, Any] = {
     "type": "function",
@@ -717,6 +717,12 @@ def test_an_input_may_be_a_text(tmp_path: Path) -> None:
     [found] = read_row(tmp_path, {"input": "Hi", "output": [answer]})
     assert isinstance(found, Trajectory)
     assert [m.content for m in found.messages] == ["Hi", "Hello!"]
+
+
+def test_a_pipe_is_said_to_be_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="write it to a file"):
+        list(read_rows(tmp_path / "pipe"))
 
 
 def test_a_broken_first_line_is_no_reason_to_hold_the_file(

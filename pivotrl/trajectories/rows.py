@@ -96,6 +96,8 @@ def read_rows(path: Path, is_row: Callable[[JSON], bool] = lambda _: False) -> I
     if str(path).startswith(HUB) or _is_data_set(path):
         yield from _numbered(_data_set(path))
         return
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: is no file, and what it is read from ends: write it to a file")
     try:
         with path.open("rb") as plain:
             mark = plain.read(4)

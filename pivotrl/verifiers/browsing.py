@@ -40,6 +40,8 @@ MAX_TOGETHER = 8
 """Calls at once that are tried in every order."""
 MAX_CHARACTERS = 2_000
 """Of what a step asks for; a longer one is no step, and compared as any other call."""
+MAX_ANSWER = 600
+"""A longer text is a report, and compared as any other."""
 MAX_HOST, MAX_LIST = 253, 50_000
 _KINDS = {one["kind"]: (re.compile(one["tool"]), one["keys"]) for one in outcome.AGENTS["steps"]}
 _ASIDE = re.compile(
@@ -129,6 +131,7 @@ class BrowsingVerifier:
             verdict = None
         verdict = verdict or self._others.verify(candidate, action)
         texts = [(i, r.content) for i, r in enumerate(references) if not r.tool_calls]
+        texts = [(i, text) for i, text in texts if len(text) <= MAX_ANSWER]
         texts = [] if action.tool_calls else texts
         same = [i for i, text in texts if same_answer(text, action.text, question)]
         if same and verdict.reward == 0.0:
