@@ -719,6 +719,23 @@ def test_an_input_may_be_a_text(tmp_path: Path) -> None:
     assert [m.content for m in found.messages] == ["Hi", "Hello!"]
 
 
+def test_a_run_of_tau2_bench_in_a_folder_is_as_in_one_file(tmp_path: Path) -> None:
+    whole = tau2_bench()
+    [one] = [t for t in read_row(tmp_path, whole) if isinstance(t, Trajectory)]
+    run = tmp_path / "run"
+    (run / "simulations").mkdir(parents=True)
+    [simulation] = whole["simulations"]
+    simulation |= {"reward_info": simulation.get("reward_info"), "termination_reason": "user_stop"}
+    (run / "simulations" / "a.json").write_text(json.dumps(simulation))
+    index = {k: v for k, v in whole.items() if k != "simulations"} | {"simulation_index": []}
+    (run / "results.json").write_text(json.dumps(index))
+    found = [t for t in read([run]) if isinstance(t, Trajectory)]
+    assert [t.id for t in found] == [one.id] * 2  # of the index and of the file: folded by a run
+    (run / "results.json").unlink()
+    with pytest.raises(PivotRLError, match=r"results\.json"):
+        list(read([run]))
+
+
 def test_a_pipe_is_said_to_be_one(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigError, match="write it to a file"):

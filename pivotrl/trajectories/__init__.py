@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -103,9 +104,10 @@ def _read(
             label = "unknown"
             results: list[dict[str, JSON] | BadRow] = []
             try:
-                found = format_of(row)
+                found: Any = format_of(row)
                 label = found.NAME
-                drafts = list(found.parse(row.value))
+                whole = found.joined(row.value, path) if found is tau2_bench else row.value
+                drafts = list(found.parse(whole))
                 if not drafts:
                     raise RowError("no trajectory", f"the row is an empty {label} document")
             except RowError as error:

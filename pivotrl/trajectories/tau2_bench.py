@@ -1,5 +1,7 @@
 """τ²-bench: one document with `info`, `tasks` and `simulations`, a trajectory each.
 
+Or, since 1.0, a folder: `results.json` with an index, and a file for each simulation below it.
+
 The system prompt is not stored; it is put together again from the policy, as τ²'s own agent does.
 Tool schemas are null in public files: give them with `data.tools`. What the simulated user's tools
 say is not the agent's to see. Source: sierra-research/tau2-bench, `agent/llm_agent.py`.
@@ -7,9 +9,13 @@ say is not the agent's to see. Source: sierra-research/tau2-bench, `agent/llm_ag
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import orjson
+
 from pivotrl.trajectories.draft import Draft
+from pivotrl.trajectories.rows import RowError
 from pivotrl.types import JSON
 
 NAME = "tau2_bench"
@@ -31,20 +37,37 @@ Try to be helpful and always follow the policy. Always make sure you generate va
 
 
 def recognises(row: JSON) -> bool:
-    return (
-        isinstance(row, dict)
-        and isinstance(row.get("simulations"), list)
-        and isinstance(row.get("info"), dict)
-    )
+    if not isinstance(row, dict):
+        return False
+    whole = isinstance(row.get("simulations"), list) or "simulation_index" in row
+    return (whole and isinstance(row.get("info"), dict)) or _is_simulation(row)
+
+
+def _is_simulation(row: dict[str, Any]) -> bool:
+    return {"task_id", "messages", "termination_reason", "reward_info"} <= row.keys()
+
+
+def joined(row: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The whole document of a part that lies in `path`. Raises RowError where a rest is missing."""
+    try:
+        if _is_simulation(row):
+            run = orjson.loads((path.parents[1] / "results.json").read_bytes())
+            return {"info": run["info"], "simulations": [row]}
+        if "simulations" not in row:
+            files = sorted((path.parent / "simulations").glob("*.json"))
+            row = row | {"simulations": [orjson.loads(file.read_bytes()) for file in files]}
+    except (OSError, LookupError, TypeError, orjson.JSONDecodeError) as error:
+        remedy = f"keep results.json above the folder simulations: {error}"
+        raise RowError("incomplete run", remedy) from None
+    return row
 
 
 def parse(row: JSON) -> list[Draft]:
     environment = row["info"].get("environment_info") or {}
-    policy, name = environment.get("policy"), str(environment.get("domain_name"))
-    system = [{"role": "system", "content": SYSTEM.format(policy=policy)}] if policy else []
+    name = str(environment.get("domain_name"))
     return [
         Draft(
-            messages=_messages(simulation, system),
+            messages=_messages(simulation, simulation.get("policy") or environment.get("policy")),
             tools=environment.get("tool_defs"),
             task=simulation.get("task_id"),
             domain=next((known for known in DOMAINS if name.startswith(known)), "tool_use"),
@@ -59,7 +82,8 @@ def _reward(simulation: dict[str, Any]) -> JSON:
     return told.get("reward") if isinstance(told, dict) else None
 
 
-def _messages(simulation: dict[str, Any], system: list[JSON]) -> JSON:
+def _messages(simulation: dict[str, Any], policy: JSON) -> JSON:
+    system = [{"role": "system", "content": SYSTEM.format(policy=policy)}] if policy else []
     stored = simulation.get("messages")
     if not isinstance(stored, list):
         return stored
