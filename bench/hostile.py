@@ -62,18 +62,31 @@ def cases() -> list[tuple[Candidate, Action]]:
 def hostile_pairs(
     rng: random.Random, pool: Sequence[tuple[Candidate, Action]]
 ) -> Iterator[tuple[str, Candidate, Action]]:
-    """For ever: kind, candidate, action. One candidate in 20 has a hostile demonstration too."""
+    """For ever: kind, candidate, action. One candidate in 20 has a hostile demonstration too.
+
+    One in 50 has a report of 3,000 characters, the action its words in another order.
+    """
     while True:
         candidate, known = rng.choice(pool)
         kind = rng.choices(list(KINDS), [weight for weight, _ in KINDS.values()])[0]
         action = KINDS[kind][1](rng, known, pool)
         if rng.random() < 0.05:
             other = action if rng.random() < 0.5 else _garbage(rng, known, pool)
-            shown = Message(role=Role.ASSISTANT, content=other.text, tool_calls=other.tool_calls)
-            messages = (*candidate.messages, shown)
-            trajectory = replace(candidate.trajectory, messages=messages)
-            kind, candidate = f"{kind}, shown", replace(candidate, trajectory=trajectory)
+            kind, candidate = f"{kind}, shown", _shown(candidate, other)
+        elif rng.random() < 0.02:
+            report = " ".join(rng.choice(pool)[1].text for _ in range(200))[:3000]
+            words = report.split()
+            rng.shuffle(words)
+            kind, candidate = "report", _shown(candidate, Action(text=report))
+            action = Action(text="Answer: " + " ".join(words))
         yield kind, candidate, action
+
+
+def _shown(candidate: Candidate, demonstration: Action) -> Candidate:
+    said, calls = demonstration.text, demonstration.tool_calls
+    shown = Message(role=Role.ASSISTANT, content=said, tool_calls=calls)
+    messages = (*candidate.messages, shown)
+    return replace(candidate, trajectory=replace(candidate.trajectory, messages=messages))
 
 
 def pieces(rng: random.Random) -> str:
