@@ -595,14 +595,15 @@ def test_a_store_of_an_older_schema_is_built_anew_and_kept(
     held = rows(old, tables)
     with duckdb.connect(str(old / "pivotrl.duckdb")) as opened:
         opened.execute("update store_version set version = 0")
-    for killed in ("pivotrl.renewed", "pivotrl.renewed.wal"):
-        (old / killed).write_bytes(b"what a killed renewal left")
+    (old / "pivotrl.renewal").mkdir()
+    for killed in ("pivotrl.duckdb", "pivotrl.duckdb.wal"):
+        (old / "pivotrl.renewal" / killed).write_bytes(b"what a killed renewal left")
     refused = pivotrl(old, "sql", "select 1", expect=1)
     assert "has the old schema 0" in refused.stderr and "pivotrl run" in refused.stderr
     done = pivotrl(old, *small(data), server=prefect_server).stdout
     assert "the old one is kept as pivotrl.schema-0.duckdb" in flat(done)
     assert (old / "pivotrl.schema-0.duckdb").stat().st_size > 0
-    assert not list(old.glob("pivotrl.renewed*"))
+    assert not (old / "pivotrl.renewal").exists()
     assert rows(old, counted) == before and rows(old, tables) == held
     assert len(rows(old, "select name from runs")) == len(rows(home, "select name from runs")) + 1
 

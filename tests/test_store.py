@@ -640,3 +640,36 @@ def test_an_empty_file_gets_its_schema(store: Store) -> None:
     store.path.parent.mkdir()
     duckdb.connect(str(store.path)).close()
     assert values(store, "SELECT * FROM pivot_stats") == []
+
+
+def test_a_store_of_an_older_schema_is_built_anew_with_all_its_rows(
+    store: Store, tmp_path: Path
+) -> None:
+    """Looks that were merged together count together, also where `clean` took their shards."""
+    looks = [verdicts([1.0, 0.0, None, 0.0, 1.0, 1.0])[start::3] for start in range(3)]
+    files = [shard(tmp_path, f"v{n}", "verdicts", rows) for n, rows in enumerate(looks)]
+    store.merge("verdicts", [shard(tmp_path, "earlier", "verdicts", verdicts([1.0], version="0"))])
+    store.merge("verdicts", files)
+    store.merge("candidates", [shard(tmp_path, "c", "candidates", [candidate()])])
+    asked = (
+        "FROM pivot_stats",
+        "SELECT * EXCLUDE shard FROM verdicts ORDER BY rollout_id, verifier_version",
+    )
+    before = [values(store, sql) for sql in asked]
+    assert before[0][0][8:11] == (6, 5, 0.6), "samples, n, mean"
+    with duckdb.connect(str(store.path)) as opened:
+        opened.execute("UPDATE store_version SET version = 0")
+    (killed := store.path.with_suffix(".renewal")).mkdir()
+    (killed / "pivotrl.duckdb.wal").write_bytes(b"what a killed renewal left")
+    files[0].unlink()
+    (tmp_path / "earlier.parquet").unlink()
+    (tmp_path / "c.parquet").write_bytes(b"of another schema")
+    renewal = store.renew()
+    assert renewal and (renewal.shards, renewal.left_out) == (5, 1)
+    assert not values(store, "FROM candidates")
+    store.merge("candidates", [shard(tmp_path, "c", "candidates", [candidate()])])
+    assert [values(store, sql) for sql in asked] == before
+    assert store.renew() is None
+    assert {path.name for path in store.path.parent.iterdir()} == {
+        "pivotrl.duckdb", "pivotrl.schema-0.duckdb", "pivotrl.renewal.lock",
+    }  # fmt: skip

@@ -111,8 +111,9 @@ class Store:
     def renew(self) -> Renewal | None:
         """Builds a file of an older schema anew from its shards; None if it is no such file.
 
-        The old one is kept as `<name>.schema-<version>.duckdb`. Killed on the way it begins again.
-        Shards that are gone or that the present schema does not take stay out, counted.
+        The old one is kept as `<name>.schema-<version>.duckdb`, and has the rows of shards that are
+        gone. Shards that the present schema does not take stay out, counted. Killed on the way it
+        begins again.
         """
         if not self.path.exists():
             return None
@@ -122,22 +123,42 @@ class Store:
                 if version is None or version >= VERSION:
                     return None
                 opened.execute("CHECKPOINT")  # no log of the old file meets the new one
-                shards = opened.execute(
-                    "SELECT table_name, file FROM merged_shards ORDER BY merged_at, file"
+                merges = opened.execute(
+                    "SELECT table_name, list(sha256 ORDER BY file), list(file ORDER BY file)"
+                    " FROM merged_shards GROUP BY table_name, merged_at ORDER BY merged_at"
                 ).fetchall()
-            draft = Store(self.path.with_suffix(".renewed"), wait_seconds=self.wait_seconds)
-            draft.path.unlink(missing_ok=True)
+            folder = self.path.with_suffix(".renewal")
+            shutil.rmtree(folder, ignore_errors=True)
+            draft = Store(folder / self.path.name, wait_seconds=self.wait_seconds)
             draft._create()
-            left_out = sum(not draft._takes(table, Path(file)) for table, file in shards)
+            shards = left_out = 0
+            for table, hashes, names in merges:
+                files = [
+                    file if (file := Path(name)).exists() else self._rows_of(table, sha256, folder)
+                    for sha256, name in zip(hashes, names, strict=True)
+                ]
+                taken = [file for file in files if draft._takes(table, file)]
+                draft.merge(table, taken)  # at one moment: what counts of a profile is its last
+                shards += len(files)
+                left_out += len(files) - len(taken)
             aside = self.path.with_name(f"{self.path.stem}.schema-{version}.duckdb")
             aside.unlink(missing_ok=True)
             os.link(self.path, aside)
             draft.path.replace(self.path)
-            return Renewal(aside=aside, shards=len(shards), left_out=left_out)
+            shutil.rmtree(folder)
+            return Renewal(aside=aside, shards=shards, left_out=left_out)
+
+    def _rows_of(self, table: str, sha256: str, folder: Path) -> Path:
+        """What the file holds of a shard that is gone, as a shard in `folder`."""
+        path = folder / f"{sha256}.parquet"
+        with connection(self.path, read_only=False, wait_seconds=self.wait_seconds) as opened:
+            rows = opened.table(table).filter(f"shard = '{sha256}'")
+            rows.project("* EXCLUDE shard").write_parquet(str(path))
+        return path
 
     def _takes(self, table: str, shard: Path) -> bool:
-        """Merges the shard, if it is there and of the present schema."""
-        if table not in KEYS or not shard.exists():
+        """Merges the shard, if it is of the present schema."""
+        if table not in KEYS:
             return False
         try:
             self.merge(table, [shard])
