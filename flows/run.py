@@ -276,6 +276,7 @@ def execute(
     folder = made_home()
     from flows import processes
     from pivotrl.store import Store
+    from tasks.merge import merge_loose
     from tasks.report import store_run
 
     console = terminal()
@@ -288,6 +289,8 @@ def execute(
             f"The store has a new schema: the old one is kept as {renewal.aside.name}; "
             f"{renewal.shards - renewal.left_out} of its {renewal.shards} shards are in the new one"
         )
+    for error in merge_loose(folder):
+        log.warning("%s", error)
     dead = processes.reap(folder)
     processes.guard_server(folder)
     moment = datetime.now(UTC)

@@ -10,7 +10,11 @@ from prefect.cache_policies import NO_CACHE
 
 from pivotrl.manifest import Manifest
 from pivotrl.store import Store
+from pivotrl.types import PivotRLError
 from tasks.session import current
+
+LOOSE = ("runs", "promotions", "marks")
+"""Tables whose shards no stage makes again."""
 
 
 @task(name="merge", task_run_name="merge {what}", cache_policy=NO_CACHE, persist_result=False)
@@ -30,3 +34,19 @@ def merge(what: str, *manifests: Manifest | None) -> None:
     whole = [manifest for manifest in manifests if manifest is not None]
     if whole and not session.dry:
         _merge(what, whole, session.home)
+
+
+def merge_loose(home: Path) -> list[str]:
+    """Merges what no stage makes again and a kill kept out of the store; what could not be read."""
+    store = Store(home / "pivotrl.duckdb")
+    asked = "select file from merged_shards where list_contains(?, table_name)"
+    merged = {Path(file) for (file,) in store.query(asked, [LOOSE])[1]}
+    errors = []
+    for table in LOOSE:
+        for path in sorted((home / "shards" / table).glob("*.parquet")):
+            try:
+                if path not in merged:
+                    store.merge(table, [path])
+            except PivotRLError as error:
+                errors.append(str(error))
+    return errors

@@ -59,6 +59,7 @@ def promote(home: Path, model: str, wanted: str, *, reason: str = "", force: boo
     Raises PivotRLError if there is none, or if it failed the gate, or scores below the champion of
     now in a domain, and nobody forces it.
     """
+    Store(home / "pivotrl.duckdb").query("select 1")  # one that takes no row moves no alias
     version = find_version(home, model, wanted)
     if version is None:
         raise PivotRLError(f"no {wanted} of model {model!r}; `pivotrl ui` shows what is registered")

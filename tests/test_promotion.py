@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from pivotrl.promotion import Bar, decide
 from pivotrl.scores import ScoreRow
 from pivotrl.store import Store
-from pivotrl.tracking.registry import find_version, load_path, scores_of, set_alias
+from pivotrl.tracking.registry import Version, find_version, load_path, scores_of, set_alias
 from pivotrl.tracking.runs import TrackedRun, log_run
 from pivotrl.types import PivotRLError
-from tasks.promote import CHAMPION, GATE_TAG, PASSED, promote, rollback, was_champion
+from tasks.merge import merge_loose
+from tasks.promote import CHAMPION, GATE_TAG, PASSED, promote, record, rollback, was_champion
 
 BAR = Bar(min_gain=0.0, max_drop=5.0, max_kl=None, max_malformed=0.05)
 DOMAIN = ScoreRow(
@@ -142,3 +144,37 @@ def test_champions_come_and_go_with_a_reason(tmp_path: Path) -> None:
         ("2", "rolled back from version 4", "w2"),
         ("2", "rolled back from version 4", "w2"),
     ]
+
+
+def test_a_store_that_takes_no_row_moves_no_alias(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = Version(name="own", number="2", run_id="r", tags={GATE_TAG: PASSED})
+    monkeypatch.setattr(
+        "tasks.promote.find_version", lambda home, model, by: version if by == "2" else None
+    )
+    moved: list[str] = []
+    monkeypatch.setattr("tasks.promote.set_alias", lambda home, found, alias: moved.append(alias))
+    store = Store(tmp_path / "pivotrl.duckdb")
+    store.query("select 1")
+    with duckdb.connect(str(store.path)) as opened:
+        opened.execute("update store_version set version = 7")
+    with pytest.raises(PivotRLError, match="old schema 7"):
+        promote(tmp_path, "own", "2")
+    assert not moved
+    store.renew()
+    assert promote(tmp_path, "own", "2") == "2" and moved == [CHAMPION]
+
+
+def test_a_promotion_that_a_kill_kept_out_of_the_store_is_in_it_after_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = Version(name="own", number="2", run_id="r", tags={})
+    with monkeypatch.context() as killed:
+        killed.setattr(Store, "merge", lambda *_: None)
+        record(tmp_path, version, CHAMPION, "forced")
+    assert not was_champion(tmp_path, "own", "2")
+    (tmp_path / "shards" / "marks").mkdir()
+    (tmp_path / "shards" / "marks" / "cut.parquet").write_bytes(b"PAR1")
+    (said,) = merge_loose(tmp_path)
+    assert "cut.parquet" in said and was_champion(tmp_path, "own", "2")
