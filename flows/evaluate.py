@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from prefect import flow
 
-from pivotrl.config import Config, EngineConfig
+from pivotrl.config import Config, make_config
 from pivotrl.manifest import Manifest
 from pivotrl.policies import identify
 from pivotrl.scores import compare
@@ -41,11 +41,12 @@ def _asked(config: Config, name: str, home: Path, tokenizer: Path | None) -> Ask
         url, _, served = name.partition("#")
         if not (served and tokenizer and urlsplit(url).hostname):
             raise ConfigError(
-                f"{name}: write an endpoint as http://host:port/v1#SERVED-NAME, and add "
+                "an endpoint is written http://host:port/v1#SERVED-NAME, and comes with "
                 "--tokenizer DIR, the folder with its config.json, tokenizer and template"
             )
-        settings = engine.model_dump() | {"name": "server", "url": url, "model": served}
-        engine, folder, label = EngineConfig(**settings), tokenizer, served
+        tree = config.model_dump(mode="json", by_alias=True)
+        tree["engine"] |= {"name": "server", "url": url, "model": served}
+        engine, folder, label = make_config(tree, [], "endpoint").engine, tokenizer, served
         policy = identify(folder, served=name)
     elif folder.is_dir():
         label, policy = folder.resolve().name, identify(folder)

@@ -24,7 +24,6 @@ from pydantic import (
     model_validator,
 )
 
-from pivotrl.masking import masked
 from pivotrl.types import JSON, ConfigError
 
 
@@ -495,7 +494,7 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"key {key!r} is missing; add it to the file or type {key}=VALUE{more}"
     # scheduled runs log it
-    given = "***" if key.endswith("_env") else masked(repr(first["input"]))
+    given = "***" if key.endswith(("_env", "url")) else repr(first["input"])
     return f"{key} = {given}: {first['msg'].lower()}{more}"
 
 

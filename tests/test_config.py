@@ -46,17 +46,18 @@ def test_overrides_are_toml_or_text() -> None:
         ("sft.epochs=[0]", ["sft.epochs", "greater than or equal to 1"]),
         ("evaluate.items=1", ["evaluate.items", "greater than or equal to 2"]),
         ("run.name.deeper=1", ["name is a value"]),
-        ("judge.url=https://host/v1?key=1", ["would be stored"]),
+        ("judge.url=https://host/v1?key=sk-abc", ["would be stored"]),
         ("judge.url=ftp://host", ["judge.url", "is http://host/"]),
         ("judge.api_key_env=sk-abc", ["judge.api_key_env = ***", "would be stored"]),
-        ("judge.url=https://me:p@ss@host/v1", ["https://***@host/v1", "would be stored"]),
+        ("judge.url=https://me:sk-abc@host/v1", ["judge.url = ***", "would be stored"]),
+        ("judge.url=host/v1?key=sk-abc", ["judge.url = ***", "is http://host/"]),
     ],
 )
 def test_a_wrong_key_or_value_is_one_line_with_the_remedy(override: str, words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(ROOT / "configs/own.toml", [override])
     message = str(caught.value)
-    assert "\n" not in message
+    assert "\n" not in message and "sk-abc" not in message
     for word in words:
         assert word in message
 

@@ -25,6 +25,7 @@ from tiny_model import make_tiny_model
 
 from flows import cli
 from flows.browse import Browser, turns
+from flows.evaluate import asked_models
 from pivotrl.chat import ChatFormat
 from pivotrl.config import load_config
 from pivotrl.engines.hf import load_model
@@ -412,3 +413,11 @@ def test_nothing_of_ours_listens_beyond_loopback() -> None:
     serve = (ROOT / "infra/serve.sh").read_text()
     assert "--host 127.0.0.1" in serve and "--load-format safetensors" in serve
     assert "--trust-remote-code" not in serve
+
+
+@pytest.mark.parametrize("url", ["user:s3cret@h/v1#m", "h/v1?key=s3cret#m", "user:s3cret@h/v1"])
+def test_a_key_in_the_address_of_an_endpoint_is_not_repeated(url: str, tmp_path: Path) -> None:
+    config = load_config(ROOT / "configs/mini.toml")
+    with pytest.raises(ConfigError) as refused:
+        asked_models(config, [f"http://{url}"], tmp_path, tokenizer=tmp_path)
+    assert "s3cret" not in str(refused.value)
