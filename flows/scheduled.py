@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 from uuid import UUID
@@ -24,9 +25,11 @@ from flows.processes import record_run, stopped
 from flows.rounds import starting_point
 from flows.run import check, real, told_dry
 from flows.terminal import terminal
-from pivotrl.config import Config, load_config
+from pivotrl.config import Config, flatten, load_config
 from pivotrl.policies import identify
+from pivotrl.types import JSON, PivotRLError
 from tasks.ingest import new_files
+from tasks.promote import was_champion
 from tasks.sample import was_profiled
 from tasks.session import Session, running
 
@@ -82,8 +85,8 @@ def scheduled(
 def why_run(config: Config) -> str:
     """What a run would do anew, as far as can be told before it; empty where there is nothing.
 
-    The last things that a run does, registry and report, are no stages: one that died before them,
-    or found MLflow silent, has every stage cached and is to be finished.
+    The last things that a run does, registry, gate and report, are no stages: one that died before
+    them, found MLflow silent or was told otherwise has every stage cached and is to be finished.
     """
     records = told_dry(config, terminal(quiet=True))
     for record in records:
@@ -92,10 +95,30 @@ def why_run(config: Config) -> str:
     keys = {record.key for record in records}
     for path in (home() / "reports").glob("*.json"):
         report = json.loads(path.read_bytes())
-        owed = report["outcome"] == "trained" and report["model"] is None
-        if not owed and keys <= {stage["key"] for stage in report["stages"]}:
+        if keys <= {stage["key"] for stage in report["stages"]} and not _owes(report, config):
             return ""
-    return "the registry: an earlier run ended before it"
+    return "the registry: no earlier run left it as it is asked for now"
+
+
+def _owes(report: Mapping[str, JSON], config: Config) -> bool:
+    """Whether that run, its stages apart, did less than one with this configuration would."""
+    if report["outcome"] == "no pivots":
+        return False
+    now = {k: v for k, v in flatten(config).items() if k.startswith(("register.", "promote."))}
+    if (
+        report["outcome"] != "trained"
+        or not report["model"]
+        or not now.items() <= report["config"].items()
+    ):
+        return True
+    try:
+        return (
+            config.promote.automatic
+            and report["gate"]["passed"]
+            and not was_champion(home(), config.register_.model, report["model"]["version"])
+        )
+    except PivotRLError:  # a store of an older schema: a run builds it anew
+        return True
 
 
 def news(config: Config, why: str) -> str:

@@ -70,13 +70,15 @@ def promote(home: Path, model: str, wanted: str, *, reason: str = "", force: boo
             f"nevertheless: {failed}"
         )
     champion = find_version(home, model, CHAMPION)
-    if champion is None or champion.number != version.number:
+    moves = champion is None or champion.number != version.number
+    if moves:
         if champion and not force and (better := _better(home, champion, version)):
             raise PivotRLError(
                 f"version {version.number} of {model} met the gate before version "
                 f"{champion.number} was champion; --force promotes it nevertheless: {better}"
             )
         set_alias(home, version, CHAMPION)
+    if moves or not was_champion(home, model, version.number):  # killed before its row
         how = "forced" if version.tags.get(GATE_TAG) != PASSED else "passed the gate"
         record(home, version, CHAMPION, reason or how)
     return version.number

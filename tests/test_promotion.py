@@ -163,7 +163,13 @@ def test_a_store_that_takes_no_row_moves_no_alias(
         promote(tmp_path, "own", "2")
     assert not moved
     store.renew()
-    assert promote(tmp_path, "own", "2") == "2" and moved == [CHAMPION]
+    with monkeypatch.context() as killed:
+        killed.setattr("tasks.promote.record", lambda *_: None)
+        promote(tmp_path, "own", "2")
+    assert moved == [CHAMPION] and not was_champion(tmp_path, "own", "2")
+    monkeypatch.setattr("tasks.promote.find_version", lambda *_: version)
+    promote(tmp_path, "own", "2")
+    assert moved == [CHAMPION] and was_champion(tmp_path, "own", "2")
 
 
 def test_a_promotion_that_a_kill_kept_out_of_the_store_is_in_it_after_the_next_start(

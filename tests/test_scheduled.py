@@ -9,12 +9,20 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import psutil
 import pytest
 from filelock import FileLock
 from line import ROOT, SMALL, environment, pivotrl, report
 from test_line import data
+
+from flows import scheduled
+from pivotrl.config import flatten, load_config
+from pivotrl.tracking.registry import Version
+from tasks.promote import CHAMPION, record
+from tasks.session import StageRecord
 
 __all__ = ["data"]
 
@@ -72,6 +80,42 @@ from prefect.client.orchestration import get_client
 with get_client(sync_client=True) as client:
     found = client.read_flow_runs(limit=200)
 """
+
+
+def test_what_a_run_left_undone_beside_its_stages_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIVOTRL_HOME", str(tmp_path))
+    stage = StageRecord(stage="train", label="train", key="k", cached=True, seconds=0.0)
+    monkeypatch.setattr(scheduled, "told_dry", lambda *_: [stage])
+    (tmp_path / "reports").mkdir()
+
+    def owed(*settings: str, **changed: Any) -> bool:
+        config = load_config(ROOT / "configs/own.toml", settings)
+        made = load_config(ROOT / "configs/own.toml", ["promote.automatic=true"])
+        report = {
+            "outcome": "trained",
+            "stages": [{"key": "k"}],
+            "config": flatten(made),
+            "model": {"version": "2"},
+            "gate": {"passed": True},
+        } | changed
+        (tmp_path / "reports/r.json").write_text(json.dumps(report))
+        return scheduled.why_run(config).startswith("the registry")
+
+    automatic = "promote.automatic=true"
+    assert owed(automatic), "MLflow fell silent before the alias moved"
+    assert not owed(automatic, gate={"passed": False})
+    version = Version(name="own", number="2", run_id="r", tags={})
+    record(tmp_path, version, CHAMPION, "passed the gate")
+    assert not owed(automatic)
+    assert owed(automatic, stages=[]) and owed(automatic, model=None, gate=None)
+    assert owed() and owed(automatic, "promote.min_gain=-5") and owed(automatic, "register.alias=n")
+    assert owed(automatic, outcome="compared"), "that registers under aliases of its own"
+    assert not owed(outcome="no pivots")
+    with duckdb.connect(str(tmp_path / "pivotrl.duckdb")) as opened:
+        opened.execute("update store_version set version = 0")
+    assert owed(automatic), "the run builds the store anew"
 
 
 @pytest.mark.slow
