@@ -188,7 +188,7 @@ def remember(
         model = register(config, name, *went_in, checkpoints, scores, decision, tags)
         of = (session.home, config.register_.model, model["version"])
         if config.promote.automatic and decision.passed and not was_champion(*of):
-            # forced: the version may have been registered by a run that failed against another
+            # forced: the gate has decided a moment ago
             champion = promote(*of, reason="passed the gate", force=True)
             session.say(f"Champion: {config.register_.model} version {champion}")
     except Unreachable as error:

@@ -128,9 +128,20 @@ def rollback(home: Path, model: str) -> tuple[str, str]:
     return champion.number, before.number
 
 
-def record(home: Path, version: Version, alias: str, reason: str, *, once: bool = False) -> None:
-    """A row of `promotions`; `once`: none where the version had the alias before."""
-    now = datetime.now(UTC).replace(tzinfo=None)
+def record_decision(home: Path, version: Version, alias: str, run: str, decision: Decision) -> None:
+    """A row of `promotions` on the version that the run trained, unless its last says the same."""
+    _, rows = Store(home / "pivotrl.duckdb").query(
+        "select reason from promotions where (model, version, alias) = (?, ?, ?) "
+        "order by promoted_at desc limit 1",
+        [version.name, version.number, alias],
+    )
+    reasons = "; ".join(["", *decision.reasons])
+    if not rows or not rows[0][0].endswith(reasons):
+        record(home, version, alias, f"trained by run {run}{reasons}")
+
+
+def record(home: Path, version: Version, alias: str, reason: str) -> None:
+    """A row of `promotions`."""
     promotion = {
         "model": version.name,
         "version": version.number,
@@ -138,9 +149,9 @@ def record(home: Path, version: Version, alias: str, reason: str, *, once: bool 
         "policy_weights": version.tags.get("policy", ""),
         "training_id": version.tags.get("training"),
     }
-    promotion_id = digest(promotion | ({} if once else {"at": now.isoformat()}))
+    now = datetime.now(UTC).replace(tzinfo=None)
+    promotion_id = digest(promotion | {"at": now.isoformat()})
     path = home / "shards" / "promotions" / f"{promotion_id}.parquet"
-    if not path.exists():
-        row = promotion | {"promotion_id": promotion_id, "reason": reason, "promoted_at": now}
-        write_shard(path, "promotions", [row])
+    row = promotion | {"promotion_id": promotion_id, "reason": reason, "promoted_at": now}
+    write_shard(path, "promotions", [row])
     Store(home / "pivotrl.duckdb").merge("promotions", [path])

@@ -21,7 +21,7 @@ from pivotrl.system_metrics import thinned
 from pivotrl.tracking.registry import find_version
 from pivotrl.tracking.runs import Data, Part, Registered, TrackedRun, log_run, parameter
 from pivotrl.types import JSON, digest
-from tasks.promote import GATE_TAG, PASSED, record
+from tasks.promote import GATE_TAG, PASSED, record_decision
 from tasks.session import current
 from tasks.stage import read_table
 from tasks.track import trained_metrics
@@ -116,8 +116,7 @@ def register(
     if registered.version:
         found = find_version(home, config.register_.model, registered.version)
         assert found, "it was registered a moment ago"
-        reason = f"trained by run {name}; " + "; ".join(decision.reasons)
-        record(home, found, config.register_.alias, reason, once=True)
+        record_decision(home, found, config.register_.alias, name, decision)
     create_link_artifact(
         key="model",
         link=f"{current().mlflow_page}/#/models/{config.register_.model}/versions/{registered.version}",

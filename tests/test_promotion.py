@@ -8,14 +8,23 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from pivotrl.promotion import Bar, decide
+from pivotrl.promotion import Bar, Decision, decide
 from pivotrl.scores import ScoreRow
 from pivotrl.store import Store
 from pivotrl.tracking.registry import Version, find_version, load_path, scores_of, set_alias
 from pivotrl.tracking.runs import TrackedRun, log_run
 from pivotrl.types import PivotRLError
 from tasks.merge import merge_loose
-from tasks.promote import CHAMPION, GATE_TAG, PASSED, promote, record, rollback, was_champion
+from tasks.promote import (
+    CHAMPION,
+    GATE_TAG,
+    PASSED,
+    promote,
+    record,
+    record_decision,
+    rollback,
+    was_champion,
+)
 
 BAR = Bar(min_gain=0.0, max_drop=5.0, max_kl=None, max_malformed=0.05)
 DOMAIN = ScoreRow(
@@ -184,3 +193,21 @@ def test_a_promotion_that_a_kill_kept_out_of_the_store_is_in_it_after_the_next_s
     (tmp_path / "shards" / "marks" / "cut.parquet").write_bytes(b"PAR1")
     (said,) = merge_loose(tmp_path)
     assert "cut.parquet" in said and was_champion(tmp_path, "own", "2")
+
+
+def test_every_other_decision_on_a_version_is_a_row(tmp_path: Path) -> None:
+    version = Version(name="own", number="2", run_id="r", tags={})
+    passed, failed = (
+        Decision(passed=ok, reasons=[f"{word}: retail", "passes: aime25"])
+        for ok, word in ((True, "passes"), (False, "FAILS"))
+    )
+    for night, decision in enumerate((failed, failed, passed, passed, failed)):
+        record_decision(tmp_path, version, "challenger", f"night {night}", decision)
+    _, rows = Store(tmp_path / "pivotrl.duckdb").query(
+        "select reason from promotions order by promoted_at"
+    )
+    assert [reason for (reason,) in rows] == [
+        "trained by run night 0; FAILS: retail; passes: aime25",
+        "trained by run night 2; passes: retail; passes: aime25",
+        "trained by run night 4; FAILS: retail; passes: aime25",
+    ]

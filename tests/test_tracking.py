@@ -176,6 +176,16 @@ def test_the_same_key_logs_nothing_again(home, run):
     assert len(client(home).search_model_versions("name = 'pivotrl-mini'")) == 1
 
 
+def test_a_gate_that_decides_otherwise_now_is_believed(home, run):
+    run = replace(run, key="33ff", registered_name="pivotrl-gate", steps=(), parts=())
+    first = log_run(home, replace(run, tags=run.tags | {"gate": "failed"}))
+    log_run(home, replace(run, tags=run.tags | {"gate": "passed"}))
+
+    version = client(home).get_model_version("pivotrl-gate", first.version)
+    assert version.tags["gate"] == "passed"
+    assert client(home).get_run(first.run_id).data.tags["gate"] == "passed"
+
+
 def test_a_half_logged_run_is_replaced(home, run):
     run = replace(run, key="22ff", registered_name="pivotrl-half", steps=run.steps[:3])
     first = log_run(home, run)

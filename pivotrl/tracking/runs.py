@@ -130,8 +130,9 @@ def metric_name(name: str) -> str:
 def log_run(home: Path, run: TrackedRun) -> Registered:
     """Log the run, its plots and its checkpoint; register the model and move the alias to it.
 
-    A finished run with the same key whose model files are still there is returned untouched, its
-    alias too. What a crash left half-logged under the key is deleted first.
+    A finished run with the same key whose model files are still there is returned with its alias
+    untouched; only tags that say something else now are set. What a crash left half-logged under
+    the key is deleted first.
     """
     client = client_of(home)
     experiment = experiment_of(client, home)
@@ -139,6 +140,7 @@ def log_run(home: Path, run: TrackedRun) -> Registered:
     for old in client.search_runs([experiment], f"tags.`{KEY_TAG}` = '{run.key}'"):
         found = _registered(client, run, old)
         if found:
+            _retag(client, run, old, found)
             return found
         _delete(client, old)
     run_id = client.create_run(
@@ -200,6 +202,14 @@ def _registered(client: MlflowClient, run: TrackedRun, old: Run) -> Registered |
                 created=False,
             )
     return None
+
+
+def _retag(client: MlflowClient, run: TrackedRun, old: Run, found: Registered) -> None:
+    for name, value in run.tags.items():
+        if old.data.tags.get(name) != value:
+            if found.version:
+                client.set_model_version_tag(run.registered_name, found.version, name, value)
+            client.set_tag(found.run_id, name, value)  # last: a kill before it does both again
 
 
 def _delete(client: MlflowClient, old: Run) -> None:
