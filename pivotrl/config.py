@@ -406,10 +406,13 @@ class PromoteConfig(Section):
         "far below 0.",
     )
     max_kl: float | None = Field(
-        None, gt=0, description="Nats a token to π₀ in the last step; without, not asked."
+        None,
+        gt=0,
+        description="Nats a token to π₀ in the step after the model's own, or its last; without, "
+        "not asked.",
     )
     max_malformed: float = Field(
-        0.05, ge=0, le=1, description="Share of malformed actions in the last step."
+        0.05, ge=0, le=1, description="Share of malformed actions in that step."
     )
 
 

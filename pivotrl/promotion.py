@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pivotrl.scores import ScoreRow
 
+MALFORMED = "completions/malformed_ratio"
 MIN_CLUSTERS = 20
 """A percentile interval of fewer is no interval: of two items it has no width where they agree."""
 
@@ -24,9 +25,9 @@ class Bar:
     max_drop: float
     """The lower end of the interval of every benchmark's change must not be below minus this."""
     max_kl: float | None
-    """Nats a token to the reference in the last step; None asks nothing."""
+    """Nats a token to the reference; None asks nothing."""
     max_malformed: float
-    """Share of malformed actions in the last step."""
+    """Share of malformed actions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +37,21 @@ class Decision:
     """What was checked, one line each, failures first."""
 
 
+def step_of(
+    steps: Sequence[tuple[int, Mapping[str, float]]], best_step: int
+) -> tuple[int, Mapping[str, float]]:
+    """The step whose actions the policy after `best_step` sampled; the last where there is none."""
+    sampled = [row for row in steps if MALFORMED in row[1]] or [(best_step, {})]
+    return next((row for row in sampled if row[0] > best_step), sampled[-1])
+
+
 def decide(
     bar: Bar,
     scores: Sequence[ScoreRow],
-    last_step: Mapping[str, float],
+    step: tuple[int, Mapping[str, float]],
     champion: Mapping[str, float] | None,
 ) -> Decision:
-    """`scores`: paired differences to the base, with bootstrap intervals. `last_step`: metrics.
+    """`scores`: paired differences to the base, with bootstrap intervals. `step`: its metrics.
 
     `champion`: suite -> score of the champion in its own run, None where there is none; a domain
     must not score below it. What was not measured does not pass: no domain, no benchmark, a
@@ -77,16 +86,17 @@ def decide(
             checks.append((False, f"{said}, of at least {MIN_CLUSTERS}"))
         if row.trained_unparsed == 1:
             checks.append((False, f"{row.suite}: no output had an answer to judge"))
-    malformed = last_step.get("completions/malformed_ratio")
+    number, metrics = step
+    malformed = metrics.get(MALFORMED)
     said = "not measured" if malformed is None else f"{malformed:.1%}"
     known = malformed is not None and malformed <= bar.max_malformed
     limit = f"of at most {bar.max_malformed:.1%}"
-    checks.append((known, f"malformed actions in the last step: {said} {limit}"))
+    checks.append((known, f"malformed actions in step {number}: {said} {limit}"))
     if bar.max_kl is not None:
-        kl = last_step.get("kl")
+        kl = metrics.get("kl")
         said = "not measured (train.kl_beta = 0)" if kl is None else f"{kl:.3f}"
         known = kl is not None and kl <= bar.max_kl
-        checks.append((known, f"KL in the last step: {said}, of at most {bar.max_kl:g}"))
+        checks.append((known, f"KL in step {number}: {said}, of at most {bar.max_kl:g}"))
     ordered = sorted(checks, key=lambda check: check[0])
     return Decision(
         passed=all(ok for ok, _ in checks),

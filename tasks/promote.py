@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from pivotrl.config import Config
 from pivotrl.manifest import Manifest
-from pivotrl.promotion import Bar, Decision, decide
+from pivotrl.promotion import Bar, Decision, decide, step_of
 from pivotrl.scores import ScoreRow
 from pivotrl.store import Store
 from pivotrl.store.shards import write_shard
@@ -31,14 +31,14 @@ def gate(config: Config, scores: Sequence[ScoreRow], checkpoint: Manifest) -> De
     """Whether the run's model may become champion, said and shown as an artifact."""
     session = current()
     steps = metrics_by_step(read_table(session.home, checkpoint, "train_steps"))
-    last = next((m for _, m in reversed(steps) if "completions/malformed_ratio" in m), {})
     champion = find_version(session.home, config.register_.model, CHAMPION)
     best = None
     if champion:
         known = scores_of(session.home, champion)
         best = {s.suite: known[m] for s in scores if (m := metric_name(s.suite)) in known}
     bar = Bar(**config.promote.model_dump(exclude={"automatic"}))
-    decision = decide(bar, scores, last, best)
+    step = step_of(steps, checkpoint.counts["best_step"])
+    decision = decide(bar, scores, step, best)
     verdict = "passed" if decision.passed else "failed"
     lines = "\n".join(f"- {reason}" for reason in decision.reasons)
     create_markdown_artifact(

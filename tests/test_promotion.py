@@ -8,7 +8,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from pivotrl.promotion import Bar, Decision, decide
+from pivotrl.promotion import Bar, Decision, decide, step_of
 from pivotrl.scores import ScoreRow
 from pivotrl.store import Store
 from pivotrl.tracking.registry import Version, find_version, load_path, scores_of, set_alias
@@ -49,7 +49,7 @@ DOMAIN = ScoreRow(
 )
 BENCHMARK = replace(DOMAIN, suite="aime25", kind="benchmark", difference=-1.0, difference_low=-3.0)
 BOTH = [DOMAIN, BENCHMARK]
-STEP = {"completions/malformed_ratio": 0.01, "kl": 0.1}
+STEP = (7, {"completions/malformed_ratio": 0.01, "kl": 0.1})
 
 
 def test_a_clear_gain_without_a_clear_loss_passes() -> None:
@@ -69,16 +69,31 @@ def test_a_clear_gain_without_a_clear_loss_passes() -> None:
         (BAR, [DOMAIN], STEP, None, "no benchmark was scored"),
         (BAR, [DOMAIN, replace(BENCHMARK, clusters=19)], STEP, None, "19 items that"),
         (BAR, [DOMAIN, replace(BENCHMARK, trained_unparsed=1.0)], STEP, None, "no output had"),
-        (BAR, BOTH, {"completions/malformed_ratio": 0.2}, None, "20.0% of at most 5.0%"),
+        (BAR, BOTH, (7, {"completions/malformed_ratio": 0.2}), None, "20.0% of at most 5.0%"),
         (replace(BAR, max_kl=0.05), BOTH, STEP, None, "0.100, of at most 0.05"),
-        (replace(BAR, max_kl=0.05), BOTH, {"completions/malformed_ratio": 0}, None, "KL"),
-        (BAR, BOTH, {}, None, "malformed actions in the last step: not measured"),
+        (
+            replace(BAR, max_kl=0.05),
+            BOTH,
+            (7, {"completions/malformed_ratio": 0}),
+            None,
+            "KL in step 7",
+        ),
+        (BAR, BOTH, (7, {}), None, "malformed actions in step 7: not measured"),
     ],
 )
 def test_what_fails_is_said_first(bar, scores, step, champion, why) -> None:
     found = decide(bar, scores, step, champion)
     assert not found.passed
     assert found.reasons[0].startswith("FAILS") and why in found.reasons[0]
+
+
+def test_the_gate_looks_where_the_best_policy_sampled() -> None:
+    steps = [
+        *((0, {"validation/reward": 0.5}), (1, {"completions/malformed_ratio": 0.3})),
+        *((2, {"completions/malformed_ratio": 0.0}), (3, {"completions/malformed_ratio": 0.2})),
+    ]
+    assert [step_of(steps, best)[0] for best in range(4)] == [1, 2, 3, 3]
+    assert step_of(steps[:1], 0) == (0, {})
 
 
 def registered(home: Path, number: int, gate: str) -> None:
