@@ -67,7 +67,7 @@ def mark_wrong(home: Path, rollout_id: str, note: str, author: str) -> dict[str,
         "accepted": rollout["reward"] <= 0,
         "why": note,
         "rollout_id": rollout_id,
-    }
+    } | ({"files": dict(candidate.files)} if candidate.files else {})
     mark = {
         "candidate_id": rollout["candidate_id"],
         "rollout_id": rollout_id,
@@ -75,15 +75,26 @@ def mark_wrong(home: Path, rollout_id: str, note: str, author: str) -> dict[str,
         "mark": WRONG,
         "note": note,
     }
+    _append(home / "marks.jsonl", orjson.dumps(case) + b"\n")
     mark_id = digest(mark)
     path = home / "shards" / "marks" / f"{mark_id}.parquet"
     if not path.exists():
         now = datetime.now(UTC).replace(tzinfo=None)
         write_shard(path, "marks", [mark | {"mark_id": mark_id, "made_at": now}])
-        with (home / "marks.jsonl").open("ab") as cases:
-            cases.write(orjson.dumps(case) + b"\n")
     store.merge("marks", [path])
     return case
+
+
+def _append(path: Path, line: bytes) -> None:
+    """The line at the end of the file, if it is not in it; one that a kill cut stays by itself."""
+    try:
+        with path.open("a+b") as cases:
+            cases.seek(0)
+            text = cases.read()
+            if line not in text:
+                cases.write(line if text[-1:] in (b"", b"\n") else b"\n" + line)
+    except OSError as error:
+        raise PivotRLError(f"{path}: cannot be written: {error.strerror}; mark again") from None
 
 
 def _message(action: Action, text: str) -> dict[str, JSON]:
