@@ -120,15 +120,15 @@ def test_labelled_cases(path: Path) -> None:
     [
         ("ordinary", "tool_use", 1.0, 0.93),
         ("ordinary", "terminal", 0.98, 0.9),
-        ("ordinary", "software", 1.0, 0.91),
+        ("ordinary", "software", 1.0, 0.93),
         ("ordinary", "browsing", 1.0, 0.96),
         ("hard", "tool_use", 0.96, 0.62),
         ("hard", "terminal", 1.0, 0.66),
-        ("hard", "software", 1.0, 0.66),
-        ("hard", "browsing", 0.89, 0.56),
+        ("hard", "software", 1.0, 0.7),
+        ("hard", "browsing", 0.9, 0.66),
         ("varied", "tool_use", 1.0, 0.71),
-        ("varied", "terminal", 1.0, 0.64),
-        ("varied", "software", 1.0, 0.28),
+        ("varied", "terminal", 1.0, 0.71),
+        ("varied", "software", 1.0, 0.33),
     ],
 )
 def test_strangers_cases_are_judged_no_worse(
