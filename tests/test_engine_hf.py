@@ -335,6 +335,20 @@ def test_what_is_not_done_in_time_is_a_status(model):
     ]
 
 
+def test_one_pause_of_the_machine_loses_nothing(model):
+    params, pauses = SamplingParams(max_tokens=6), [3.0]
+    engine = engine_of(model, frozenset(), timeout=2.5)
+    poisoned = [*PROMPTS[1], *[POISON] * 3]
+    expected = engine.sample([*PROMPTS[:2], poisoned], 4, params, [0, 1, 2])
+    calls: list[int] = []
+    with trouble(model, lambda: pauses and time.sleep(pauses.pop())):
+        found = engine.sample(
+            [*PROMPTS[:2], poisoned], 4, params, [0, 1, 2], lambda rows, _: calls.append(rows)
+        )
+    assert not pauses and sum(calls) == 12
+    assert [[s.token_ids for s in g] for g in found] == [[s.token_ids for s in g] for g in expected]
+
+
 def test_full_memory_names_the_key_that_helps(model):
     def fail():
         raise torch.OutOfMemoryError

@@ -125,10 +125,10 @@ class HFEngine:
         """`n` samples for each prompt, in the caller's order; see `types.Engine.sample`.
 
         At temperature 0 every log-probability is 0: the sampling distribution has one token. What
-        an exception ends is tried again prompt by prompt; samples that meet one again have the
-        status `engine_error`, as have samples whose logits are not finite, and those that were not
-        done in time `timeout`. `on_progress` is called
-        once a sample. Raises PivotRLError for a prompt that does not fit the context, where the
+        an exception ends is tried again prompt by prompt, what was not done in time once more;
+        samples that meet an exception again have the status `engine_error`, as have samples whose
+        logits are not finite, and those that are late again `timeout`. `on_progress` is called once
+        a sample. Raises PivotRLError for a prompt that does not fit the context, where the
         GPU's memory is full, and where no prompt could be sampled.
         """
         check_call(prompts, n, params, seeds, vocabulary=self._vocabulary, context=self._context)

@@ -35,11 +35,12 @@ def sampled(
 ) -> list[list[Sample]]:
     """What `run` hands over of all jobs, in the caller's order; `on_progress` hears of each.
 
-    After an exception of `run` what is left is tried again prompt by prompt; what meets one again
-    has the status `engine_error`. Raises PivotRLError where `run` does, EngineFailure where nothing
-    succeeded.
+    What was not done in time is tried once more, together; after an exception of `run` what is left
+    is, prompt by prompt. What meets an exception again has the status `engine_error`. Raises
+    PivotRLError where `run` does, EngineFailure where nothing succeeded.
     """
     found: dict[Job, Sample] = {}
+    late: set[Job] = set()
 
     def finish(job: Job, sample: Sample) -> None:
         if job not in found:  # a second try may make its prompt's other samples again
@@ -47,11 +48,23 @@ def sampled(
             if on_progress is not None:
                 on_progress(1, len(sample.token_ids))
 
+    def finish_or_hold(job: Job, sample: Sample) -> None:
+        if sample.status == RolloutStatus.TIMEOUT:  # one pause of the machine is no answer
+            late.add(job)
+            if on_progress is not None:
+                on_progress(0, 0)  # nothing hangs
+        else:
+            finish(job, sample)
+
     jobs = [(index, j) for index in by_prefix(prompts) for j in range(first, first + n)]
-    if error := _exception_of(run, jobs, finish):
-        left = [job for job in jobs if job not in found]
-        alone = [list(group) for _, group in groupby(left, key=lambda job: job[0])]
-        errors = [_exception_of(run, group, finish) for group in alone]
+    error = _exception_of(run, jobs, finish_or_hold)
+    left = [job for job in jobs if job not in found]
+    together = [job for job in left if job in late]
+    alone = groupby((job for job in left if job not in late), key=lambda job: job[0])
+    again = [together] * bool(together) + [list(group) for _, group in alone]
+    errors = [_exception_of(run, group, finish) for group in again]
+    error = error or next(filter(None, errors), None)
+    if error:
         if not found and all(errors):
             raise EngineFailure(
                 f"{name} failed on all {len(jobs)} samples: {reason(error)}"

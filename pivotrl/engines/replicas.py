@@ -181,9 +181,9 @@ class _Chunk:
     result: Any = None
     question: Any = None
     told: int = 0
-    """Samples that the replica had finished when it answered last."""
+    """How often the replica had told of progress when it answered last."""
     since: float = 0.0
-    """When it began, or had finished another."""
+    """When it began, or had told again."""
 
     def start(
         self,
@@ -276,5 +276,5 @@ class _Replica:
     def finished(self) -> int:
         return self._finished
 
-    def _count(self, rows: int, _tokens: int) -> None:
-        self._finished += rows
+    def _count(self, _rows: int, _tokens: int) -> None:
+        self._finished += 1  # a sample that is late and tried again is progress too

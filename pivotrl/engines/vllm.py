@@ -101,7 +101,7 @@ class VLLMEngine:
         """`n` samples for each prompt, in the caller's order; see `types.Engine.sample`.
 
         At temperature 0 every log-probability is 0: the sampling distribution has one token. A
-        sample that was not done in time has the status `timeout`. An exception of vLLM ends all
+        sample that is late twice has the status `timeout`. An exception of vLLM ends all
         samples in flight; they are tried again prompt by prompt, and those that meet one again have
         the status `engine_error`, as have samples whose logits are not finite. `on_progress` is
         called once a sample. Raises PivotRLError for a prompt that does not fit the context, and
