@@ -31,6 +31,7 @@ from tenacity import wait_none
 
 from pivotrl import http_client
 from pivotrl.engines import server as engine_module
+from pivotrl.engines.isolation import EngineFailure
 from pivotrl.engines.server import GIVE_UP_AFTER, TRIES, ServerEngine
 from pivotrl.types import (
     ConfigError,
@@ -270,7 +271,7 @@ def test_a_broken_answer_is_no_action_and_touches_no_other(server, fault) -> Non
         assert lost.status == RolloutStatus.ENGINE_ERROR
         assert (lost.token_ids, lost.logprobs, lost.text) == ((), (), "")
         assert lost.seed == seed_of(2, index)
-    assert len(server.bodies) == 4 + 2 * TRIES
+    assert sum(len(body["prompt"]) > 1 for body in server.bodies) == 4 + 2 * TRIES
 
 
 @pytest.mark.parametrize("status", [HANG, DRIP])
@@ -315,27 +316,72 @@ def test_no_more_requests_at_once_than_allowed_and_that_many(server) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_after_failures_in_a_row_nothing_is_sent_until_one_request_has_an_answer(
-    server, caplog
+def test_an_outage_is_waited_for_and_loses_nothing(server, caplog) -> None:
+    caplog.set_level(logging.WARNING, logger="pivotrl.engines")
+    fault, away = with_status(503), range(20, 400)
+    server.reply = lambda body: fault(body) if len(server.bodies) in away else (200, answer(body))
+    groups = engine_at(server.url, concurrency=4).sample(PROMPTS, 20, PARAMS, SEEDS)
+    assert {one.status for group in groups for one in group} == {RolloutStatus.OK}
+    (warning,) = caplog.records
+    assert all(part in warning.getMessage() for part in (server.url, "HTTP 503", "300 seconds"))
+    assert len({json.dumps(body) for body in server.bodies[100:400]}) == 1  # one alone asks
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_outage_that_lasts_ends_the_call_and_one_request_decides_of_the_next(
+    server, caplog, monkeypatch
 ) -> None:
+    monkeypatch.setattr(engine_module, "LONGEST_OUTAGE", 0.2)
     caplog.set_level(logging.WARNING, logger="pivotrl.engines")
     engine = engine_at(server.url, concurrency=1)
     fault = with_status(500)
     server.reply = lambda body: fault(body) if len(server.bodies) > 3 else (200, answer(body))
     (group,) = engine.sample(PROMPTS[:1], 40, PARAMS, [1])
     assert [one.status for one in group] == ["ok"] * 3 + ["engine_error"] * 37
-    assert len(server.bodies) == 3 + GIVE_UP_AFTER * TRIES
-    (warning,) = caplog.records
-    assert all(part in warning.getMessage() for part in (server.url, "37 of 40", "HTTP 500"))
+    warning = caplog.records[-1].getMessage()
+    assert all(part in warning for part in (server.url, "37 of 40", "HTTP 500"))
 
-    with pytest.raises(PivotRLError, match="40 of 40") as caught:
+    sent = len(server.bodies)
+    with pytest.raises(EngineFailure, match="40 of 40") as caught:
         engine.sample(PROMPTS[:1], 40, PARAMS, [1])
     assert server.url in str(caught.value)
-    assert len(server.bodies) == 3 + GIVE_UP_AFTER * TRIES + TRIES  # the probing request alone
+    assert len(server.bodies) == sent + 1
 
     server.reply = lambda body: (200, answer(body))
     (group,) = engine.sample(PROMPTS[:1], 40, PARAMS, [1])
     assert {one.status for one in group} == {RolloutStatus.OK}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_prompt_that_always_fails_loses_no_other_however_many_samples_it_has(server) -> None:
+    def reply(body: dict[str, Any]) -> Reply:
+        if body["prompt"] == [5, 6]:
+            return 500, ""
+        time.sleep(2.0 if len(body["prompt"]) > 1 else 0)  # meanwhile all of the other's fail
+        return 200, answer(body)
+
+    server.reply = reply
+    groups = engine_at(server.url).sample([*PROMPTS, *PROMPTS[:1]], 16, PARAMS, [*SEEDS, 4])
+    assert [{one.status for one in group} for group in groups] == [
+        {RolloutStatus.ENGINE_ERROR if i == 1 else RolloutStatus.OK} for i in range(4)
+    ]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_after_prompts_in_a_row_that_fail_nothing_more_is_sent(server) -> None:
+    server.reply = lambda body: (200, answer(body)) if len(body["prompt"]) == 1 else (500, "")
+    prompts = [[3, i] for i in range(3, 43)]
+    engine = engine_at(server.url, concurrency=1)
+    with pytest.raises(EngineFailure, match="40 of 40"):
+        engine.sample(prompts, 1, PARAMS, range(40))
+    assert len(server.bodies) == GIVE_UP_AFTER * (TRIES + 1)
+
+
+def test_the_remedy_of_a_slow_server_is_time(server, monkeypatch) -> None:
+    monkeypatch.setattr(engine_module, "TRIES", 1)
+    server.reply = with_status(HANG)
+    with pytest.raises(EngineFailure, match=r"raise engine\.timeout or lower engine\.concurrency"):
+        engine_at(server.url, timeout=0.2).sample(PROMPTS, 2, PARAMS, SEEDS)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -10,15 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from contextlib import suppress
 from typing import Any
 
 import httpx
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+)
+from tenacity.stop import stop_base
 
 from pivotrl.engines.checks import check_call
 from pivotrl.engines.completions import BYTES_A_TOKEN, Served, request, sample_of
+from pivotrl.engines.isolation import EngineFailure
 from pivotrl.http_client import Failure, Refusal, authorization, checked_url, pause, post
 from pivotrl.prefixes import by_prefix
 from pivotrl.types import (
@@ -34,7 +42,9 @@ TRIES = 4
 LONGEST = 120.0
 """Seconds of one try where nothing else is set: a server may be gone."""
 GIVE_UP_AFTER = 10
-"""Samples in a row that fail; then nothing is sent until one request, alone, has an answer."""
+"""Prompts in a row that fail, although the server answers a little one."""
+LONGEST_OUTAGE = 300.0
+"""Seconds that a server which has answered before is waited for: it may be loading again."""
 _Job = tuple[tuple[int, int], Sequence[int], int]
 """A sample to make: indices of its prompt and its own in the call, the prompt, the seed."""
 _log = logging.getLogger("pivotrl.engines")
@@ -74,8 +84,14 @@ class ServerEngine:
         self._key_at, self._context = api_key_env, context
         self._concurrency, self._timeout = concurrency, LONGEST if timeout is None else timeout
         self._tls = httpx.create_ssl_context()
-        self._failed_in_row = 0
-        self._last_failure = ""
+        self._gave_up = False
+        self._answered = 0.0
+        """When it did last."""
+        self._failing: set[tuple[int, ...]] = set()
+        """Prompts that failed since the last answer."""
+        self._outages = 0
+        """Their beginnings and ends."""
+        self._last_failure = Failure("")
 
     def sample(
         self,
@@ -88,11 +104,13 @@ class ServerEngine:
     ) -> list[list[Sample]]:
         """`n` samples for each prompt, in the caller's order; see `types.Engine.sample`.
 
-        What failed `TRIES` times is a sample with a status. After `GIVE_UP_AFTER` such in a row the
-        rest of the call is not sent and has the status `engine_error`; a warning says so, or a
-        PivotRLError where no sample of the call succeeded. At temperature 0 every log-probability
-        is 0. `on_progress` is called once a sample. Raises PivotRLError for a prompt that does not
-        fit and for what the server refuses for good.
+        What failed `TRIES` times at a server that still answers is a sample with a status. One that
+        does not is waited for, and all is tried again. After `LONGEST_OUTAGE`, or at once if it
+        never answered, and after `GIVE_UP_AFTER` prompts in a row that fail, the rest of the call
+        is not sent and has the status `engine_error`; a warning says so, or an EngineFailure where
+        no sample of the call succeeded. At temperature 0 every log-probability is 0. `on_progress`
+        is called once a sample. Raises PivotRLError for a prompt that does not fit and for what the
+        server refuses for good.
         """
         check_call(
             prompts,
@@ -138,9 +156,12 @@ class ServerEngine:
             limits=httpx.Limits(max_connections=self._concurrency),
             verify=self._tls,
         ) as client:
-            if self._failed_in_row >= GIVE_UP_AFTER:
-                self._failed_in_row = GIVE_UP_AFTER - 1  # the next request decides
-                await work(islice(jobs, 1))
+            self._asking = asyncio.Lock()
+            if self._gave_up:  # whether the server is there again is asked once
+                with suppress(Failure):
+                    await self._ask_little(client)
+                    self._gave_up = False
+                    self._failing.clear()
             await asyncio.gather(*(work(jobs) for _ in range(self._concurrency)))
         return found
 
@@ -148,27 +169,56 @@ class ServerEngine:
         self, client: httpx.AsyncClient, prompt: Sequence[int], params: SamplingParams, seed: int
     ) -> tuple[Sample, int]:
         """A sample, with a status where it failed, and how many tokens it has."""
-        status = RolloutStatus.ENGINE_ERROR
-        if self._failed_in_row < GIVE_UP_AFTER:
-            retrying = AsyncRetrying(
-                stop=stop_after_attempt(TRIES),
-                wait=pause,
-                retry=retry_if_exception_type(Failure),
-                reraise=True,
-            )
+        while not self._gave_up:
+            outages = self._outages
             try:
-                done: tuple[Sample, int] = await retrying(self._ask, client, prompt, params, seed)
+                tries = _retrying(stop_after_attempt(TRIES))
+                done: tuple[Sample, int] = await tries(self._ask, client, prompt, params, seed)
             except Refusal as refusal:
                 raise self._refused(refusal.status, prompt) from None
             except Failure as failure:
-                self._failed_in_row += 1
-                self._last_failure = str(failure)
-                if failure.timeout:
-                    status = RolloutStatus.TIMEOUT
+                failed = time.monotonic()
+                async with self._asking:  # one asks, the others wait for what it finds
+                    if self._outages == outages and (
+                        self._answered > failed or await self._answers(client)
+                    ):
+                        self._last_failure = failure
+                        self._failing.add(tuple(prompt))
+                        self._gave_up |= len(self._failing) >= GIVE_UP_AFTER
+                        return Sample.lost(_status(failure), seed), 0
             else:
-                self._failed_in_row = 0
+                self._answered = time.monotonic()
+                self._failing.clear()
                 return done
-        return Sample.lost(status, seed), 0
+        return Sample.lost(RolloutStatus.ENGINE_ERROR, seed), 0
+
+    async def _answers(self, client: httpx.AsyncClient) -> bool:
+        """Whether the server answers now, so that a prompt which failed did so by itself.
+
+        If not, waits until it does, or gives the call up.
+        """
+        try:
+            await self._ask_little(client)
+        except Failure as failure:
+            self._outages += 1
+            self._last_failure = failure
+        else:
+            return True
+        if self._answered:
+            told = "%s does not answer (%s); it is waited for, %.0f seconds at most"
+            _log.warning(told, self._url, self._last_failure, LONGEST_OUTAGE)
+            with suppress(Failure):
+                await _retrying(stop_after_delay(LONGEST_OUTAGE))(self._ask_little, client)
+                self._outages += 1  # also what began meanwhile is tried again
+                return False
+        self._gave_up = True
+        return False
+
+    async def _ask_little(self, client: httpx.AsyncClient) -> None:
+        """A token after a prompt of one, which says whether the server is there. Raises Failure."""
+        with suppress(Refusal):  # an answer, too
+            await self._ask(client, [0], SamplingParams(max_tokens=1), 0)
+        self._answered = time.monotonic()
 
     async def _ask(
         self, client: httpx.AsyncClient, prompt: Sequence[int], params: SamplingParams, seed: int
@@ -198,15 +248,27 @@ class ServerEngine:
         )
 
     def _report(self, statuses: Sequence[RolloutStatus]) -> None:
-        """Says that the endpoint is gone. Raises PivotRLError where it gave nothing at all."""
-        if not statuses or self._failed_in_row < GIVE_UP_AFTER:
+        """Says that the call was given up. Raises EngineFailure where it gave nothing at all."""
+        if not statuses or not self._gave_up:
             return
         lost = sum(status != RolloutStatus.OK for status in statuses)
-        told = (
-            f"{self._url}: {lost} of {len(statuses)} samples failed, the last "
-            f"{GIVE_UP_AFTER} in a row ({self._last_failure}); check that it serves engine.model = "
-            f"{self._served.model!r}"
+        remedy = (
+            "raise engine.timeout or lower engine.concurrency"
+            if self._last_failure.timeout
+            else f"check that it serves engine.model = {self._served.model!r}"
         )
+        failed = f"{lost} of {len(statuses)} samples failed ({self._last_failure})"
+        told = f"{self._url}: {failed}; {remedy}"
         if lost == len(statuses):
-            raise PivotRLError(f"{told}, and run again")
+            raise EngineFailure(f"{told}, and run again")
         _log.warning("%s; no more was sent, and what failed has no reward", told)
+
+
+def _retrying(stop: stop_base) -> AsyncRetrying:
+    return AsyncRetrying(
+        stop=stop, wait=pause, retry=retry_if_exception_type(Failure), reraise=True
+    )
+
+
+def _status(failure: Failure) -> RolloutStatus:
+    return RolloutStatus.TIMEOUT if failure.timeout else RolloutStatus.ENGINE_ERROR
