@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from pivotrl.chat import ChatFormat, TemplateError
@@ -40,6 +41,10 @@ class Prompted:
 
     candidate: Candidate
     prompt_ids: tuple[int, ...]
+
+    @property
+    def prompt_hash(self) -> str:
+        return hashlib.sha256(canonical(self.prompt_ids)).hexdigest()[:16]
 
 
 def prompts(
@@ -91,7 +96,7 @@ def sample(
             "candidate_id": item.candidate.id,
             "policy": policy,
             "sample_index": index,
-            "prompt_hash": hashlib.sha256(canonical(item.prompt_ids)).hexdigest()[:16],
+            "prompt_hash": item.prompt_hash,
             "prompt_tokens": len(item.prompt_ids),
             "token_ids": list(one.token_ids),
             "logprobs": list(one.logprobs),
@@ -107,32 +112,45 @@ def sample(
 
 def complete(
     prompted: Sequence[Prompted],
-    stored: Mapping[tuple[str, int], Mapping[str, JSON]],
+    stored: Mapping[tuple[str, str, int], Mapping[str, JSON]],
     engine: Engine,
     *,
     samples: int,
     first: int,
     **settings: Any,
 ) -> tuple[list[dict[str, JSON]], list[dict[str, JSON]]]:
-    """`sample`, but rows that are `stored` by (candidate id, sample index) are not sampled again.
+    """`sample`, but rows that are `stored` by (candidate id, prompt hash, index) are kept.
 
-    Returns all rows by candidate and index, and of them those that are new. What a candidate lacks
-    is sampled from its first gap on: a row of that engine and seed would be the same again.
+    One candidate may have several prompts: its id says nothing of the order of JSON keys. Returns
+    all rows by candidate and index, and of them those that are new: each gap of a candidate, alone.
     """
     wanted = range(first, first + samples)
-    lacking: dict[int, list[Prompted]] = {}
+    known: dict[tuple[str, int], Mapping[str, JSON]] = {}
+    lacking: dict[tuple[int, int], list[Prompted]] = {}
     for item in prompted:
-        gap = next((i for i in wanted if (item.candidate.id, i) not in stored), None)
-        if gap is not None:
+        name = item.candidate.id, item.prompt_hash
+        found = {index: stored[*name, index] for index in wanted if (*name, index) in stored}
+        known |= {(item.candidate.id, index): row for index, row in found.items()}
+        for gap in _gaps(wanted, found):
             lacking.setdefault(gap, []).append(item)
     new = [
         row
-        for gap, items in sorted(lacking.items())
-        for row in sample(items, engine, samples=wanted.stop - gap, first=gap, **settings)
+        for (start, length), items in sorted(lacking.items())
+        for row in sample(items, engine, samples=length, first=start, **settings)
     ]
-    known = dict(stored) | {(row["candidate_id"], row["sample_index"]): row for row in new}
+    known |= {(row["candidate_id"], row["sample_index"]): row for row in new}
     rows = [dict(known[item.candidate.id, index]) for item in prompted for index in wanted]
     return rows, new
+
+
+def _gaps(wanted: range, known: Collection[int]) -> list[tuple[int, int]]:
+    """Start and length of each run of indices that are not known."""
+    gaps: list[tuple[int, int]] = []
+    for is_known, run in groupby(wanted, lambda index: index in known):
+        if not is_known:
+            start, *more = run
+            gaps.append((start, 1 + len(more)))
+    return gaps
 
 
 def judge(

@@ -34,8 +34,11 @@ from tasks.stage import (
     manifests_of,
 )
 
-WHICH_ROWS = ("share", "first", "upto", "open")
+WHICH_ROWS = ("share", "first", "upto", "open", "max_length")
 """Settings that decide which rows are sampled, and nothing in them."""
+
+PAID = ("sampled", "prompt_tokens", "unique_prompt_tokens", "completion_tokens")
+"""Counts of what sampling cost, all tries together."""
 
 COMPUTE: Mapping[str, tuple[str, ...]] = {"hf": TORCH, "vllm": ENGINES, "server": ()}
 """What computes in this process, by engine."""
@@ -93,22 +96,25 @@ def sample(pool: Pool, look: Look, label: str) -> Manifest | None:
 
 
 def _of_policy(config: Config, model: Path, policy: PolicyFiles) -> dict[str, JSON]:
-    """The settings on which a rollout depends."""
-    return of_model(config) | {
-        "policy": asdict(policy),
-        "sampling": asdict(sampling_of(config)),
-        "engine": engine_settings(config, model, profiling=True).name,
-    }
+    """The settings on which a rollout depends; a server serves several policies, by name."""
+    engine = engine_settings(config, model, profiling=True)
+    served = {"served": engine.model} if engine.name == "server" else {}
+    own = {"policy": asdict(policy), "sampling": asdict(sampling_of(config)), "engine": engine.name}
+    return of_model(config) | own | served
 
 
 def was_profiled(config: Config, home: Path, model: Path, policy: PolicyFiles) -> bool:
     """Whether an earlier run has sampled it so; those rollouts are kept."""
-    wanted = digest(_of_policy(config, model, policy))
+    wanted = _in_rows(_of_policy(config, model, policy))
     return any(
-        digest({k: v for k, v in manifest.parts["settings"].items() if k not in WHICH_ROWS})
-        == wanted
+        _in_rows(manifest.parts["settings"]) == wanted
         for manifest in manifests_of(home / "shards" / "sample")
     )
+
+
+def _in_rows(settings: Mapping[str, JSON]) -> str:
+    """Digest of the settings that show in a row."""
+    return digest({k: v for k, v in settings.items() if k not in WHICH_ROWS})
 
 
 def looks(config: Config) -> list[Look]:
@@ -221,7 +227,7 @@ def _wanted(work: Work, share: float) -> list[Candidate]:
     return [c for c in found if c.id in still_open]
 
 
-def _stored(work: Work, candidate_ids: set[str]) -> dict[tuple[str, int], Mapping[str, JSON]]:
+def _stored(work: Work, candidate_ids: set[str]) -> dict[tuple[str, str, int], Mapping[str, JSON]]:
     """Rows that a stage of the same code, policy, engine and seed has sampled at the candidates.
 
     Shards of others are told by an index that is read once; only those that hold some are hashed.
@@ -229,15 +235,14 @@ def _stored(work: Work, candidate_ids: set[str]) -> dict[tuple[str, int], Mappin
     first, upto = work.settings["first"], work.settings["upto"]
 
     def told(parts: Mapping[str, Any]) -> JSON:
-        settings = {k: v for k, v in parts["settings"].items() if k not in WHICH_ROWS}
-        return [settings, parts["code"], parts["versions"]]
+        return [_in_rows(parts["settings"]), parts["code"], parts["versions"]]
 
     wanted = (
         pl.col("candidate_id").is_in(list(candidate_ids))
         & pl.col("sample_index").is_between(first, upto - 1)
         & (pl.col("status") == str(RolloutStatus.OK))
     )
-    rows: dict[tuple[str, int], Mapping[str, JSON]] = {}
+    rows: dict[tuple[str, str, int], Mapping[str, JSON]] = {}
     for manifest in manifests_of(work.home / "shards" / "sample"):
         if told(manifest.parts) != told(work.parts):
             continue
@@ -248,7 +253,8 @@ def _stored(work: Work, candidate_ids: set[str]) -> dict[tuple[str, int], Mappin
         if _sampled_in(files).isdisjoint(candidate_ids) or not manifest.whole(work.home):
             continue
         found = pl.scan_parquet(files).filter(wanted).collect()
-        rows |= {(row["candidate_id"], row["sample_index"]): row for row in found.to_dicts()}
+        for row in found.to_dicts():
+            rows[row["candidate_id"], row["prompt_hash"], row["sample_index"]] = row
     return rows
 
 

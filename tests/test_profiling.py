@@ -303,6 +303,8 @@ def test_a_servers_samples_outlive_a_new_torch_here(
 
     served = ("engine.name=server", "engine.url=http://127.0.0.1:9/v1", "engine.model=policy")
     assert key("1", *served) == key("2", *served)
+    assert key("1", *served) == key("1", *served, "engine.url=http://127.0.0.1:10/v1")
+    assert key("1", *served) != key("1", *served, "engine.model=another")
     assert key("1") != key("2")
 
 
