@@ -6,7 +6,8 @@ still open. A row that the same engine has sampled before, in whichever shard, i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import pairwise
@@ -14,15 +15,27 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from rich.markup import escape
 
 from pivotrl import adaptive
 from pivotrl.chat import TemplateError
 from pivotrl.config import Config
+from pivotrl.engines.isolation import EngineFailure
 from pivotrl.manifest import Manifest
 from pivotrl.policies import PolicyFiles
 from pivotrl.prefixes import unique_tokens
 from pivotrl.selection import rewards
-from pivotrl.types import JSON, Candidate, RolloutStatus, SamplingParams, canonical, digest
+from pivotrl.types import (
+    JSON,
+    Candidate,
+    Engine,
+    RolloutStatus,
+    Sample,
+    SamplingParams,
+    canonical,
+    digest,
+    seed_of,
+)
 from tasks.policy import ENGINES, TORCH, engine_settings, load_policy, of_model
 from tasks.session import current
 from tasks.stage import (
@@ -65,6 +78,46 @@ class Look:
     open: Sequence[str] | None = None
     after: Manifest | None = None
     """The verdicts that left them open; it draws the edge and is no part of the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """Implements `types.Engine` for one that has sampled others of the shard.
+
+    A call in which nothing succeeds is then its prompts' failure, and its samples have a status;
+    unless the engine does not answer a prompt of one token either.
+    """
+
+    engine: Engine
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        n: int,
+        params: SamplingParams,
+        seeds: Sequence[int],
+        on_progress: Callable[[int, int], None] | None = None,
+        first: int = 0,
+    ) -> list[list[Sample]]:
+        try:
+            return self.engine.sample(prompts, n, params, seeds, on_progress, first)
+        except EngineFailure as failure:
+            little = replace(params, max_tokens=1)
+            with suppress(EngineFailure):
+                ((one,),) = self.engine.sample([prompts[0][:1]], 1, little, seeds[:1])
+                if one.status == RolloutStatus.OK:
+                    current().say(f"[yellow]{escape(str(failure))}[/]; these have no reward")
+                    return [
+                        [
+                            Sample.lost(RolloutStatus.ENGINE_ERROR, seed_of(seed, index))
+                            for index in range(first, first + n)
+                        ]
+                        for seed in seeds
+                    ]
+            raise
+
+    def load_weights(self, state: Mapping[str, Any]) -> None:
+        self.engine.load_weights(state)
 
 
 def sample(pool: Pool, look: Look, label: str) -> Manifest | None:
@@ -180,11 +233,12 @@ def _body(work: Work) -> Produced:
         candidates, loaded.chat, longest=loaded.context - params.max_tokens
     )
     fingerprint = policy.fingerprint(params, work.settings["engine"])
+    stored = _stored(work, {item.candidate.id for item in fitting})
     with current().progress(work.extra["label"], len(fitting), "candidates") as advance:
         rows, new = rollouts.complete(
             fitting,
-            _stored(work, {item.candidate.id for item in fitting}),
-            loaded.engine,
+            stored,
+            Proven(loaded.engine) if stored or first else loaded.engine,
             policy=fingerprint,
             samples=upto - first,
             first=first,
@@ -202,21 +256,22 @@ def _body(work: Work) -> Produced:
     if without:
         rows_without = [_without_prompt(c, why, loaded.context, config) for c, why in without]
         files.append(work.write("quarantine", rows_without))
+    # Lost ones are left open, and each later run would count them again.
+    new = [row for row in new if row["status"] == RolloutStatus.OK]
     sampled = {row["candidate_id"] for row in new}
     prompts = [item.prompt_ids for item in fitting if item.candidate.id in sampled]
-    return Produced(
-        files=files,
-        counts={
-            "candidates": len(fitting) if not first else 0,
-            "rollouts": len(rows),
-            "sampled": len(new),
-            "left_open": sum(row["status"] != RolloutStatus.OK for row in rows),
-            "without_prompt": len(without),
-            "prompt_tokens": sum(row["prompt_tokens"] for row in new),
-            "unique_prompt_tokens": unique_tokens(prompts),
-            "completion_tokens": sum(len(row["token_ids"]) for row in new),
-        },
-    )
+    counts = {
+        "candidates": len(fitting) if not first else 0,
+        "rollouts": len(rows),
+        "sampled": len(new),
+        "left_open": sum(row["status"] != RolloutStatus.OK for row in rows),
+        "without_prompt": len(without),
+        "prompt_tokens": sum(row["prompt_tokens"] for row in new),
+        "unique_prompt_tokens": unique_tokens(prompts),
+        "completion_tokens": sum(len(row["token_ids"]) for row in new),
+    }
+    paid = {name: counts[name] + work.before.get(name, 0) for name in PAID}
+    return Produced(files=files, counts=counts | paid)
 
 
 def _wanted(work: Work, share: float) -> list[Candidate]:

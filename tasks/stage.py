@@ -16,7 +16,7 @@ import errno
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,8 @@ class Work:
     """What the body needs and the key must not see: paths, the label."""
     parts: Mapping[str, JSON] = field(default_factory=dict)
     """What the key is made of."""
+    before: Mapping[str, JSON] = field(default_factory=dict)
+    """Counts of an earlier try that left rows open, if there is one."""
 
     @property
     def out(self) -> Path:
@@ -187,9 +189,11 @@ class Stage:
                 return done
             shutil.rmtree(work.out, ignore_errors=True)
             work.out.mkdir(parents=True)
+            earlier = _read(folder / "manifest.json")
+            before = earlier if earlier and earlier.counts.get("left_open") else None
             with stopwatch() as elapsed:
-                produced = self.body(work)
-                seconds = elapsed()
+                produced = self.body(replace(work, before=before.counts if before else {}))
+                seconds = elapsed() + (before.seconds if before else 0.0)
             entries = []
             for name, table, rows, content in produced.files:
                 sha256 = file_hash(work.out / name)

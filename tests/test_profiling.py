@@ -19,6 +19,7 @@ import tasks.sample
 import tasks.stage
 from flows.rounds import one_round, profile, too_few
 from pivotrl.config import Config, load_config
+from pivotrl.engines.isolation import EngineFailure
 from pivotrl.environments import live_domain
 from pivotrl.environments.demonstrations import write_demonstrations
 from pivotrl.ledger import active_parameters, comparison, ledger
@@ -256,10 +257,63 @@ def test_what_an_engine_fails_on_has_no_reward_is_listed_and_sampled_by_the_next
     assert sum(row["all_wrong"] for row in chosen.domains) < len(unprofiled)
 
     whole, again, _ = profiled(session, *options)
-    assert sum(m.counts["sampled"] for m in again) == len(lost)
     assert {row["status"] for row in whole.values()} == {"ok"}
+    assert sum(m.counts["sampled"] for m in again) == len(whole)  # of both tries, each once
+    tokens = sum(len(row["token_ids"]) for row in whole.values())
+    assert sum(m.counts["completion_tokens"] for m in again) == tokens
+    assert sum(m.seconds for m in again) > sum(m.seconds for m in made)
     kept = broken.keys() - lost
     assert {key: whole[key] for key in kept} == {key: broken[key] for key in kept}
+
+
+class Refusing:
+    """An engine that the machinery always fails for at prompts of an even length."""
+
+    def __init__(self, engine: Engine, *, is_gone: bool = False) -> None:
+        self._engine, self.is_gone = engine, is_gone
+
+    def sample(self, prompts: Any, n: int, params: Any, seeds: Any, *more: Any) -> Any:
+        if self.is_gone or all(len(prompt) % 2 == 0 for prompt in prompts):
+            raise EngineFailure("the engine failed on all samples: no reason")
+        groups = self._engine.sample(prompts, n, params, seeds, *more)
+        lost = partial(Sample.lost, RolloutStatus.ENGINE_ERROR)
+        return [
+            [lost(one.seed) for one in group] if len(prompt) % 2 == 0 else group
+            for prompt, group in zip(prompts, groups, strict=True)
+        ]
+
+
+def test_candidates_that_an_engine_always_fails_on_end_no_later_run(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("profile.samples=4", "run.seed=23", "profile.certainty=1")
+
+    def run(*, is_gone: bool = False) -> tuple[Rows, list[Manifest], list[Manifest]]:
+        def load(*arguments: Any, **options: Any) -> Policy:
+            found = load_policy(*arguments, **options)
+            return replace(found, engine=Refusing(found.engine, is_gone=is_gone))
+
+        monkeypatch.setattr(tasks.sample, "load_policy", load)
+        return profiled(session, *options)
+
+    with pytest.raises(EngineFailure):
+        run(is_gone=True)
+    before, made, judged = run()
+    lost = {key for key, row in before.items() if row["status"] == "engine_error"}
+    assert 0 < len(lost) < len(before) and {i for _, i in lost} == set(range(4))
+    with pytest.raises(EngineFailure):
+        run(is_gone=True)
+    after, again, still = run()
+    assert after == before
+    assert [m.counts for m in again] == [m.counts for m in made]  # what is lost costs nothing
+    assert [m.fingerprint for m in still] == [m.fingerprint for m in judged]
+
+
+def test_a_longest_sequence_says_which_prompts_fit_and_nothing_of_rows(session: Session) -> None:
+    options = ("profile.samples=2", "run.seed=25")
+    before, known, _ = profiled(session, *options)
+    after, made, _ = profiled(session, *options, "model.max_length=2048")
+    assert sampled(made, known) == 0 and after == before
 
 
 def test_only_shards_that_hold_wanted_rows_are_hashed(
