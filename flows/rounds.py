@@ -151,6 +151,11 @@ def profile(
     config, candidates = pool.config, pool.candidates
     if candidates is None:
         return [None], [None]
+    if config.profile.certainty is not None and config.select.rule not in ("pivots", "mixed"):
+        current().say(
+            "[yellow]profile.certainty[/] is about the rule `pivots`: what select.rule takes may "
+            "differ from what it would of all profile.samples"
+        )
     found = [entry for entry in candidates.files if entry.table == "candidates"]
     name = "+".join(config.evaluate.domains) or config.run.name
     shards = [

@@ -1,11 +1,12 @@
 """When a candidate needs no more rollouts: a sequential test of what selection would say at K.
 
 Rollouts come in looks. After each, the Beta-binomial posterior predictive says how probable it is
-that the decision of the paper's rule (pivot or not, `is_pivot`) would change by the K-th rollout;
-below 1 - certainty the candidate is closed. The prior has three hypotheses of equal weight: never
-right, always right, or a rate uniform on (0, 1); the paper finds 71 % of turns to be of the first
-two kinds. docs/profiling.md says what it saves and what it costs. This module must never know
-engines, files, or other candidates: what a candidate gets depends on its own rewards alone.
+that the decision of the paper's rule (pivot or not, `is_pivot`; with an infinite λ that of `mixed`)
+would change by the K-th rollout; below 1 - certainty the candidate is closed. The prior has three
+hypotheses of equal weight: never right, always right, or a rate uniform on (0, 1); the paper finds
+71 % of turns to be of the first two kinds. docs/profiling.md says what it saves and what it costs.
+This module must never know engines, files, or other candidates: what a candidate gets depends on
+its own rewards alone.
 """
 
 from __future__ import annotations

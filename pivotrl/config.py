@@ -134,8 +134,9 @@ class ProfileConfig(Section):
     samples: int = Field(16, ge=2, description="K, rollouts a candidate of the reference policy.")
     certainty: Share | None = Field(
         None,
-        description="A candidate's sampling ends when what selection would say of it after K is "
-        "so certain; without, it always samples K (docs/profiling.md).",
+        description="A candidate's sampling ends when what the rule `pivots` (or `mixed`, if "
+        "`select.rule` is) would say of it after K is so certain; without, it always samples K "
+        "(docs/profiling.md).",
     )
     temperature: float = Field(1.0, gt=0, description="Sampling temperature.")
     top_p: Share = Field(1.0, description="Nucleus share.")

@@ -6,6 +6,7 @@ still open. A row that the same engine has sampled before, in whichever shard, i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -180,10 +181,12 @@ def looks(config: Config) -> list[Look]:
 def still_open(config: Config, look: Look, earned: Sequence[Manifest]) -> Look:
     """The look at those candidates alone whose decision `earned`, what they have so far, left open.
 
-    `earned`: verdicts and judgements. A candidate without a valid reward is open.
+    The decision of `pivots`, or of `mixed`, which has no λ. `earned`: verdicts and judgements. A
+    candidate without a valid reward is open.
     """
     home, certainty = current().home, config.profile.certainty
     assert certainty is not None  # there is one look without
+    limit = math.inf if config.select.rule == "mixed" else config.select.lambda_diff
     verdicts, judgements = (
         [path for manifest in earned for path in manifest.of_table(home, table)]
         for table in ("verdicts", "judgements")
@@ -195,7 +198,7 @@ def still_open(config: Config, look: Look, earned: Sequence[Manifest]) -> Look:
         or adaptive.is_open(
             earned_there,
             samples=config.profile.samples,
-            lambda_diff=config.select.lambda_diff,
+            lambda_diff=limit,
             certainty=certainty,
         )
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from pivotrl.profiling import profile_sql
 from pivotrl.selection import RULES
 
 K16: dict[str, Any] = {"samples": 16, "lambda_diff": 0.6}
-LAMBDAS = st.sampled_from([0.25, 0.5, 0.6, 0.9, 1.0])
+LAMBDAS = st.sampled_from([0.25, 0.5, 0.6, 0.9, 1.0, math.inf])
+"""The last is the rule `mixed`."""
 
 
 def closed_at(rewards: list[float], **test: Any) -> int:

@@ -126,6 +126,24 @@ def test_looks_take_fewer_rollouts_and_those_are_the_same_ones(session: Session)
     assert sure.items() <= fixed.items()
 
 
+def test_certainty_is_about_the_mixed_where_these_are_selected(session: Session) -> None:
+    told = session.console.file = StringIO()
+    options = ("profile.samples=8", "profile.certainty=1")
+    rows, _, verdicts = profiled(session, *options, "select.rule=mixed")
+    assert "profile.certainty" not in told.getvalue()
+    earned: dict[str, list[float]] = {}
+    for manifest in verdicts:
+        for row in read_table(session.home, manifest, "verdicts"):
+            earned.setdefault(row["candidate_id"], []).append(row["reward"])
+    assert len(rows) == sum(map(len, earned.values()))
+    # The test is sure as soon as rewards differ, and not before.
+    stops = {(len(found), len(set(found))) for found in earned.values()}
+    assert {n for n, kinds in stops if kinds == 1} == {8}
+    assert min(n for n, kinds in stops if kinds == 2) < 8
+    profiled(session, *options, "select.rule=mean < 0.5")
+    assert "profile.certainty" in told.getvalue()
+
+
 def test_masked_actions_keep_their_category_and_have_no_reward(session: Session) -> None:
     """In the profile, where too few rewards leave a turn unprofiled, and in training alike."""
     options = ["profile.samples=8", "profile.max_tokens=12", "train.max_tokens=8"]
