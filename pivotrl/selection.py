@@ -276,11 +276,11 @@ def _profile(database: duckdb.DuckDBPyConnection, criteria: Criteria, split: Spl
 
 def _choose(database: duckdb.DuckDBPyConnection, criteria: Criteria) -> None:
     """Table `categorised`: each candidate with its category, `kept` where the rule chose it."""
-    is_query = criteria.sql.lstrip().lower().startswith(("select", "with", "from"))
+    rule = criteria.sql.strip().removesuffix(";")
     query = (
-        criteria.sql
-        if is_query
-        else f"SELECT candidate_id FROM pivot_stats WHERE (\n{criteria.sql}\n)"
+        rule
+        if _is_statement(database, rule)
+        else f"SELECT candidate_id FROM pivot_stats WHERE (\n{rule}\n)"
     )
     statement = (
         f"CREATE TABLE asked AS SELECT q.candidate_id::VARCHAR AS candidate_id FROM (\n{query}\n) q"
@@ -323,6 +323,14 @@ def _choose(database: duckdb.DuckDBPyConnection, criteria: Criteria) -> None:
             ELSE 'rejected'
         END AS category
         FROM profiled""")
+
+
+def _is_statement(database: duckdb.DuckDBPyConnection, sql: str) -> bool:
+    """A condition is none; comments and parentheses may come before a query's first word."""
+    try:
+        return bool(database.extract_statements(sql))
+    except duckdb.Error:
+        return False
 
 
 def _rows(database: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, JSON]]:

@@ -215,6 +215,12 @@ def test_rules_limits_and_orders(tmp_path: Path) -> None:
     assert kept(rule="all", limit=6, order="random", seed=3) == drawn[3]
     own = "WITH few AS (SELECT * FROM pivot_stats WHERE n = 16 AND mean BETWEEN 0.2 AND 0.3)"
     assert kept(rule=f"{own} SELECT candidate_id FROM few") == {"c04"}
+    few = "SELECT candidate_id FROM pivot_stats WHERE mean = 0.25"
+    for query in (f"-- mine\n{few}", f"({few})", f"/* mine */ (({few}));", f"{few} ;\n"):
+        assert kept(rule=query) == {"c04"}
+    for condition in ("mean = 0.25;", "(mean = 0.25)", "NOT zero_signal AND mean = 0.25"):
+        assert kept(rule=condition) == {"c04"}
+    assert kept(rule="zero_signal") == {"c00", "c16"}
     assert kept(rule="SELECT 'nobody' AS candidate_id") == set()
     assert selected(tmp_path, POOL, limit=3).domains[0]["rejected"] == 6
     with pytest.raises(ConfigError, match="candidate_id"):
