@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -20,8 +21,9 @@ from tiny_model import make_tiny_model
 
 from pivotrl.config import Config, DataConfig, EngineConfig, ModelConfig, RunConfig
 from pivotrl.engines import replicas
+from pivotrl.engines.isolation import EngineFailure
 from pivotrl.engines.replicas import CHUNK_PROMPTS, Replicas, chunks
-from pivotrl.types import PivotRLError, RolloutStatus, Sample, SamplingParams, seed_of
+from pivotrl.types import ConfigError, PivotRLError, RolloutStatus, Sample, SamplingParams, seed_of
 from tasks import policy
 from tasks.policy import make_engine
 
@@ -121,7 +123,7 @@ def test_an_exception_of_a_replica_is_a_status_of_its_chunk(
     assert found[-1][1].seed == seed_of(SEEDS[-1], 1)
     assert sum(done) == 2 * (len(PROMPTS) - len(lost))
     assert "CUDA error: device-side assert" in caplog.text
-    with pytest.raises(PivotRLError, match="CUDA error") as caught:
+    with pytest.raises(EngineFailure, match="CUDA error") as caught:
         engine.sample([always], 2, PARAMS, [0])
     assert "\n" not in str(caught.value)
 
@@ -139,6 +141,103 @@ def test_a_replica_that_hangs_is_replaced(started: Callable[..., Replicas], tmp_
     assert statuses(found) == [
         {RolloutStatus.TIMEOUT if i in lost else RolloutStatus.OK} for i in range(len(PROMPTS))
     ]
+
+
+class Cluster(ModuleType):
+    """Stands for the module `ray`: an actor's `load` and `sample` do as `fate` says, at once.
+
+    `fate` is given what is asked of which actor; None is a process that no node has room for.
+    """
+
+    def __init__(self, fate: Callable[[str, int], Callable[[], Any] | None]) -> None:
+        super().__init__("ray")
+        self.exceptions = SimpleNamespace(RayError=OSError, RayTaskError=LookupError)
+        self.fate, self.hired, self.asked = fate, 0, 0
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def remote(self, _kind: type) -> Any:
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._actor))
+
+    def _actor(self, _make: Any) -> Any:
+        self.hired += 1
+        load, sample = (self.fate(what, self.hired) for what in ("load", "sample"))
+
+        def ends(seeds: Any) -> Callable[[], Any] | None:
+            found = [[Sample.lost(RolloutStatus.OK, 0)]] * len(seeds)
+            return sample and (lambda: sample() or found)
+
+        return SimpleNamespace(
+            load=SimpleNamespace(remote=lambda: _Ref(load)),
+            finished=SimpleNamespace(remote=lambda: _Ref(load)),
+            sample=SimpleNamespace(remote=lambda _p, _n, _params, seeds, _first: _Ref(ends(seeds))),
+        )
+
+    def wait(self, refs: list[_Ref], timeout: float | None = None) -> tuple[list[_Ref], list[_Ref]]:
+        self.asked += 1
+        assert timeout is not None and self.asked < 1000, "it never ends"
+        if not (done := [ref for ref in refs if ref.end is not None]):
+            time.sleep(min(timeout, 0.01))
+        return done[:1], refs
+
+    def get(self, ref: _Ref) -> Any:
+        assert ref.end is not None
+        return ref.end()
+
+    def kill(self, _actor: Any) -> None:
+        pass
+
+    def cluster_resources(self) -> dict[str, float]:
+        return {"CPU": 8.0}
+
+
+class _Ref:
+    def __init__(self, end: Callable[[], Any] | None) -> None:
+        self.end = end
+
+
+def dies() -> None:
+    raise OSError
+
+
+@pytest.mark.parametrize("timeout", [None, 0.1])
+def test_a_cluster_without_room_is_told_of_and_waited_for_so_long(
+    timeout: float | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="pivotrl.engines")
+    monkeypatch.setitem(sys.modules, "ray", Cluster(lambda what, number: None))
+    monkeypatch.setattr(replicas, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(replicas, "LONGEST_WAIT", 0.05)
+    engine = Replicas(lambda: None, replicas=2, gpus=1, timeout=timeout)  # type: ignore[arg-type, return-value]
+    with pytest.raises(ConfigError, match=r"1 GPUs of one node; the cluster has 8 CPUs and 0 GPUs"):
+        engine.sample(PROMPTS, 1, PARAMS, SEEDS)
+    assert 1 <= len(caplog.records) <= 5
+
+
+def test_replicas_that_die_while_they_load_are_replaced_so_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def sampled(ray: Cluster) -> int:
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        engine = Replicas(lambda: None, replicas=2, gpus=1)  # type: ignore[arg-type, return-value]
+        return len(engine.sample(PROMPTS, 1, PARAMS, SEEDS))
+
+    def samples() -> None:
+        pass
+
+    once = iter([samples])
+    ray = Cluster(
+        lambda what, number: (
+            (lambda: next(once, dies)()) if what == "sample" else (samples if number <= 2 else dies)
+        )
+    )
+    with pytest.raises(EngineFailure, match="a replica died"):
+        sampled(ray)
+    assert ray.hired == 2 + 3 * 2
+
+    ray = Cluster(lambda what, number: dies if what == "load" and number > 1 else samples)
+    assert sampled(ray) == len(PROMPTS)  # the first does it alone
 
 
 def test_a_history_lies_in_one_chunk() -> None:

@@ -10,6 +10,7 @@ This module must never know candidates, verifiers or what an engine computes wit
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections import deque
@@ -41,6 +42,12 @@ LOCAL_CPUS = 8
 
 TRIES = 3
 """Of a chunk; then its samples have a status."""
+
+LOOK_SECONDS = 30.0
+"""Between two looks at a cluster on which nothing happens."""
+
+LONGEST_WAIT = 600.0
+"""Seconds without room for a single replica: machines of a cluster may still be starting."""
 
 _log = logging.getLogger("pivotrl.engines")
 
@@ -74,6 +81,7 @@ class Replicas:
         # The second thread answers how far the first is.
         kind: Any = ray.remote(_Replica)
         self._actor = kind.options(num_gpus=gpus, num_cpus=0 if gpus else 1, max_concurrency=2)
+        self._takes = f"{gpus} GPUs of one node" if gpus else "1 CPU"
         self._make, self._replicas, self._timeout = make, replicas, timeout
         self._idle: list[Any] = []
         self._loading: dict[Any, Any] = {}
@@ -90,23 +98,27 @@ class Replicas:
     ) -> list[list[Sample]]:
         """See `types.Engine.sample`; `on_progress` hears of each prompt of a finished chunk.
 
-        Samples of a chunk that failed `TRIES` times have a status. Raises PivotRLError for what a
-        replica refuses, and where replicas fail and none has sampled anything.
+        Samples of a chunk that failed `TRIES` times have a status. A replica that dies while it
+        loads is replaced as often, in a row, and no more while others sample. Raises PivotRLError
+        for what a replica refuses, EngineFailure where replicas fail and none has sampled anything
+        or none is left, ConfigError where the cluster has no room for one in `LONGEST_WAIT`.
         """
         import ray
 
         found: dict[int, list[Sample]] = {}
         waiting = deque(_Chunk(prompts=chunk) for chunk in chunks(prompts))
         busy: dict[Any, _Chunk] = {}
-        patience, has_sampled = TRIES * min(self._replicas, len(waiting)), False
+        longest = patience = TRIES * min(self._replicas, len(waiting))
+        has_sampled, since, looked = False, time.monotonic(), time.monotonic()
 
         def failed(error: Exception, actor: Any, chunk: _Chunk | None) -> None:
             nonlocal patience
             why = _refused_or_reason(error)
             ray.kill(actor)  # a process that met an exception of a GPU is of no more use
-            patience -= 1
-            if not has_sampled and patience == 0:
-                raise PivotRLError(f"replicas on Ray fail: {why}; mend that and run again")
+            patience -= chunk is None or not has_sampled
+            others = busy or self._idle or self._loading
+            if patience <= 0 and not (others and (has_sampled or chunk is None)):
+                raise EngineFailure(f"replicas on Ray fail: {why}; mend that and run again")
             if chunk is None:
                 return
             chunk.failures += 1
@@ -121,13 +133,22 @@ class Replicas:
 
         try:
             while waiting or busy:
-                self._hire(min(self._replicas, len(waiting) + len(busy)) - len(busy))
+                if patience > 0:
+                    self._hire(min(self._replicas, len(waiting) + len(busy)) - len(busy))
                 while waiting and self._idle:
                     chunk = waiting.popleft()
                     chunk.start(self._idle.pop(), prompts, n, params, seeds, first)
                     busy[chunk.result] = chunk
                 asked = [*self._loading, *busy]
-                for done in ray.wait(asked, timeout=self._timeout and self._timeout / 4)[0]:
+                look = min(LOOK_SECONDS, (self._timeout or math.inf) / 4)
+                finished = ray.wait(asked, timeout=look)[0]
+                now = time.monotonic()
+                if finished or busy:
+                    since = looked = now
+                elif now - looked >= LOOK_SECONDS:
+                    looked = now
+                    self._look_for_room(now - since)
+                for done in finished:
                     chunk_ = busy.pop(done, None)
                     actor = chunk_.actor if chunk_ else self._loading.pop(done)
                     try:
@@ -137,6 +158,7 @@ class Replicas:
                         continue
                     self._idle.append(actor)
                     has_sampled = has_sampled or chunk_ is not None
+                    patience = longest if has_sampled else patience
                     for i, group in zip(
                         chunk_.prompts if chunk_ else [], groups or [], strict=True
                     ):
@@ -168,6 +190,21 @@ class Replicas:
         for _ in range(wanted - len(self._idle) - len(self._loading)):
             actor = self._actor.remote(self._make)
             self._loading[actor.load.remote()] = actor
+
+    def _look_for_room(self, waited: float) -> None:
+        """Says that no node takes a replica, unless one loads; at last raises ConfigError."""
+        import ray
+
+        if ray.wait([actor.finished.remote() for actor in self._loading.values()], timeout=1)[0]:
+            return
+        has = ray.cluster_resources()
+        told = (
+            f"no node of the Ray cluster has room for a replica, which takes {self._takes}; the "
+            f"cluster has {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs"
+        )
+        if waited >= LONGEST_WAIT:
+            raise ConfigError(f"{told} (engine.replicas, engine.tensor_parallel, model.device)")
+        _log.warning("%s; waiting for it, %.0f seconds at most", told, LONGEST_WAIT)
 
 
 @dataclass(slots=True, kw_only=True)
