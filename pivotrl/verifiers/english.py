@@ -331,6 +331,21 @@ ASKED, WEAK = (frozenset(map(stem, _words(_DATA["search"][key]))) for key in ("a
 """Of a query: kinds of what is asked, and words that it need not say."""
 
 
+MEASURES = tuple(frozenset(map(stem, _words(line))) for line in _DATA["search"]["measures"])
+"""Of a number: units that measure the same."""
+
+
+def measured_otherwise(one: str, other: str) -> bool:
+    """Whether a number of one text has another unit in the other: `125 metres`, `125 feet`."""
+    ours, theirs = units_of(one), units_of(other)
+    return any(
+        {(number, unit) for number, unit in ours | theirs if number == n} == {mine, (n, unit)}
+        for mine in ours - theirs
+        for n, unit in theirs - ours
+        if mine[0] == n and any({mine[1], unit} <= kind for kind in MEASURES)
+    )
+
+
 def query_senses(text: str) -> str:
     """A query with one of the words that ask for a thing in place of the others, in American."""
     text = _BRITISH.sub("z", text)

@@ -34,7 +34,9 @@ _LIMITED = re.compile(r"timeout (?:-\S+ )*\d+ ")
 """How long a command may take is no part of it."""
 _OTHER = re.compile(r"\.(?!py$)\w+$")
 """Of the name of a file that pytest does not run: a tool ran it that is told apart by that."""
-_CLASS = re.compile("::[A-Z]")
+INSIDE = ":" * 2
+"""Parts a test from its class, and that from its file."""
+_CLASS = re.compile(rf"{INSIDE}[A-Z]")
 _TEST = re.compile(r"(\s*)(?:async )?(?:def|class)\s+(\w+)")
 
 
@@ -102,7 +104,7 @@ def _test(command: Command, lines: Lines) -> Command:
     hits = [name for name in names if part in name.lower() and part not in words[0].lower()]
     if not hits or not all(name.startswith(f"{hits[0]}::") for name in hits[1:]):
         return command
-    if hits[0].startswith("::"):  # of a class that is not known
+    if hits[0].startswith(INSIDE):  # of a class that is not known
         return command
     kept = tuple(flag for flag in command.flags if flag[0] not in ("k", "x"))
     return replace(command, flags=kept, arguments=(f"{words[0]}::{hits[0]}",))
@@ -123,15 +125,19 @@ def same_tests(runs: Sequence[Command], lines: Lines, lost: Callable[[str], bool
     if len(runs) != 2 or any(run.assignments for run in runs):
         return False
     one, other = sorted(runs, key=lambda run: len(run.flags))
-    file, _, names = one.arguments[0].partition("::")
+    file, _, names = one.arguments[0].partition(INSIDE)
     if one.name == other.name == "pytest":
-        test = names.rpartition("::")[2]
-        known = {name.rpartition("::")[2] for name in _names(lines(file))}
+        test = names.rpartition(INSIDE)[2]
+        known = {name.rpartition(INSIDE)[2] for name in _names(lines(file))}
         sure = test and not lost(file) and {name for name in known if test in name} <= {test}
         same = (one.flags, other.flags, other.arguments) == ((), (("k", test),), (file,))
         return bool(sure) and same
     words = [run.arguments[0].replace(".py", "") for run in runs]
-    if one.flags or other.flags or any("::" in word and not _CLASS.search(word) for word in words):
+    if (
+        one.flags
+        or other.flags
+        or any(INSIDE in word and not _CLASS.search(word) for word in words)
+    ):
         return False
     short, long = sorted((re.sub("::|/", ".", word) for word in words), key=len)
     return f".{long}".endswith(f".{short}")

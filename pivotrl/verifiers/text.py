@@ -136,6 +136,8 @@ def same_answer(reference: str, given: str, question: str = "") -> bool:
         got = read(given)
     if wanted.folded == got.folded:
         return True
+    if english.measured_otherwise(reference, given):
+        return False
     values = {f for f in wanted.facts if f[0] in _VALUES}
     told_first = read(said[1]) if said else got
     others = {f for f in told_first.facts if f[0] in _VALUES and not _states(wanted, f)}
@@ -232,6 +234,8 @@ def contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str,
             return "wrong_fact", {"given": _shown(wrong), "expected": _shown(missing)}
         if missing:
             return "missing_fact", {"expected": _shown(missing)}
+    if english.measured_otherwise(wanted.folded, got.folded):
+        return "wrong_fact", {"given": "another unit"}
     lost, came = wanted.starters - got.mentions, got.starters - wanted.mentions
     if lost and came:
         return "wrong_fact", {"given": min(came), "expected": min(lost)}
