@@ -158,6 +158,8 @@ def sql(
         csv.writer(sys.stdout).writerows([columns, *rows])
         return
     if as_json:
+        if twice := {name for name in columns if columns.count(name) > 1}:
+            raise PivotRLError(f"columns of one name: {', '.join(sorted(twice))}; use AS, or --csv")
         for row in rows:
             line = dict(zip(columns, row, strict=True))
             print(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode())

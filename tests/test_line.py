@@ -617,6 +617,13 @@ def test_what_the_store_holds_is_never_markup(tmp_path: Path) -> None:
     assert "say [/INST] [id]" in done.stdout
 
 
+def test_columns_of_one_name_are_no_keys_of_an_object(tmp_path: Path) -> None:
+    twice = "select * from (values (1, 2)) a(x, y) join (values (1, 3)) b(x, y) using (x)"
+    refused = pivotrl(tmp_path, "sql", twice, "--json", expect=1)
+    assert "columns of one name: y; use AS" in refused.stderr
+    assert pivotrl(tmp_path, "sql", twice, "--csv").stdout.split() == ["x,y,y", "1,2,3"]
+
+
 def test_help_is_quick_to_read_and_has_examples(tmp_path: Path) -> None:
     for name in ("run", "sql", "ui", "inspect"):
         done = pivotrl(tmp_path, name, "--help")
