@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from flows import home
 from flows.arguments import Debug, Experiment, Overrides
@@ -53,7 +55,8 @@ def ui(
     for server in found:
         if server.name != "worker":
             console.print(f"{server.name:<8} [bold]{server.url}[/]", highlight=False)
-    console.print(f"over {folder}; `pivotrl down` ends them", highlight=False, soft_wrap=True)
+    told = escape(f"over {folder}; `pivotrl down` ends them")
+    console.print(told, highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -75,10 +78,10 @@ def _show(console: Console, folder: Path) -> None:
     from flows import servers
 
     found = servers.services(folder)
-    table = Table("", "", "where", "log", title=f"Services over {folder}")
+    table = Table("", "", "where", "log", title=escape(f"Services over {folder}"))
     for server in found:
         state = "healthy" if server.healthy else "ALIVE, NOT HEALTHY" if server.alive else "DEAD"
-        table.add_row(server.name, state, server.url, server.log)
+        table.add_row(server.name, state, server.url, Text(server.log))
     if not found:
         console.print("nothing runs; `pivotrl up` starts the servers and a worker", highlight=False)
         return
@@ -92,7 +95,7 @@ def _show(console: Console, folder: Path) -> None:
         planned = schedules()
         table = Table("deployment", "schedule", "next run", "last run", title="Schedules")
         for row in planned:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # how a run ended may quote what a model said
         console.print(
             table if planned else "no schedules; `pivotrl deploy CONFIG --cron` makes one"
         )

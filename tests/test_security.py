@@ -23,7 +23,7 @@ from sampled import rollouts_of
 from textual.widgets import DataTable, Static
 from tiny_model import make_tiny_model
 
-from flows import cli
+from flows import cli, deploy, servers
 from flows.browse import Browser, turns
 from flows.evaluate import asked_models
 from pivotrl.chat import ChatFormat
@@ -277,6 +277,22 @@ def test_hostile_text_commands_no_terminal(
     said = capsys.readouterr()
     assert "DROP TABLE" in said.out and "[red] [/x]" in said.out and said.err.count("\n") == 1
     assert not OBEYED.search(said.out + said.err)
+
+
+def test_how_a_scheduled_run_ended_is_no_markup_of_status(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = servers.Server(
+        name="Prefect", url="http://127.0.0.1:9", health="/", pid=0, started=0.0, log="[/x].log"
+    )
+    monkeypatch.setenv("COLUMNS", "600")
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    monkeypatch.setattr(servers, "services", lambda home: [dead])
+    monkeypatch.setattr(servers, "api_url", lambda home: "http://127.0.0.1:9/api")
+    monkeypatch.setattr(deploy, "schedules", lambda: [("own", "", "", f"Failed: {HOSTILE}")])
+    cli.operate.status()
+    said = capsys.readouterr().out
+    assert "[red] [/x]" in said and "[/x].log" in said and not OBEYED.search(said)
 
 
 def test_hostile_text_is_no_markup_of_what_a_run_says(
