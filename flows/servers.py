@@ -166,6 +166,8 @@ def _start_prefect(home: Path, port: int) -> Server:
         "PREFECT_HOME": str(home / "prefect"),
         # the page looks for its API on port 4200 unless it is told
         "PREFECT_UI_API_URL": f"http://{HOST}:{port}/api",
+        # of the page that it serves itself, under both its names
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # in memory, a slot that a killed run held would outlive a restart for good
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,

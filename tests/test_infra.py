@@ -49,6 +49,10 @@ def test_the_compose_file_is_one_and_keeps_to_loopback() -> None:
     ports = [port for service in services.values() for port in service.get("ports", [])]
     assert len(ports) == 2 and all(port.startswith("127.0.0.1:") for port in ports)
     assert "ports" not in services["postgres"]
+    server = services["prefect"]["environment"]
+    origins = server["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"]
+    assert origins == "http://127.0.0.1:4200,http://localhost:4200"
+    assert server["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
     text = (INFRA / "compose.yaml").read_text()
     assert set(re.findall(r"PASSWORD: (\S+?)\{", text)) == {"$"}, "no password is written down"
     for one in services.values():

@@ -9,12 +9,12 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 from line import ROOT, environment
 from needs import needs_sandbox
 
+from bench.screenshots import ask_prefect
 from flows.processes import reap, record_run
 
 RUN = """
@@ -74,8 +74,8 @@ def test_a_killed_run_is_crashed_at_the_next_start_and_its_server_gone(home: Pat
         assert "uvicorn" in server.cmdline()
         assert reap(home) == []  # alive: nothing is touched
         port = server.cmdline()[server.cmdline().index("--port") + 1]
-        runs = f"http://127.0.0.1:{port}/api/task_runs/filter"
-        while not httpx.post(runs, json={}).json():  # task runs travel as events, a moment later
+        url = f"http://127.0.0.1:{port}"
+        while not ask_prefect(url, "task_runs/filter", {}):  # they travel as events, a moment later
             time.sleep(0.2)
         run.kill()
         run.wait()

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from line import environment, pivotrl
 from needs import needs_chromium
 
-from bench.screenshots import CHROMIUM, FLAGS, HOST, ask, free_port, screenshot
+from bench.screenshots import CHROMIUM, FLAGS, HOST, ask, ask_prefect, free_port, screenshot
 from flows.servers import LOG_BYTES, down, services, up
 from pivotrl.tracking.runs import TrackedRun, log_run
 from pivotrl.types import ConfigError
@@ -82,7 +83,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def flow_run(served: Served) -> dict:
-    (run,) = ask(f"{served.prefect}/api/flow_runs/filter", {})
+    (run,) = ask_prefect(served.prefect, "flow_runs/filter", {})
     return run
 
 
@@ -90,9 +91,9 @@ def test_both_servers_answer_with_what_was_logged(served: Served) -> None:
     assert served.prefect in served.said
     assert served.mlflow in served.said
     assert flow_run(served)["name"] == "mini 2026-01-01"
-    tasks = ask(f"{served.prefect}/api/task_runs/filter", {})
+    tasks = ask_prefect(served.prefect, "task_runs/filter", {})
     assert {task["name"] for task in tasks} == {"sample retail 1/1", "select"}
-    (artifact,) = ask(f"{served.prefect}/api/artifacts/filter", {})
+    (artifact,) = ask_prefect(served.prefect, "artifacts/filter", {})
     assert artifact["key"] == "selection"
     settings = ask(f"{served.prefect}/ui-settings")
     assert settings["api_url"] == f"{served.prefect}/api"
@@ -118,7 +119,7 @@ def test_the_pages_show_the_run_in_a_browser(served: Served, tmp_path: Path) -> 
 def test_a_hostile_domain_is_text_on_the_page_of_an_artifact(served: Served) -> None:
     from playwright.sync_api import sync_playwright
 
-    (artifact,) = ask(f"{served.prefect}/api/artifacts/filter", {})
+    (artifact,) = ask_prefect(served.prefect, "artifacts/filter", {})
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         page = chromium.new_page()
@@ -138,6 +139,20 @@ def test_every_socket_of_both_listens_on_loopback(served: Served) -> None:
     listening = [c.laddr for c in found if c.status == psutil.CONN_LISTEN]
     assert len({address.port for address in listening}) >= 2
     assert {address.ip for address in listening} == {HOST}
+
+
+def test_another_page_in_the_browser_of_this_machine_commands_no_server(served: Served) -> None:
+    url = f"{served.prefect}/api/flow_runs/filter"
+
+    def allowed(origin: str) -> bool:
+        asks = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+        asks |= {"Access-Control-Request-Headers": "content-type"}
+        return httpx.options(url, headers=asks).status_code == 200
+
+    assert allowed(served.prefect) and allowed(served.prefect.replace(HOST, "localhost"))
+    assert not allowed("https://evil.example") and not allowed("null")
+    unasked = httpx.post(url, content=b"{}")  # as a page may send without asking first
+    assert (unasked.status_code, unasked.json()) == (403, {"detail": "Missing CSRF token."})
 
 
 def test_a_taken_port_names_its_holder_and_the_option(tmp_path: Path) -> None:
