@@ -24,6 +24,7 @@ from uuid import UUID
 import psutil
 
 from pivotrl.types import JSON
+from pivotrl.whole_files import write_whole
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 CLOCK_TOLERANCE_SECONDS = 2.0
 """A start time is counted from the boot time, which moves when the clock is set."""
 END_TIMEOUT_SECONDS = 10.0
+NOBODY = (1, 0.0)
+"""No process is that old."""
 GO_ON = "finished stages are kept; the same command, or the next schedule, goes on there."
 """What the state of a run says that ended before its time."""
 
@@ -53,13 +56,20 @@ def guard_server(home: Path) -> None:
 
 @contextmanager
 def record_run(home: Path, flow_run_id: UUID | str) -> Iterator[None]:
-    """Keep the record of this process while the flow run lives; call it inside the flow."""
+    """Keep the record of this process while the flow run lives; call it inside the flow.
+
+    A body that raises leaves it: no server may have heard of its end, so the next start looks.
+    """
     path = _folder(home) / f"run-{flow_run_id}.json"
     _write(path, {})
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
+    yield
+    path.unlink(missing_ok=True)
+
+
+def record_lost(home: Path, flow_run_ids: Sequence[str]) -> None:
+    """That no process has these flow runs, as after a restore: the next start says so of them."""
+    for flow_run_id in flow_run_ids:
+        _write(_folder(home) / f"run-{flow_run_id}.json", {"owner": NOBODY})
 
 
 def reap(home: Path) -> list[str]:
@@ -69,14 +79,15 @@ def reap(home: Path) -> list[str]:
     """
     dead = []
     for path in sorted(_folder(home).glob("*.json")):
-        record = json.loads(path.read_text())
-        if record["place"] != _place() or alive(*record["owner"]):
+        record = _read(path)
+        if record is None or record["place"] != _place() or alive(*record["owner"]):
+            continue
+        if path.name.startswith("run-"):
+            dead.append(path.stem.removeprefix("run-"))
             continue
         if "server" in record:
             _end(*record["server"])
-            path.unlink()
-        else:
-            dead.append(path.stem.removeprefix("run-"))
+        path.unlink(missing_ok=True)
     return dead
 
 
@@ -159,10 +170,18 @@ def _place() -> list[str]:
 
 def _write(path: Path, record: Mapping[str, JSON]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
     owner = {"place": _place(), "owner": _identity(os.getpid())}
-    draft.write_text(json.dumps(owner | dict(record)))
-    draft.replace(path)
+    write_whole(path, json.dumps(owner | dict(record)).encode())
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """None where its run, or another start that ended its server, has just removed it."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except ValueError:  # left empty by a power cut, which ended its owner too
+        return {"place": _place(), "owner": NOBODY}
 
 
 def alive(pid: int, create_time: float) -> bool:

@@ -30,6 +30,7 @@ from flows import processes
 from pivotrl.masking import masked
 from pivotrl.tracking.client import store_uri
 from pivotrl.types import ConfigError, PivotRLError
+from pivotrl.whole_files import write_whole
 
 HOST = "127.0.0.1"
 START_TIMEOUT_SECONDS = 180.0
@@ -105,17 +106,17 @@ def up(
         _end(started)
         raise
     servers = [known[name] for name in ("Prefect", "MLflow", "worker") if name in known]
-    record = home / UP
-    draft = record.with_suffix(".draft")
-    draft.write_text(json.dumps([asdict(server) for server in servers], indent=1))
-    draft.replace(record)
+    record = json.dumps([asdict(server) for server in servers], indent=1)
+    write_whole(home / UP, record.encode())
     return servers
 
 
 def services(home: Path) -> list[Server]:
     """What `up` started over this home, dead or alive."""
-    record = home / UP
-    return [Server(**row) for row in json.loads(record.read_text())] if record.is_file() else []
+    try:
+        return [Server(**row) for row in json.loads((home / UP).read_text())]
+    except (FileNotFoundError, ValueError):  # or left empty by a power cut, which ended them all
+        return []
 
 
 def down(home: Path) -> list[Server]:

@@ -132,7 +132,12 @@ def _referred(home: Path, keep_runs: int) -> set[str]:
     """Keys of the stages of the runs that are kept."""
     by_name: dict[str, list[dict]] = {}
     for path in sorted((home / "reports").glob("*.json"), key=lambda p: p.stat().st_mtime):
-        report = json.loads(path.read_text())
+        try:
+            report = json.loads(path.read_text())
+        except ValueError:
+            raise PivotRLError(
+                f"{path} is damaged: what its run used is not known; move it away"
+            ) from None
         by_name.setdefault(report["config"]["run.name"], []).append(report)
     kept = [report for reports in by_name.values() for report in reports[-keep_runs:]]
     return {stage["key"] for report in kept for stage in report["stages"]}

@@ -21,6 +21,7 @@ from pivotrl.store import Store
 from pivotrl.store.shards import write_shard
 from pivotrl.suites import Suite
 from pivotrl.types import JSON, FinishReason, canonical, digest
+from pivotrl.whole_files import write_whole
 from tasks.artifacts import show_table
 from tasks.session import Session
 from tasks.stage import read_table
@@ -69,9 +70,7 @@ def write_report(
         folder / f"{name.replace(' ', '_').replace(':', '')}.json",
         session.home / "report.json",
     ):
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_bytes(text)
-        unfinished.replace(path)
+        write_whole(path, text)
     return report
 
 

@@ -15,7 +15,9 @@ from line import ROOT, environment
 from needs import needs_sandbox
 
 from bench.screenshots import ask_prefect
-from flows.processes import reap, record_run
+from flows import processes
+from flows.processes import NOBODY, reap, record_run
+from flows.servers import services
 
 RUN = """
 import sys, time
@@ -108,6 +110,40 @@ def test_a_clean_end_leaves_no_record(home: Path) -> None:
         (path,) = (home / "work" / "processes").glob("*.json")
         assert json.loads(path.read_text())["owner"][0] == os.getpid()
     assert not path.exists()
+    assert reap(home) == []
+
+
+def test_a_run_that_raises_leaves_its_record_to_the_next_start(home: Path) -> None:
+    with pytest.raises(SystemExit), record_run(home, "1"):
+        sys.exit(143)  # and its server, as it may be, is dead
+    assert [path.name for path in (home / "work" / "processes").iterdir()] == ["run-1.json"]
+
+
+def test_a_record_that_a_power_cut_left_empty_is_of_a_dead_run(home: Path) -> None:
+    folder = home / "work" / "processes"
+    folder.mkdir(parents=True)
+    for name in ("run-1", "server-2"):
+        (folder / f"{name}.json").write_text("")
+    assert reap(home) == ["1"]
+    assert [path.name for path in folder.iterdir()] == ["run-1.json"]
+    (home / "work/up.json").write_text("")
+    assert services(home) == []
+
+
+def test_two_starts_after_a_killed_run_end_its_server_both(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = home / "work" / "processes"
+    with record_run(home, "1"):
+        record = json.loads((folder / "run-1.json").read_text()) | {"owner": NOBODY}
+    (folder / "server-2.json").write_text(json.dumps(record | {"server": NOBODY}))
+    (folder / "server-3.json").write_text(json.dumps(record | {"server": NOBODY}))
+
+    def another_start(*_: object) -> None:
+        for path in folder.iterdir():
+            path.unlink()
+
+    monkeypatch.setattr(processes, "_end", another_start)
     assert reap(home) == []
 
 
