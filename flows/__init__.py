@@ -17,6 +17,7 @@ _DEFAULTS = {
     "PREFECT_HOME": str(home() / "prefect"),
     "PREFECT_LOCAL_STORAGE_PATH": str(home() / "results"),
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_CLIENT_MAX_RETRIES": "6",  # each twice as late as the one before: two minutes
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # another page in the browser may neither read answers nor, unread, send what it likes
     "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1",

@@ -54,6 +54,21 @@ def guard_server(home: Path) -> None:
     vars(server)["subprocess"] = SimpleNamespace(**vars(subprocess) | {"Popen": start})
 
 
+def outlive_server() -> None:
+    """From now on a server that went away is asked again, for two minutes, by new clients too.
+
+    Prefect frees a task's device by a client of its own, which else ends the run where it finds
+    nobody at once. Call it once the server has answered; a run's own server ends with it.
+    """
+    from prefect.client import base
+    from prefect.settings import get_current_settings
+
+    if get_current_settings().api.url is not None:
+        answered = property(lambda _client: True, lambda _client, _said: None)
+        for client in (base.PrefectHttpxAsyncClient, base.PrefectHttpxSyncClient):
+            setattr(client, "_has_connected", answered)  # noqa: B010
+
+
 @contextmanager
 def record_run(home: Path, flow_run_id: UUID | str) -> Iterator[None]:
     """Keep the record of this process while the flow run lives; call it inside the flow.

@@ -316,6 +316,7 @@ def execute(
                         processes.record_run(folder, flow_run.id)
                     ),
                     lambda _flow, flow_run, _state: begun.append(flow_run.id),
+                    lambda _flow, _flow_run, _state: processes.outlive_server(),
                 ],
             )
             report: dict[str, JSON] | None = told(config, name, *arguments)

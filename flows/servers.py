@@ -74,19 +74,20 @@ def up(
 ) -> list[Server]:
     """Starts both servers and a worker and leaves them running; returns them, healthy.
 
-    What runs already is left alone; a worker goes with its Prefect server. Raises `ConfigError` if
-    a port is taken, `PivotRLError` if a server does not start; then nothing that this call started
-    is left running.
+    What runs already is left alone; a worker that outlived its Prefect server finds the new one
+    where that was. Raises `ConfigError` if a port is taken, `PivotRLError` if a server does not
+    start; then nothing that this call started is left running.
     """
     home = home.resolve()
-    known = {server.name: server for server in services(home) if server.alive}
-    worker = worker or "worker" in known
-    if "Prefect" not in known and "worker" in known:
-        _end([known.pop("worker")])
-    prefect = "Prefect" not in known
+    before = {server.name: server for server in services(home)}
+    known = {name: server for name, server in before.items() if server.alive}
+    prefect, option = "Prefect" not in known, "--prefect-port"
+    if prefect and "worker" in known:  # its runs would end with it, and could say so to nobody
+        prefect_port = int(before["Prefect"].url.rpartition(":")[2])
+        option = "`pivotrl down`, then --prefect-port"
     mlflow = "MLflow" not in known and not store_uri(home).startswith("http")
     if prefect:
-        _check_free(prefect_port, "--prefect-port")
+        _check_free(prefect_port, option)
     if mlflow:
         _check_free(mlflow_port, "--mlflow-port")
     started: list[Server] = []

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from line import ROOT, command, contents, environment
+from line import ROOT, contents, environment
 
 from pivotrl.store import Store
 
@@ -47,18 +47,6 @@ def state(home: Path) -> tuple[dict, list[tuple]]:
 def published(home: Path) -> dict[Path, int]:
     """When each finished shard and model was made: whoever makes one again sets another time."""
     return {path: path.stat().st_mtime_ns for path in home.glob("*/*/*/manifest.json")}
-
-
-def started(home: Path, arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    """A run in a process and a session of its own."""
-    return subprocess.Popen(
-        command(*arguments),
-        env=environment(home),
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
 
 
 class Nursery:

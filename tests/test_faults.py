@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from kills import ORDER, Nursery, published, started, state
+from kills import ORDER, Nursery, published, state
 from line import ROOT, command, endings, environment, pivotrl, report, small
 from test_line import data, home
 from test_scheduled import free_port, prefect, run_now
@@ -44,23 +44,46 @@ def test_killed_in_every_stage_it_ends_as_if_never_killed(
 def test_a_server_that_comes_back_in_mid_run_loses_nothing(
     home: Path, data: Path, tmp_path: Path
 ) -> None:
-    own = tmp_path / "own"
+    own, (_, config, *settings) = tmp_path / "own", small(data)
     ports = ["--prefect-port", free_port(), "--mlflow-port", free_port()]
     try:
         pivotrl(own, "up", *ports)
-        process = started(own, small(data))
-        deadline = time.monotonic() + 300
-        while not any(own.glob("shards/sample/*/manifest.json")):
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.02)
-        for service in json.loads((own / "work/up.json").read_text()):
+        services = json.loads((own / "work/up.json").read_text())
+        server = services[0]["url"] + "/api"
+        pivotrl(own, "deploy", config, *settings)
+        ask(own, server, "mini")
+        sampled(own, 0)
+        for service in services[:2]:  # before the task frees the device, or soon after
             os.killpg(service["pid"], signal.SIGKILL)
         pivotrl(own, "up", *ports)  # as a supervisor would
-        code = process.wait(600)
+        again = json.loads((own / "work/up.json").read_text())
+        assert again[2] == services[2], "the worker, whose run would end with it"
+        deadline = time.monotonic() + 400
+        while {said for said, _ in endings(own)} & {"Pending", "Running"}:
+            assert time.monotonic() < deadline
+            time.sleep(1)
+        assert [said for said, _ in endings(own)] == ["Completed", "Completed"], endings(own)
     finally:
         pivotrl(own, "down")
-    assert code == 0
     assert state(own) == state(home)
+
+
+def ask(home: Path, server: str, name: str) -> str:
+    """Asks for a run of the deployment; its id."""
+    code = (
+        "from prefect.deployments import run_deployment\n"
+        f"print('STATE', run_deployment('scheduled/{name}', timeout=0).id)"
+    )
+    return prefect(home, server, code)[0]
+
+
+def sampled(home: Path, more_than: int) -> int:
+    """How many shards are profiled, once there are more than that."""
+    deadline = time.monotonic() + 300
+    while (there := len([*home.glob("shards/sample/*/manifest.json")])) <= more_than:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return there
 
 
 def terminated(pid: int) -> bool:
@@ -78,25 +101,13 @@ def test_the_next_run_goes_on_after_worker_and_run_were_stopped_or_killed_togeth
     settings = [*small(data)[2:], f"model.path={ROOT / 'pivotrl/mini/model'}"]
     settings += ["evaluate.benchmarks=[]", "train.steps=2", "register.model=own"]
     ports = ["--prefect-port", free_port(), "--mlflow-port", free_port()]
-    ask = (
-        "from prefect.deployments import run_deployment\n"
-        "print('STATE', run_deployment('scheduled/nightly', timeout=0).id)"
-    )
-
-    def sampled(more_than: int) -> int:
-        deadline = time.monotonic() + 300
-        while (there := len([*own.glob("shards/sample/*/manifest.json")])) <= more_than:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        return there
-
     try:
         pivotrl(own, "up", *ports)
         services = json.loads((own / "work/up.json").read_text())
         server = services[0]["url"] + "/api"
         pivotrl(own, "deploy", str(config), *settings)
-        prefect(own, server, ask)
-        there = sampled(0)
+        ask(own, server, "nightly")
+        there = sampled(own, 0)
         (run,) = psutil.Process(services[2]["pid"]).children()
         run.suspend()  # or it may have ended before `down` comes to it
         stopping = subprocess.Popen(command("down"), env=environment(own), cwd=ROOT)
@@ -110,8 +121,8 @@ def test_the_next_run_goes_on_after_worker_and_run_were_stopped_or_killed_togeth
             assert message.startswith("Stopped: ") and "the next schedule, goes on" in message
         pivotrl(own, "up", *ports)
         services = json.loads((own / "work/up.json").read_text())
-        (first,) = prefect(own, server, ask)
-        sampled(there)
+        first = ask(own, server, "nightly")
+        sampled(own, there)
         worker = psutil.Process(services[2]["pid"])
         for process in (*worker.children(recursive=True), worker):
             process.kill()

@@ -7,16 +7,22 @@ import signal
 import subprocess
 import sys
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Timer
 
+import httpx
 import psutil
 import pytest
 from line import ROOT, environment
 from needs import needs_sandbox
+from prefect.client import base
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from bench.screenshots import ask_prefect
 from flows import processes
-from flows.processes import NOBODY, reap, record_run
+from flows.processes import NOBODY, outlive_server, reap, record_run
 from flows.servers import services
 
 RUN = """
@@ -103,6 +109,27 @@ def test_a_killed_run_is_crashed_at_the_next_start_and_its_server_gone(home: Pat
         "states": ["Crashed", "Crashed"],
     }
     assert not path.exists() and not record.exists()
+
+
+def test_a_run_asks_again_where_its_server_went_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+
+    for client in (base.PrefectHttpxAsyncClient, base.PrefectHttpxSyncClient):
+        monkeypatch.setattr(client, "_has_connected", False, raising=False)  # and back at the end
+    with HTTPServer(("127.0.0.1", 0), Health, bind_and_activate=False) as server:
+        server.server_bind()  # and nobody listens
+        url = f"http://127.0.0.1:{server.server_address[1]}/api"
+        with temporary_settings({PREFECT_API_URL: url}):
+            with get_client(sync_client=True) as client:
+                with pytest.raises(httpx.ConnectError):
+                    client.request("GET", "/health")
+            outlive_server()
+            Timer(0.5, lambda: (server.server_activate(), server.handle_request())).start()
+            with get_client(sync_client=True) as client:
+                assert client.request("GET", "/health").status_code == 200
 
 
 def test_a_clean_end_leaves_no_record(home: Path) -> None:

@@ -1,11 +1,12 @@
 """`pivotrl ui` for real, over a home where a Prefect flow and an MLflow run were logged."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import httpx
@@ -15,7 +16,8 @@ from line import environment, pivotrl
 from needs import needs_chromium
 
 from bench.screenshots import CHROMIUM, FLAGS, HOST, ask, ask_prefect, free_port, screenshot
-from flows.servers import LOG_BYTES, down, services, up
+from flows import servers
+from flows.servers import LOG_BYTES, Server, down, services, up
 from pivotrl.tracking.runs import TrackedRun, log_run
 from pivotrl.types import ConfigError
 
@@ -170,6 +172,39 @@ def test_a_taken_port_names_its_holder_and_the_option(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_worker_that_outlived_its_server_keeps_its_run_and_finds_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setattr(servers, "_wait_until_healthy", lambda server: None)
+    waits = [sys.executable, "-c", "import time; time.sleep(60)"]
+    processes = [subprocess.Popen(waits, start_new_session=True) for _ in range(3)]
+
+    def as_if(process: subprocess.Popen, name: str, port: int) -> Server:
+        started = psutil.Process(process.pid).create_time()
+        url = f"http://{HOST}:{port}"
+        return Server(name=name, url=url, health="/", pid=process.pid, started=started, log="")
+
+    port = free_port()
+    left = [as_if(processes[0], "Prefect", port), as_if(processes[1], "worker", 1)]
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/up.json").write_text(json.dumps([asdict(server) for server in left]))
+    starts = iter(processes[2:])
+    monkeypatch.setattr(
+        servers, "_start_prefect", lambda home, port: as_if(next(starts), "Prefect", port)
+    )
+    try:
+        processes[0].kill()
+        processes[0].wait()
+        again, worker = up(tmp_path, free_port())
+        assert worker == left[1] and worker.alive
+        assert again.alive and again.url == left[0].url, "where the worker and its run ask for it"
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 def test_a_log_goes_on_and_is_set_aside_when_it_is_long(served: Served) -> None:
     logs = served.home / "work" / "ui"
     assert (logs / "prefect.log").read_text().startswith("why it failed yesterday\n")
@@ -179,8 +214,8 @@ def test_a_log_goes_on_and_is_set_aside_when_it_is_long(served: Served) -> None:
 def test_it_reuses_what_runs_and_status_and_down_know_it(served: Served) -> None:
     pids = served.pids
     assert len(pids) == 2
-    servers = [psutil.Process(pid) for pid in pids]
-    everyone = [*servers, *(c for server in servers for c in server.children(recursive=True))]
+    started = [psutil.Process(pid) for pid in pids]
+    everyone = [*started, *(c for server in started for c in server.children(recursive=True))]
     assert len(everyone) == 3  # Prefect, MLflow and its one worker: no more
     assert pivotrl(served.home, "ui").stdout == served.said
     assert served.pids == pids
