@@ -186,8 +186,12 @@ def clean(
     debug: Debug = False,
 ) -> None:
     """Show, then remove shards, checkpoints and cache records that no kept run refers to."""
+    from flows import processes
+    from pivotrl.types import PivotRLError
     from tasks.housekeeping import leftovers, remove
 
+    if yes and processes.under_way(home()):  # nothing refers yet to what it makes and reads
+        raise PivotRLError("a run is under way over this home; clean it once that has ended")
     found = leftovers(home(), keep_runs, older_than)
     table = Table("what", "how many", "MiB", title="Nothing refers to")
     for kind in sorted({leftover.kind for leftover in found}):

@@ -106,6 +106,12 @@ def reap(home: Path) -> list[str]:
     return dead
 
 
+def under_way(home: Path) -> bool:
+    """Whether a run of this machine goes on over the home."""
+    found = (_read(path) for path in _folder(home).glob("run-*.json"))
+    return any(one and one["place"] == _place() and alive(*one["owner"]) for one in found)
+
+
 def mark_crashed(home: Path, flow_run_ids: Sequence[str]) -> None:
     """Set these flow runs, and their task runs that were under way, to Crashed."""
     if not flow_run_ids:

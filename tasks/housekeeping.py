@@ -38,22 +38,23 @@ class Leftover:
 def leftovers(home: Path, keep_runs: int, older_than: float) -> list[Leftover]:
     """What nothing refers to: stages of none of the last `keep_runs` runs of each name.
 
-    Nothing younger than `older_than` days, so that an unfinished run finds what it had; never what
-    the registry holds, which has files of its own. Rows that were merged stay in the store.
+    Nothing in which something is younger than `older_than` days, so that an unfinished run finds
+    what it had; never what the registry holds, which has files of its own. Rows that were merged
+    stay in the store.
     """
     kept = _referred(home, keep_runs)
     before = time.time() - older_than * 86_400
     found = []
     for shelf in SHELVES:
         for folder in sorted((home / shelf).glob("*/*")):
-            if folder.is_dir() and folder.name not in kept and folder.stat().st_mtime < before:
+            if folder.is_dir() and folder.name not in kept and _changed(folder) < before:
                 found.append(
                     Leftover(kind=f"{shelf}/{folder.parent.name}", path=folder, bytes=_size(folder))
                 )
     for place in ("results", "work"):
         for path in sorted((home / place).glob("[0-9a-f]" * 16 + "*")):
             key = path.name.split(".")[0]
-            if len(key) == 16 and key not in kept and path.stat().st_mtime < before:
+            if len(key) == 16 and key not in kept and _changed(path) < before:
                 found.append(Leftover(kind=place, path=path, bytes=_size(path)))
     return found
 
@@ -141,6 +142,12 @@ def _referred(home: Path, keep_runs: int) -> set[str]:
         by_name.setdefault(report["config"]["run.name"], []).append(report)
     kept = [report for reports in by_name.values() for report in reports[-keep_runs:]]
     return {stage["key"] for report in kept for stage in report["stages"]}
+
+
+def _changed(path: Path) -> float:
+    """When anything in the folder last did, or in the one that a lock is of."""
+    files = [path, *path.with_suffix("").rglob("*")]
+    return max(file.lstat().st_mtime for file in files)
 
 
 def _size(path: Path) -> int:

@@ -7,6 +7,11 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
+from flows.operate import clean
+from flows.processes import record_run
+from pivotrl.types import PivotRLError
 from tasks.housekeeping import leftovers, remove
 
 DAY = 86_400
@@ -52,6 +57,39 @@ def test_what_kept_runs_refer_to_stays(tmp_path: Path) -> None:
     kept = {path.name for path in (folder / "shards/sample").iterdir()}
     assert kept == {f"{2:016x}", f"{3:016x}"}
     assert (folder / "shards/runs/abc.parquet").exists() and (folder / "work/up.json").exists()
+
+
+def test_what_an_unfinished_run_wrote_lately_stays(tmp_path: Path) -> None:
+    folder = a_home(tmp_path / "home")
+    month_ago = (time.time() - 30 * DAY,) * 2
+    work = folder / f"work/{0:016x}"
+    for path in (work.with_suffix(".lock"), work / "checkpoint"):
+        path.write_text("")
+    for path in (work.with_suffix(".lock"), work):
+        os.utime(path, month_ago)
+    found = leftovers(folder, keep_runs=1, older_than=7)
+    assert {one.path.name[:16] for one in found if one.kind == "work"} == {f"{1:016x}"}
+
+
+def test_nothing_is_removed_while_a_run_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = a_home(tmp_path / "home")
+    monkeypatch.setenv("PIVOTRL_HOME", str(folder))
+    with record_run(folder, "1"):
+        clean(keep_runs=1, older_than=7, yes=False)
+        with pytest.raises(PivotRLError, match="a run is under way"):
+            clean(keep_runs=1, older_than=7, yes=True)
+    assert leftovers(folder, keep_runs=1, older_than=7)
+    clean(keep_runs=1, older_than=7, yes=True)
+    assert not leftovers(folder, keep_runs=1, older_than=7)
+
+
+def test_a_damaged_report_is_named(tmp_path: Path) -> None:
+    folder = a_home(tmp_path / "home")
+    (folder / "reports/other-3.json").write_text("")
+    with pytest.raises(PivotRLError, match=r"other-3\.json is damaged"):
+        leftovers(folder, keep_runs=1, older_than=31)
 
 
 def test_what_is_young_stays(tmp_path: Path) -> None:
