@@ -222,9 +222,10 @@ def restore(
     debug: Debug = False,
 ) -> None:
     """Unpack a backup into an empty PIVOTRL_HOME at the place where it was made."""
+    from flows import processes
     from tasks.housekeeping import restore as unpack
 
-    unpack(archive, home())
+    processes.record_lost(home(), unpack(archive, home()))
     print(f"{archive} -> {home()}")
 
 

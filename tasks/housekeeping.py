@@ -8,6 +8,7 @@ import sqlite3
 import tarfile
 import tempfile
 import time
+import zlib
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +102,10 @@ def backup(home: Path, out: Path) -> int:
     return out.stat().st_size
 
 
-def restore(archive: Path, home: Path) -> None:
+def restore(archive: Path, home: Path) -> list[str]:
     """Unpacks a backup into an empty home, the one it was made of.
 
+    Returns Prefect's ids of the flow runs that were under way then, and are of no process now.
     Raises PivotRLError for another home, one that holds something, or what is no backup.
     """
     home = home.resolve()
@@ -116,17 +118,35 @@ def restore(archive: Path, home: Path) -> None:
             with tarfile.open(archive) as opened:
                 opened.extractall(folder, filter="data")
             origin = (Path(folder) / ORIGIN).read_text().strip()
-        except (OSError, tarfile.TarError) as error:
-            raise PivotRLError(f"{archive}: no backup of `pivotrl backup`: {error}") from None
+        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+            raise PivotRLError(
+                f"{archive} cannot be unpacked; is it a whole one of `pivotrl backup`? {error}"
+            ) from None
         if origin != str(home):
             raise PivotRLError(
                 f"{archive} is of {origin}, and MLflow keeps whole paths; restore it with "
                 f"PIVOTRL_HOME={origin}"
             )
+        lost = _released(Path(folder) / "prefect" / "prefect.db")
         home.mkdir(exist_ok=True)
         for path in sorted(Path(folder).iterdir()):
             if path.name != ORIGIN:
                 shutil.move(path, home / path.name)
+    return lost
+
+
+def _released(path: Path) -> list[str]:
+    """The flow runs that were under way; the slots that they held are free.
+
+    What would free them else, leases in files, changes while an archive is written.
+    """
+    if not path.is_file():
+        return []
+    states = "('PENDING', 'RUNNING', 'CANCELLING')"
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("update concurrency_limit_v2 set active_slots = 0")
+        found = database.execute(f"select id from flow_run where state_type in {states}")
+        return [run for (run,) in found]
 
 
 def _referred(home: Path, keep_runs: int) -> set[str]:

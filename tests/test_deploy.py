@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from line import ROOT, pivotrl
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Pending, Running
 
+from bench.screenshots import free_port
+from flows.deploy import deploy
+from flows.operate import restore
+from flows.processes import mark_crashed, reap
+from flows.servers import down, up
 from pivotrl.config import Config, load_config
 from pivotrl.manifest import Manifest, file_hash
+from pivotrl.store import Store
+from tasks.housekeeping import backup
 
 CONFIG = str(ROOT / "configs/mini.toml")
 NAME = "pivotrl-deployed"
@@ -66,6 +78,50 @@ def test_a_deployment_has_typed_parameters_its_events_and_keeps_its_limit(
 
     nobody = pivotrl(tmp_path, "notify", "nobody", server=prefect_server, expect=2)
     assert "no deployment scheduled/nobody; `pivotrl deploy` makes it" in nobody.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_was_under_way_at_a_backup_holds_nothing_in_the_restored_home(
+    tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, archive, port = tmp_path / "home", tmp_path / "copy.tar.gz", free_port()
+    (home / "prefect").mkdir(parents=True)
+    monkeypatch.setenv("PIVOTRL_HOME", str(home))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    config, device = load_config(Path(CONFIG), settings), "tag:pivotrl-device"
+
+    @contextmanager
+    def served() -> Iterator[SyncPrefectClient]:
+        api = f"{up(home, port, worker=False)[0].url}/api"
+        try:
+            with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+                yield client
+        finally:
+            down(home)
+
+    def begun(client: SyncPrefectClient) -> FlowRun:
+        run = client.create_flow_run_from_deployment(
+            client.read_deployment_by_name(f"scheduled/{NAME}").id
+        )
+        for state in (Pending(), Running()):
+            client.set_flow_run_state(run.id, state)
+        return client.read_flow_run(run.id)
+
+    with served() as client:
+        put = {"cron": None, "timezone": "UTC", "pool": "pivotrl", "devices": None}
+        deploy(Path(CONFIG), config, settings, **put)
+        run = begun(client)
+        client.increment_concurrency_slots([device], 1, "concurrency")
+        assert run.state_name == "Running" and begun(client).state_name != "Running"
+        Store(home / "pivotrl.duckdb").query("select 1")
+        backup(home, archive)
+    home.rename(tmp_path / "away")
+    restore(archive)
+    with served() as client:
+        mark_crashed(home, reap(home))
+        assert client.read_flow_run(run.id).state_name == "Crashed"
+        assert begun(client).state_name == "Running"
+        assert client.read_global_concurrency_limit_by_name(device).active_slots == 0
 
 
 def test_what_is_typed_on_the_page_is_a_setting(

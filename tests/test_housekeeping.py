@@ -11,8 +11,9 @@ import pytest
 
 from flows.operate import clean
 from flows.processes import record_run
+from pivotrl.store import Store
 from pivotrl.types import PivotRLError
-from tasks.housekeeping import leftovers, remove
+from tasks.housekeeping import backup, leftovers, remove, restore
 
 DAY = 86_400
 
@@ -83,6 +84,17 @@ def test_nothing_is_removed_while_a_run_is_under_way(
     assert leftovers(folder, keep_runs=1, older_than=7)
     clean(keep_runs=1, older_than=7, yes=True)
     assert not leftovers(folder, keep_runs=1, older_than=7)
+
+
+def test_a_truncated_backup_is_called_so(tmp_path: Path) -> None:
+    home, archive = a_home(tmp_path / "home"), tmp_path / "copy.tar.gz"
+    Store(home / "pivotrl.duckdb").query("select 1")
+    backup(home, archive)
+    archive.write_bytes(archive.read_bytes()[:-200])
+    home.rename(tmp_path / "away")
+    with pytest.raises(PivotRLError, match=r"copy\.tar\.gz cannot be unpacked; is it a whole one"):
+        restore(archive, home)
+    assert not home.exists()
 
 
 def test_a_damaged_report_is_named(tmp_path: Path) -> None:

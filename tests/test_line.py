@@ -565,7 +565,7 @@ def test_a_restored_home_is_the_same(
         restore(archive, home)
     with pytest.raises(PivotRLError, match="with PIVOTRL_HOME="):
         restore(archive, tmp_path / "elsewhere")
-    with pytest.raises(PivotRLError, match="no backup"):
+    with pytest.raises(PivotRLError, match="a whole one of `pivotrl backup`"):
         restore(data / "retail.jsonl", tmp_path / "elsewhere")
     with pytest.raises(PivotRLError, match="no store to keep"):
         backup(tmp_path / "elsewhere", archive)
