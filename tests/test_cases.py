@@ -129,6 +129,10 @@ def test_labelled_cases(path: Path) -> None:
         ("varied", "tool_use", 1.0, 0.71),
         ("varied", "terminal", 1.0, 0.71),
         ("varied", "software", 1.0, 0.33),
+        ("fresh", "tool_use", 0.96, 0.81),
+        ("fresh", "terminal", 1.0, 0.82),
+        ("fresh", "software", 1.0, 0.88),
+        ("fresh", "browsing", 1.0, 0.75),
     ],
 )
 def test_strangers_cases_are_judged_no_worse(
@@ -137,7 +141,8 @@ def test_strangers_cases_are_judged_no_worse(
     """What was reached, in recall below the targets: a change may only raise it.
 
     Ordinary are actions as models sample them, hard the hardest that their writer could think of,
-    varied what a sloppy verifier would refuse, or take, each in a way of its own.
+    varied what a sloppy verifier would refuse, or take, each in a way of its own, fresh what two
+    models say at the same turn, written after the last mending by others' cases.
     """
     path = STRANGERS / kind / f"{domain}.jsonl"
     cases = list(judge_cases((str(path), row) for row in read_rows(path)))
