@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from uuid import UUID
 
+import orjson
 from filelock import FileLock
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -104,7 +105,8 @@ def _owes(report: Mapping[str, JSON], config: Config) -> bool:
     """Whether that run, its stages apart, did less than one with this configuration would."""
     if report["outcome"] == "no pivots":
         return False
-    now = {k: v for k, v in flatten(config).items() if k.startswith(("register.", "promote."))}
+    asked = orjson.loads(orjson.dumps(flatten(config)))  # as reports have it, without infinities
+    now = {k: v for k, v in asked.items() if k.startswith(("register.", "promote."))}
     if (
         report["outcome"] != "trained"
         or not report["model"]

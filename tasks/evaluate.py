@@ -57,12 +57,13 @@ class Asked:
 def evaluate(asked: Asked, suite: Suite) -> Manifest | None:
     config = asked.config
     judges: tuple[str, ...]
-    engine = engine_settings(config, asked.path, profiling=asked.served).name
+    engine = engine_settings(config, asked.path, profiling=asked.served)
     settings = of_model(config) | {
         "policy": asdict(asked.policy),
         "suite": asdict(suite),
         "max_tokens": config.evaluate.max_tokens,
-        "engine": engine,
+        "engine": engine.name,
+        **({"served": engine.model} if engine.name == "server" else {}),
         "rows_at_once": config.model.batch_rows,  # parts are as large
     }
     if suite.by_harness:
@@ -90,7 +91,7 @@ def evaluate(asked: Asked, suite: Suite) -> Manifest | None:
         modules=(
             "pivotrl.evaluation",
             "pivotrl.episodes",
-            f"pivotrl.engines.{engine}",
+            f"pivotrl.engines.{engine.name}",
             "pivotrl.chat",
             *judges,
         ),

@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 import time
 import zlib
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,8 +166,11 @@ def _referred(home: Path, keep_runs: int) -> set[str]:
 
 def _changed(path: Path) -> float:
     """When anything in the folder last did, or in the one that a lock is of."""
-    files = [path, *path.with_suffix("").rglob("*")]
-    return max(file.lstat().st_mtime for file in files)
+    changed = [0.0]
+    for file in (path, *path.with_suffix("").rglob("*")):
+        with suppress(FileNotFoundError):  # a run that is under way writes and removes files
+            changed.append(file.lstat().st_mtime)
+    return max(changed)
 
 
 def _size(path: Path) -> int:

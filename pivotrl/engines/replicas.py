@@ -147,7 +147,7 @@ class Replicas:
                     since = looked = now
                 elif now - looked >= LOOK_SECONDS:
                     looked = now
-                    self._look_for_room(now - since)
+                    since = now if self._loads(now - since) else since
                 for done in finished:
                     chunk_ = busy.pop(done, None)
                     actor = chunk_.actor if chunk_ else self._loading.pop(done)
@@ -191,12 +191,12 @@ class Replicas:
             actor = self._actor.remote(self._make)
             self._loading[actor.load.remote()] = actor
 
-    def _look_for_room(self, waited: float) -> None:
-        """Says that no node takes a replica, unless one loads; at last raises ConfigError."""
+    def _loads(self, waited: float) -> bool:
+        """Whether a replica loads; says that no node takes one, and at last raises ConfigError."""
         import ray
 
         if ray.wait([actor.finished.remote() for actor in self._loading.values()], timeout=1)[0]:
-            return
+            return True
         has = ray.cluster_resources()
         told = (
             f"no node of the Ray cluster has room for a replica, which takes {self._takes}; the "
@@ -205,6 +205,7 @@ class Replicas:
         if waited >= LONGEST_WAIT:
             raise ConfigError(f"{told} (engine.replicas, engine.tensor_parallel, model.device)")
         _log.warning("%s; waiting for it, %.0f seconds at most", told, LONGEST_WAIT)
+        return False
 
 
 @dataclass(slots=True, kw_only=True)

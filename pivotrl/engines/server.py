@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -169,6 +170,7 @@ class ServerEngine:
         self, client: httpx.AsyncClient, prompt: Sequence[int], params: SamplingParams, seed: int
     ) -> tuple[Sample, int]:
         """A sample, with a status where it failed, and how many tokens it has."""
+        met = 0  # outages: a prompt may itself be what ends the server
         while not self._gave_up:
             outages = self._outages
             try:
@@ -179,9 +181,11 @@ class ServerEngine:
             except Failure as failure:
                 failed = time.monotonic()
                 async with self._asking:  # one asks, the others wait for what it finds
-                    if self._outages == outages and (
+                    met += 1
+                    there = self._outages == outages and (
                         self._answered > failed or await self._answers(client)
-                    ):
+                    )
+                    if there or (met == TRIES and not self._gave_up):
                         self._last_failure = failure
                         self._failing.add(tuple(prompt))
                         self._gave_up |= len(self._failing) >= GIVE_UP_AFTER
@@ -207,8 +211,9 @@ class ServerEngine:
         if self._answered:
             told = "%s does not answer (%s); it is waited for, %.0f seconds at most"
             _log.warning(told, self._url, self._last_failure, LONGEST_OUTAGE)
-            with suppress(Failure):
-                await _retrying(stop_after_delay(LONGEST_OUTAGE))(self._ask_little, client)
+            with suppress(Failure, TimeoutError):
+                async with asyncio.timeout(LONGEST_OUTAGE):
+                    await _retrying(stop_after_delay(LONGEST_OUTAGE))(self._ask_little, client)
                 self._outages += 1  # also what began meanwhile is tried again
                 return False
         self._gave_up = True
@@ -217,17 +222,22 @@ class ServerEngine:
     async def _ask_little(self, client: httpx.AsyncClient) -> None:
         """A token after a prompt of one, which says whether the server is there. Raises Failure."""
         with suppress(Refusal):  # an answer, too
-            await self._ask(client, [0], SamplingParams(max_tokens=1), 0)
+            await self._ask(client, [0], SamplingParams(max_tokens=1), 0, LONGEST_OUTAGE)
         self._answered = time.monotonic()
 
     async def _ask(
-        self, client: httpx.AsyncClient, prompt: Sequence[int], params: SamplingParams, seed: int
+        self,
+        client: httpx.AsyncClient,
+        prompt: Sequence[int],
+        params: SamplingParams,
+        seed: int,
+        longest: float = math.inf,
     ) -> tuple[Sample, int]:
         answer = await post(
             client,
             f"{self._url}/completions",
             request(self._served, prompt, params, seed),
-            seconds=self._timeout,
+            seconds=min(self._timeout, longest),
             longest=BYTES_A_TOKEN * (len(prompt) + params.max_tokens + 64),
         )
         return sample_of(answer, self._served, prompt, params, seed)
@@ -249,9 +259,9 @@ class ServerEngine:
 
     def _report(self, statuses: Sequence[RolloutStatus]) -> None:
         """Says that the call was given up. Raises EngineFailure where it gave nothing at all."""
-        if not statuses or not self._gave_up:
-            return
         lost = sum(status != RolloutStatus.OK for status in statuses)
+        if not lost or not (self._gave_up or lost == len(statuses)):
+            return
         remedy = (
             "raise engine.timeout or lower engine.concurrency"
             if self._last_failure.timeout

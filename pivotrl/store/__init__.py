@@ -138,7 +138,8 @@ class Store:
                     for sha256, name in zip(hashes, names, strict=True)
                 ]
                 taken = [file for file in files if draft._takes(table, file)]
-                draft.merge(table, taken)  # at one moment: what counts of a profile is its last
+                if taken:
+                    draft.merge(table, taken)  # at one moment: what counts of a profile is its last
                 shards += len(files)
                 left_out += len(files) - len(taken)
             aside = self.path.with_name(f"{self.path.stem}.schema-{version}.duckdb")
