@@ -106,11 +106,13 @@ class State:
         # Where the shell has been, else what the task names, is no other place.
         calls = [texts_of(call)[:MAX_TIED] for call, *_ in self._events if call]
         been = {to for text in calls for to in _MOVES.findall(text)}
-        named = {word for word in self._asked if _ABSOLUTE.fullmatch(word)}
-        places = dict.fromkeys([*moves, *tied, *(word for word in whole if word in named)])
-        sure = [at for at in places if at and (at in been or not been)]
-        if named and not been:
-            sure = [at for at in sure if any(_within(at, to) or _within(to, at) for to in named)]
+        shell = any(act_of(Action(tool_calls=(call,))) for call, *_ in self._events if call)
+        told = {word for word in self._asked if _ABSOLUTE.fullmatch(word)}
+        places = dict.fromkeys([*moves, *tied, *(word for word in whole if word in told)])
+        named = {at for at in told if not any(at.startswith(f"{to}/") for to in told)}
+        if not been and (len(named) > 1 or (shell and not named)):
+            return []  # which folder it is, or that it is another, is not told
+        sure = [at for at in places if at and (at in (been or named or places))]
         return [self._at(place) for place in sure[:MAX_TIES]]
 
     def _at(self, directory: str) -> State:
@@ -196,10 +198,6 @@ class State:
 def _words(text: str) -> list[str]:
     """The words of a text that may be paths."""
     return [posixpath.normpath(word.rstrip("./:,")) for word in _WORD.findall(text)]
-
-
-def _within(path: str, folder: str) -> bool:
-    return f"{path}/".startswith(f"{folder}/")
 
 
 def _numbered(shown: str, first: int | None = None) -> dict[int, str]:

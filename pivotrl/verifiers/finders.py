@@ -21,9 +21,11 @@ _GLOB = re.compile(r"(/?(?:[\w.-]+/)*)(?:\*\*/)?([\w.*?{},-]*)")
 _SPECIAL = re.compile(r"(?<!\\)[(){}|+?]|\\\\")
 """What a basic expression writes otherwise."""
 _SYMBOL = re.compile(
-    rf"\^?(?:\\b|\\s\*| )*(?:(?P<kind>{AGENTS['defines']})(?: |\\s)[+*]?)?(?P<name>\w+)"
+    rf"\^?(?:\\b|\\s\*| )*(?:(?P<kind>{AGENTS['defines']})(?: |\\s)[+*]?)?"
+    r"(?:(?P<of>[\w.]+)#)?(?P<name>\w+)"
     r"(?P<end>\\b|\\?\(|:| |\\s\*)*"
 )
+"""`of`: the class or module of one that a tool looks for, before a `#`."""
 
 _FUNCTION = re.compile("async def|func|function|fn")
 _CODE = re.compile(rf"\*\.(?:{'|'.join(AGENTS['code'])})")
@@ -32,6 +34,8 @@ _ANCHORS = re.compile(r"^\^?(?:\\s[*+]?|\\b| )*|(?:\\b|\\s[*+]?)*(?:\\?\$)?$")
 _SWITCHED, _ESCAPED = re.compile(r"(\\?)([(){}|+?])"), re.compile(r"\\([^\w\\(){}|+?*\[\]^$])")
 _ANYWHERE = "\0*\0*/"
 _FILE = re.compile(r"\w[\w-]*\.\w+")
+_CHANGES = re.compile("-(?:delete|exec|execdir|ok|okdir|fls|fprint.*)")
+"""What a `find` does with its files besides to name them."""
 
 
 def as_command(name: str, arguments: Mapping[str, JSON], opened: str) -> str:
@@ -68,7 +72,8 @@ def as_command(name: str, arguments: Mapping[str, JSON], opened: str) -> str:
         text = text if "E" in how else re.sub(r"\\([(){}|+?])", r"\1", text)
     if kind == "symbol":
         named = next(key for key in (*keys[0], "") if key in arguments or not key)
-        text = f"{AGENTS['kinds'].get(named, '')} {re.split('[/.]', text)[-1]}".strip()
+        text = "#".join(text.replace("/", ".").strip(".").rsplit(".", 1))
+        text = f"{AGENTS['kinds'].get(named, '')} {text}".strip()
     text = shlex.quote(text)
     if not where or not glob or (what is None) != (kind == "list") or (include and kind == "list"):
         return ""
@@ -118,6 +123,8 @@ def same_search(one: Form, other: Form) -> bool:
         return True
     symbols = [found for text in (first, second) if (found := _SYMBOL.fullmatch(text))]
     if len(symbols) < 2 or symbols[0]["name"] != symbols[1]["name"]:
+        return False
+    if len({found["of"] for found in symbols} - {None}) > 1:
         return False
     kinds = [_FUNCTION.sub("def", found["kind"] or "") for found in symbols]
     # A bracket after a bare name asks for calls.
@@ -188,17 +195,23 @@ def _listing(form: Form) -> Command | None:
     words = [word for word in lists.arguments if word not in ("-type", "f")]
     if lists.name not in AGENTS["lists_files"] or len(words) > 1 or len(into.arguments) != 1:
         return None
-    name = _bare(into.arguments[0][:MAX_PATTERN]).rpartition("/")[2]
+    name = _bare(into.arguments[0][:MAX_PATTERN])
     flags = {flag for flag, _ in lists.flags} | {flag for flag, _ in into.flags}
     if into.name != "grep" or not name or not flags <= {"i", "E", "files"} or lists.redirects:
         return None
-    name = name if _FILE.fullmatch(name) else f"*{name}{'*' * ('.' not in name)}"
-    where = words or [lists.directory or "."]
-    return replace(into, name="find", flags=(), arguments=(*where, "-name", name), directory=None)
+    alone = _FILE.fullmatch(name.removeprefix("/"))
+    name = alone[0] if alone else f"*{name}{'*' * ('.' not in name)}"
+    words = [*(words or [lists.directory or "."]), "-path" if "/" in name else "-name", name]
+    return replace(into, name="find", flags=(), arguments=tuple(words), directory=None)
 
 
 def _files(command: Command) -> Command:
-    """What has a name with an end is a file; great letters or small do not matter."""
+    """What has a name with an end is a file; great letters or small do not matter.
+
+    Of one that changes files every word counts.
+    """
+    if any(map(_CHANGES.fullmatch, command.arguments)):
+        return command
     words = ["-name" if word == "-iname" else word.replace("\0", "") for word in command.arguments]
     for at in [at for at, word in enumerate(words[:-1]) if word == "-path"][::-1]:
         if words[at - 1] == "!" and _left_out(words[at + 1]):

@@ -31,9 +31,15 @@ _FILES = {"make": ("Makefile", r"(?m)^NAME:[ ]*\n\t[@-]?(.+)\n(?!\t)")} | dict.f
 )
 """Of a command: the file that says what it runs, and where."""
 _LIMITED = re.compile(r"timeout (?:-\S+ )*\d+ ")
-"""How long a command may take is no part of it."""
-_OTHER = re.compile(r"\.(?!py$)\w+$")
-"""Of the name of a file that pytest does not run: a tool ran it that is told apart by that."""
+"""How long what ends by itself may take is no part of it."""
+_ENDING = re.compile(
+    r"(?!.*watch)(?:.*(?<![^\W_])(?:py|unit|doc|nose|run|c)?tests?(?![^\W_])|.*\b(?:vitest|jest|mocha|ava"
+    r"|karma|rspec|phpunit|tox|nox|tsc|build|compile|package|verify|check|lint|ninja|cmake|gcc"
+    r"|javac|rustc|setup\.py)\b(?!\.)|(?:.* )?make $)"
+)
+"""Of a program and its first word: a run of tests, or a build."""
+_OTHERS = {"rspec": ["rb"], "phpunit": ["php"]}
+"""Files that other runners run than scripts: a tool that ran one is told apart by that."""
 INSIDE = ":" * 2
 """Parts a test from its class, and that from its file."""
 _CLASS = re.compile(rf"{INSIDE}[A-Z]")
@@ -49,7 +55,10 @@ def meant(form: Form, lines: Lines, depth: int = 0) -> Form:
         return joined(_run_once(parts))
     if form[0] != "command" or depth > MAX_DEPTH:
         return form
-    command: Command = replace(form[1], name=_LIMITED.sub("", form[1].name))
+    command: Command = form[1]
+    freed = replace(command, name=_LIMITED.sub("", command.name))
+    if _ENDING.match(f"{freed.name} {posixpath.basename(''.join(freed.arguments[:1]))}"):
+        command = freed
     if not (line := _runs(command, lines)):
         return ("command", _test(command, lines))
     try:
@@ -119,20 +128,24 @@ def same_tests(runs: Sequence[Command], lines: Lines, lost: Callable[[str], bool
     if "pytest" in programs and programs & {*AGENTS["runners"]}:
         files = [[word for word in run.arguments if word not in AGENTS["runs"]] for run in runs]
         alone = not any(run.flags + run.redirects + run.assignments for run in runs)
-        told = alone and len(files[0]) == 1 and _OTHER.search(files[0][0])
-        return bool(told) and files[0] == files[1]
+        runner = re.split("[ /]", min(programs - {"pytest"}))[-1]
+        ends = _OTHERS.get(runner, AGENTS["languages"]["script"])
+        told = alone and len(files[0]) == 1 and files[0][0].rpartition(".")[2] in ends
+        return told and files[0] == files[1]
     runs = [c for c in runs if c.name in kinds and len(c.arguments) == 1 and not c.redirects]
-    if len(runs) != 2 or any(run.assignments for run in runs):
+    places = {run.directory for run in runs}
+    if len(runs) != 2 or len(places) > 1 or any(run.assignments for run in runs):
         return False
     one, other = sorted(runs, key=lambda run: len(run.flags))
     file, _, names = one.arguments[0].partition(INSIDE)
     if one.name == other.name == "pytest":
         test = names.rpartition(INSIDE)[2]
-        known = {name.rpartition(INSIDE)[2] for name in _names(lines(file))}
-        sure = test and not lost(file) and {name for name in known if test in name} <= {test}
+        chosen = {name for name in _names(lines(file)) if test.lower() in name.lower()}
+        sure = test and not lost(file) and chosen <= {names}
         same = (one.flags, other.flags, other.arguments) == ((), (("k", test),), (file,))
         return bool(sure) and same
-    words = [run.arguments[0].replace(".py", "") for run in runs]
+    words = [run.arguments[0].removeprefix(f"{run.directory}/") for run in runs]
+    words = [word.replace(".py", "") for word in words]
     if (
         one.flags
         or other.flags
@@ -140,7 +153,7 @@ def same_tests(runs: Sequence[Command], lines: Lines, lost: Callable[[str], bool
     ):
         return False
     short, long = sorted((re.sub("::|/", ".", word) for word in words), key=len)
-    return f".{long}".endswith(f".{short}")
+    return long == short or ("." in short and long.endswith(f".{short}"))
 
 
 def _names(lines: Mapping[int, str]) -> list[str]:
