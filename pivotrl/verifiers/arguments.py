@@ -184,7 +184,8 @@ def _compare_arrays(
     items = schema.get("items")
     items = items if isinstance(items, dict) else {}
     compare = declared.get("compare")
-    if compare == "set" or (compare is None and is_set(schema, scope.path, scope.alone)):
+    tool = scope.context.tool
+    if compare == "set" or (compare is None and is_set(schema, scope.path, scope.alone, tool)):
         declared = {k: v for k, v in declared.items() if k != "compare"}
         inner = _inside(scope, f"{scope.path}[]", declared)
         whole = matching(

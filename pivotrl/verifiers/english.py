@@ -45,7 +45,8 @@ OFFER = _pattern("offer")
 COULD_YOU, PLEASE, OPPOSITE = map(_pattern, ("could_you", "please", "opposite"))
 AFFIRMS = _pattern("affirms")
 UNORDERED, ORDERED, CASELESS = map(_pattern, ("unordered", "ordered", "caseless"))
-SETS, LISTED, SPELLED, CHANGES = map(_pattern, ("sets", "listed", "spelled", "changes"))
+SETS, PAIRS, LISTED, PLACED = map(_pattern, ("sets", "pairs", "listed", "placed"))
+SPELLED, CHANGES = map(_pattern, ("spelled", "changes"))
 TITLES, NOTES, TEXTS = map(_pattern, ("titles", "notes", "texts"))
 REASONS, MESSAGES = map(_pattern, ("reasons", "messages"))
 WORDED, VERBATIM, DEFAULT = map(_pattern, ("worded", "verbatim", "default"))
@@ -320,6 +321,9 @@ STREETS = {
 """Short forms in addresses -> the word."""
 FILLERS = _words(_DATA["fillers"])
 """Words of a search query that do not narrow it."""
+FINDERS = _words(_DATA["finders"])
+COUNTED = frozenset(map(stem, _words(_DATA["counted"])))
+"""Of a tool's name, words that do not say what it looks for; what anything may be counted in."""
 _QUERY = {
     variant.replace("-", " ").lower(): line.partition(" = ")[0].lower()
     for line in _DATA["search"]["senses"]

@@ -169,13 +169,14 @@ def _same_path(one: str, other: str) -> bool:
 def _same_query(one: str, other: str, tool: str) -> bool:
     """Whether two queries of plain words have the same words, in one order where that tells.
 
-    What the tool is for by its name, and other fillers, narrow no query.
+    The one thing that the tool looks for by its name, and other fillers, narrow no query.
     """
     if one.casefold() == other.casefold():
         return True
     if len(one) + len(other) > MAX_QUERY or any(map(_OPERATORS.search, (one, other))):
         return False
-    fillers = english.FILLERS.union(map(english.stem, tool.split()))
+    things = {english.stem(word) for word in tool.split() if word not in english.FINDERS}
+    fillers = english.FILLERS | things if len(things) == 1 else english.FILLERS
     left, right = _searched(one, fillers), _searched(other, fillers)
     if english.DIRECTED.search(f"{one}\n{other}"):
         return left == right

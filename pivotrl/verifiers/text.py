@@ -67,6 +67,10 @@ _NO_NAMES = STOP | COURTESY | english.NOT_NAMES | set(english.NUMBER_WORDS)
 _BECAUSE = re.compile(r"(?is)\b(?:because(?: of)?|(?:due|owing|thanks) to|caused by)\b(.{1,300})")
 _TOKEN = re.compile(r"[\w-]+")
 _OR = re.compile(r"(?i)\b(?:or|either|between)\b")
+_TOTAL = re.compile(
+    r"(?<!cost )(?<!price )(?<!fee )(?<!charge )(?<!refund )(?<!discount )(?<!size )(?<!age )"
+    r"\bof (\d+)(?![\w%°$€£¥]|[.,]\d| [$€£¥%]|(?: \w+)? (?:each|apiece|per)\b)"
+)
 _HEDGE = re.compile(r"(?i)[^.;:()]{0,12}(?:\b(?:or|and)\b|[/&])[^.;:()]{0,12}")
 Run = tuple[tuple[str, ...], str]
 """A name, as stems, and what stands between it and the name before."""
@@ -464,10 +468,21 @@ def _counts(fact: tuple[str, str], listing: Reading) -> bool:
 
 
 def _totals(wanted: Reading, got: Reading) -> set[tuple[str, str]]:
-    """The sums of two counts of the reference that the other text says to be all of them."""
+    """The sums of two counts of the reference that the other text says to be all of them.
+
+    In units it is one only where both counts are in its unit.
+    """
     counts = {int(v) for k, v in wanted.facts if k == "number" and v.isdecimal() and len(v) < 5}
-    sums = (str(a + b) for a, b in combinations(sorted(counts)[:MAX_OWNED], 2))
-    return {("number", total) for total in sums if f"of {total}" in got.folded}
+    said, totals = set(_TOTAL.findall(got.folded)), set()
+    known = (wanted.mentions | english.COUNTED) - frozenset().union(*english.MEASURES)
+    for one, other in combinations(sorted(counts)[:MAX_OWNED], 2):
+        total = str(one + other)
+        if total not in said:
+            continue
+        units = {unit for number, unit in got.units if number == total} - known
+        if all({(str(one), unit), (str(other), unit)} <= wanted.units for unit in units):
+            totals.add(("number", total))
+    return totals
 
 
 def _states(reading: Reading, fact: tuple[str, str]) -> bool:

@@ -60,15 +60,23 @@ def conforms(schema: JSON, value: JSON) -> bool:
     return not kind or kind == types.get(type(value))
 
 
-def is_set(schema: Mapping[str, JSON], path: str, alone: bool) -> bool:
-    """Whether an array's order means nothing; `alone`: no other's items may belong to its own."""
+def is_set(schema: Mapping[str, JSON], path: str, alone: bool, tool: str) -> bool:
+    """Whether an array's order means nothing; `alone`: no other's items may belong to its own.
+
+    `tool`: what the tool says of itself; of two users it may move money from the first.
+    """
     told = f"{schema.get('title', '')} {schema.get('description', '')}"
+    name = spaced(path)
     if english.UNORDERED.search(told):
         return True
-    if english.ORDERED.search(f"{spaced(path)} {told}"):
+    if english.ORDERED.search(f"{name} {told}"):
         return False
-    kinds = (english.SETS, english.LISTED) if alone else (english.SETS,)
-    return schema.get("uniqueItems") is True or any(k.fullmatch(spaced(path)) for k in kinds)
+    listed = english.LISTED.fullmatch(name) is not None
+    if listed or english.PAIRS.fullmatch(name):
+        said = f"{name} {told} {tool}".replace("-", " ")
+        differ = english.PLACED.search(said) is not None
+        return not differ and (alone or not listed or schema.get("uniqueItems") is True)
+    return schema.get("uniqueItems") is True or english.SETS.fullmatch(name) is not None
 
 
 def paired(schemas: Mapping[str, Mapping[str, JSON]], told: str) -> list[str]:
