@@ -173,7 +173,7 @@ def test_the_store_holds_what_the_report_says(home: Path) -> None:
     assert run["state"] == "trained"
     assert run["seconds"] > 0
     (promotion,) = rows(
-        home, "select * from promotions join train_steps using (training_id) limit 1"
+        home, "select promotions.* from promotions join train_steps using (training_id) limit 1"
     )
     assert (promotion["model"], promotion["alias"]) == ("pivotrl-mini", "challenger")
     assert promotion["version"] == made["model"]["version"]

@@ -49,8 +49,11 @@ def read_message(index: int, message: JSON) -> dict[str, JSON]:
         raise RowError("content is not text", f"the reasoning of message {index} is not a string")
     if reasoning is None and _END_THINK in content:
         thought, _, said = content.partition(_END_THINK)
-        thought = thought.lstrip().removeprefix(_THINK)  # which templates may open in the prompt
-        if _THINK not in thought:
+        opened = thought.lstrip().startswith(_THINK)
+        thought = thought.lstrip().removeprefix(_THINK)
+        # Templates may open it in the prompt; then an answer follows on a line of its own.
+        alone = said.startswith("\n") and (said.strip() or calls)
+        if (opened or alone) and _THINK not in thought:
             reasoning, content = thought.strip("\n"), said.lstrip("\n")
             out["content"] = content
     if not content and not calls:

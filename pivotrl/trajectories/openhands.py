@@ -84,7 +84,7 @@ def _add(messages: list[dict[str, JSON]], event: dict[str, Any], answers: list[J
             )
     elif metadata:
         message = _at(metadata, "model_response", "choices", 0, "message") or {}
-        answer = _at(metadata, "model_response", "id") or message.get("tool_calls")
+        answer = [_at(metadata, "model_response", "id"), message.get("tool_calls")]
         if answer in answers[-1:]:  # with several calls it is several events, results between
             return
         answers.append(answer)

@@ -74,6 +74,8 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
             found.append(path)
         elif path.is_dir():
             inside = [f for f in sorted(path.rglob("*")) if f.is_file() and f.suffix in SUFFIXES]
+            runs = {f.parent / "simulations" for f in inside if f.name == "results.json"}
+            inside = [f for f in inside if f.parent not in runs]  # they are read with their index
             if not inside:
                 known = ", ".join(SUFFIXES)
                 raise ConfigError(f"{path}: the folder has no file {known} (data.trajectories)")

@@ -48,10 +48,14 @@ def _is_simulation(row: dict[str, Any]) -> bool:
 
 
 def joined(row: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The whole document of a part that lies in `path`. Raises RowError where a rest is missing."""
+    """The whole document of a part that lies in `path`; a simulation alone has no policy.
+
+    Raises RowError where the rest is missing.
+    """
     try:
         if _is_simulation(row):
-            run = orjson.loads((path.parents[1] / "results.json").read_bytes())
+            above = path.parents[1] / "results.json"
+            run = orjson.loads(above.read_bytes()) if above.is_file() else {"info": {}}
             return {"info": run["info"], "simulations": [row]}
         if "simulations" not in row:
             files = sorted((path.parent / "simulations").glob("*.json"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import permutations
@@ -52,6 +53,7 @@ _ASIDE = re.compile(
 _GOAL = re.compile(r"(?i).*(goal|intent|purpose|question|task|prompt|objective|instruct|query).*")
 _ACRONYM = re.compile("[A-Z]{2,6}")
 _EPISODE = re.compile(r"\bS0?(\d{1,2})E0?(\d{1,2})\b")
+_SEASON = re.compile(r"(?i)\bseason (\d+),? episode (\d+)")
 _NTH = re.compile(r"(\d+)(?:st|nd|rd|th)")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
 _OPERATOR = re.compile(r"(?i)(?<!\S)(-?(?:site|filetype|intitle|inurl|before|after):\S+|-\w+)")
@@ -208,7 +210,8 @@ def _same_query(one: str, other: str, question: str, is_goal: bool = False) -> b
     """
     one, other = _spelled_out(one, other), _spelled_out(other, one)
     wanted, given = _query(one), _query(_unquoted(other, one))
-    asked = _query(question[:MAX_CHARACTERS]).words - wanted.words
+    asked = _query(question[:MAX_CHARACTERS]).words
+    mentioned, asked = wanted.words & asked, asked - wanted.words
     told = given.words - (asked if is_goal else asked - given.names)
     lost, came = set(wanted.words - told), set(told - wanted.words)
     for left, right in ((lost, came), (came, lost)):
@@ -232,7 +235,9 @@ def _same_query(one: str, other: str, question: str, is_goal: bool = False) -> b
     if lost and (came - english.WEAK or (came and lost - english.WEAK)):
         return False
     others = wanted.words - wanted.names, given.words - given.names
-    if lost and not is_goal and given.words - told and _alike(*others) <= MIN_ASKED:
+    swapped = lost and not is_goal and given.words - told
+    # One of the question's for another of them is another part of it.
+    if swapped and (lost & mentioned - english.WEAK or _alike(*others) <= MIN_ASKED):
         return False
     both = wanted.asked & given.asked
     return _alike(wanted.words - english.WEAK | both, told - english.WEAK | both) >= MIN_QUERY
@@ -244,7 +249,8 @@ def _spelled_out(text: str, other: str) -> str:
     for acronym in {term for term in _TERM.findall(text) if _ACRONYM.fullmatch(term)} - {*terms}:
         for start in range(len(terms)):
             run = terms[start : start + len(acronym)]
-            if "".join(term[0] for term in run).upper() == acronym:
+            said = "".join(term[0] for term in run)
+            if said.upper() == acronym and (said.isupper() or len(said) > 2):
                 text = re.sub(rf"\b{acronym}\b", " ".join(run), text)
                 break
     return text
@@ -282,6 +288,7 @@ def _query(text: str) -> Query:
     binding |= {operator.lower() for operator in _OPERATOR.findall(text)}
     plain = _EPISODE.sub(r"season \1 episode \2", _QUOTED.sub(" ", _OPERATOR.sub(" ", text)))
     said = english.query_senses(respell(plain.replace("_", " ")))
+    binding |= {f"{season} of {episode}" for season, episode in _SEASON.findall(said)}
     spelled = _TERM.findall(_HYPHEN.sub(" ", said))
     words = [english.NUMBER_WORDS.get(term.lower(), term.lower()) for term in spelled]
     binding |= {
@@ -322,14 +329,17 @@ def _pages(candidate: Candidate) -> dict[str, str]:
     else:
         return {}
     pages: dict[str, str] = {}
+    titles: list[tuple[str, str]] = []
     for number, shown in zip(found[::2], found[1::2], strict=True):
-        address = _ADDRESS.search(shown[:MAX_CHARACTERS])
-        line = shown.partition("\n")[0][:MAX_CHARACTERS]
+        line, _, below = shown[:MAX_CHARACTERS].partition("\n")
+        address = _ADDRESS.search(line) or _ADDRESS.match(below.lstrip())
         title = " ".join(_ADDRESS.sub(" ", line).strip(" -:|()[]<>—").lower().split())
         pages[number] = canonical_url(address[0]) if address else title
-        if title:
-            pages.setdefault(title, pages[number])
-    return pages
+        titles.append((title, number))
+    often = Counter(pages.values())
+    pages = {number: page for number, page in pages.items() if page and often[page] == 1}
+    named = Counter(title for title, _ in titles)
+    return pages | {t: pages[n] for t, n in titles if t and named[t] == 1 and n in pages}
 
 
 def _found(step: Step, pages: Mapping[str, str]) -> Step:

@@ -47,7 +47,7 @@ _ADDED = re.compile(
     r"(?<![\w$\]])([a-z_]\w{0,40}(?:\[[^\[\]\n]{1,80}\])?)=\1\+((?:\\?\$)?\w+)(?=[;}\n])"
 )
 _BEGIN = re.compile(r"BEGIN\{[^{}]*\}")
-_ZEROED = re.compile(r'(?<=[{;\n])[a-z_]\w*=(?:0|"")(?:[;\n]|(?=\}))')
+_ZEROED = re.compile(r'(?<=[{;\n])([a-z_]\w*)=(?:0|"")(?:[;\n]|(?=\}))')
 """A variable that is set to what it is before."""
 _WHOLE_LINE = re.compile(r"\blength\(\\?\$0\)")
 _JQ_PATH = re.compile(r"\.[\w.\[\]?:]*")
@@ -170,10 +170,19 @@ def _inside(step: str, opens: str) -> str:
     return ""
 
 
+def _without_zeros(found: re.Match[str]) -> str:
+    """What awk does first, without variables that are set to nothing alone."""
+    begin = found[0]
+
+    def once(zeroed: re.Match[str]) -> str:
+        return zeroed[0] if len(re.findall(rf"\b{zeroed[1]}=", begin)) > 1 else ""
+
+    return _ZEROED.sub(once, begin).replace(";}", "}")
+
+
 def _renamed(text: str) -> str:
     """An awk program whose variables have no names of their own."""
-    text = _BEGIN.sub(lambda m: _ZEROED.sub("", m[0]).replace(";}", "}"), text)
-    text = text.replace("BEGIN{}", "")
+    text = _BEGIN.sub(_without_zeros, text).replace("BEGIN{}", "")
     text = _ADDED.sub(r"\1+=\2", _WHOLE_LINE.sub("length", text))
     text = _ONE_MORE.sub(r"\1++", text)
     names: dict[str, str] = {}

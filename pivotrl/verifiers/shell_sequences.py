@@ -5,6 +5,7 @@ Nothing is executed. This module must never know how a line is parsed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -57,6 +58,9 @@ def _exported(export: Form, operator: str, form: Form) -> Form | None:
     own = first.name != "export" or first.flags or "$" in values or "=" not in values
     if own or second.assignments or not second.name or changes_shell(second):
         return None
+    names = "|".join(re.escape(word.partition("=")[0]) for word in first.arguments)
+    if re.search(rf"\$\{{?(?:{names})\b", repr(second)):  # which the shell reads before
+        return None
     return ("command", replace(second, assignments=first.arguments))
 
 
@@ -102,7 +106,8 @@ def _both(one: Form, operator: str, two: Form) -> Form | None:
 def _makes(command: Command, mkdir: Command) -> bool:
     """Whether a command makes the folders by itself that `mkdir` makes before it."""
     name = command.name.removeprefix("sudo ")
-    places = {command.directory, *command.arguments, *(value for _, value in command.flags)}
+    places = {command.directory} if name == "unzip" else set()  # its own flag moves there
+    places |= {*command.arguments, *(value for _, value in command.flags)}
     if name not in named("makes_folder") or {*mkdir.flags} - {("p", "")}:
         return False
     return mkdir.name == command.name.removesuffix(name) + "mkdir" and all(
