@@ -19,7 +19,7 @@ from pivotrl.policies import PolicyFiles, identify
 from pivotrl.types import PivotRLError
 from tasks.judge import judge
 from tasks.merge import merge
-from tasks.policy import engine_settings
+from tasks.policy import engine_label, engine_settings
 from tasks.report import selection_table
 from tasks.sample import Pool, looks, sample, sampling_of, still_open
 from tasks.select import select, show_selection
@@ -87,7 +87,7 @@ def one_round(number: int, pool: Pool, base: PolicyFiles, budget: Budget | None)
     """The policy of the pool profiled, its pivots selected, and trained on."""
     session, config, candidates = current(), pool.config, pool.candidates
     rollouts, earned = profile(pool, budget)
-    engine = engine_settings(config, pool.model, profiling=True).name
+    engine = engine_label(engine_settings(config, pool.model, profiling=True))
     fingerprint = pool.policy.fingerprint(sampling_of(config), engine)
     selection = select(config, candidates, earned, fingerprint)
     merge(f"profile {number}", *rollouts, *earned, selection)

@@ -24,7 +24,7 @@ from pivotrl.scores import EvaluationItem, summary
 from pivotrl.suites import Suite, rows_folder
 from pivotrl.types import JSON, FinishReason, SamplingParams, canonical, seed_of
 from tasks.harness import harness_items
-from tasks.policy import ENGINES, Policy, engine_settings, load_policy, of_model
+from tasks.policy import ENGINES, Policy, engine_label, engine_settings, load_policy, of_model
 from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
@@ -62,8 +62,7 @@ def evaluate(asked: Asked, suite: Suite) -> Manifest | None:
         "policy": asdict(asked.policy),
         "suite": asdict(suite),
         "max_tokens": config.evaluate.max_tokens,
-        "engine": engine.name,
-        **({"served": engine.model} if engine.name == "server" else {}),
+        "engine": engine_label(engine),
         "rows_at_once": config.model.batch_rows,  # parts are as large
     }
     if suite.by_harness:

@@ -43,6 +43,11 @@ def engine_settings(config: Config, path: Path, *, profiling: bool) -> EngineCon
     return asked.model_copy(update={"name": name, "replicas": 1})
 
 
+def engine_label(engine: EngineConfig) -> str:
+    """What a policy is known by beside its files; a server serves several, by name."""
+    return f"server {engine.model}" if engine.name == "server" else engine.name
+
+
 def of_model(config: Config) -> dict[str, JSON]:
     """Settings on which whatever a model computes depends."""
     model = config.model

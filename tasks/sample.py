@@ -37,7 +37,7 @@ from pivotrl.types import (
     digest,
     seed_of,
 )
-from tasks.policy import ENGINES, TORCH, engine_settings, load_policy, of_model
+from tasks.policy import ENGINES, TORCH, engine_label, engine_settings, load_policy, of_model
 from tasks.session import current
 from tasks.stage import (
     FileIdentity,
@@ -150,11 +150,10 @@ def sample(pool: Pool, look: Look, label: str) -> Manifest | None:
 
 
 def _of_policy(config: Config, model: Path, policy: PolicyFiles) -> dict[str, JSON]:
-    """The settings on which a rollout depends; a server serves several policies, by name."""
-    engine = engine_settings(config, model, profiling=True)
-    served = {"served": engine.model} if engine.name == "server" else {}
-    own = {"policy": asdict(policy), "sampling": asdict(sampling_of(config)), "engine": engine.name}
-    return of_model(config) | own | served
+    """The settings on which a rollout depends."""
+    engine = engine_label(engine_settings(config, model, profiling=True))
+    own = {"policy": asdict(policy), "sampling": asdict(sampling_of(config)), "engine": engine}
+    return of_model(config) | own
 
 
 def was_profiled(config: Config, home: Path, model: Path, policy: PolicyFiles) -> bool:
@@ -248,6 +247,11 @@ def _body(work: Work) -> Produced:
             params=params,
             seed=config.run.seed,
             on_progress=lambda done, _tokens: advance(done / (upto - first)),
+        )
+    if rows and not (stored or first) and all(r["status"] != RolloutStatus.OK for r in rows):
+        raise EngineFailure(
+            f"{work.extra['label']}: the engine sampled nothing of the shard; see its warnings "
+            "and run again"
         )
     own = asdict(policy) | {
         "policy": fingerprint,

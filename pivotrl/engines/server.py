@@ -258,9 +258,9 @@ class ServerEngine:
         )
 
     def _report(self, statuses: Sequence[RolloutStatus]) -> None:
-        """Says that the call was given up. Raises EngineFailure where it gave nothing at all."""
+        """Says what failed. Raises EngineFailure for a call that was given up and gave nothing."""
         lost = sum(status != RolloutStatus.OK for status in statuses)
-        if not lost or not (self._gave_up or lost == len(statuses)):
+        if not lost:
             return
         remedy = (
             "raise engine.timeout or lower engine.concurrency"
@@ -269,9 +269,10 @@ class ServerEngine:
         )
         failed = f"{lost} of {len(statuses)} samples failed ({self._last_failure})"
         told = f"{self._url}: {failed}; {remedy}"
-        if lost == len(statuses):
+        if self._gave_up and lost == len(statuses):
             raise EngineFailure(f"{told}, and run again")
-        _log.warning("%s; no more was sent, and what failed has no reward", told)
+        unsent = "; no more was sent" if self._gave_up else ""
+        _log.warning("%s%s, and what failed has no reward", told, unsent)
 
 
 def _retrying(stop: stop_base) -> AsyncRetrying:
