@@ -31,7 +31,8 @@ _FILES = {"make": ("Makefile", r"(?m)^NAME:[ ]*\n\t[@-]?(.+)\n(?!\t)")} | dict.f
 )
 """Of a command: the file that says what it runs, and where."""
 _LIMITED = re.compile(r"timeout (?:-\S+ )*\d+ ")
-"""How long what ends by itself may take is no part of it."""
+_LONG = re.compile(r"timeout (?:-\S+ )*\d{3,} ")
+"""How long what ends by itself may take is no part of it, nor minutes of anything."""
 _ENDING = re.compile(
     r"(?!.*watch)(?:.*(?<![^\W_])(?:py|unit|doc|nose|run|c)?tests?(?![^\W_])|.*\b(?:vitest|jest|mocha|ava"
     r"|karma|rspec|phpunit|tox|nox|tsc|build|compile|package|verify|check|lint|ninja|cmake|gcc"
@@ -57,7 +58,8 @@ def meant(form: Form, lines: Lines, depth: int = 0) -> Form:
         return form
     command: Command = form[1]
     freed = replace(command, name=_LIMITED.sub("", command.name))
-    if _ENDING.match(f"{freed.name} {posixpath.basename(''.join(freed.arguments[:1]))}"):
+    first = posixpath.basename("".join(freed.arguments[:1]))
+    if _LONG.match(command.name) or _ENDING.match(f"{freed.name} {first}"):
         command = freed
     if not (line := _runs(command, lines)):
         return ("command", _test(command, lines))
