@@ -11,4 +11,7 @@ Experiment = Annotated[Path, typer.Argument(help="One TOML an experiment; see co
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="key=value, e.g. train.steps=20", metavar="KEY=VALUE")
 ]
+Execute = Annotated[
+    bool, typer.Option("--execute", help="Run commands of rows with `files` in a sandbox.")
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows import home, operate
-from flows.arguments import Debug, Experiment, Overrides
+from flows.arguments import Debug, Execute, Experiment, Overrides
 from flows.terminal import terminal
 from pivotrl.types import ConfigError, PivotRLError
 
@@ -302,9 +302,7 @@ def inspect(
 )
 def verify(
     jsonl: Annotated[Path, typer.Option("--jsonl", help="Actions to judge, one object a line.")],
-    execute: Annotated[
-        bool, typer.Option("--execute", help="Run commands of rows with `files` in a sandbox.")
-    ] = False,
+    execute: Execute = False,
     debug: Debug = False,
 ) -> None:
     """Judge actions one by one: prints each row with its `verdict`."""
@@ -324,14 +322,19 @@ def verify(
 @app.command(epilog="Example:  [bold]pivotrl verdicts tests/verdicts[/]")
 def verdicts(
     paths: Annotated[list[Path], typer.Argument(help="Labelled cases: files or folders.")],
+    execute: Execute = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
     """Measure the verifiers on labelled cases: precision and recall, and every miss."""
     from pivotrl.trajectories.rows import files_of, read_rows
     from pivotrl.verifiers.cases import judge_cases, rates
+    from pivotrl.verifiers.execution import check_sandbox
 
-    cases = list(judge_cases((str(f), row) for f in files_of(paths) for row in read_rows(f)))
+    if execute:
+        check_sandbox()
+    rows = ((str(f), row) for f in files_of(paths) for row in read_rows(f))
+    cases = list(judge_cases(rows, execute=execute))
     domains = {
         domain: rates(c for c in cases if c.domain == domain)
         for domain in sorted({c.domain for c in cases})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,7 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from needs import needs_sandbox, why_not
+from typer.testing import CliRunner
 
+from flows.cli import app
 from pivotrl.config import load_config
 from pivotrl.manifest import Manifest
 from pivotrl.trajectories import BadRow, Trajectory, from_row, read, to_row
@@ -406,3 +409,26 @@ def test_a_row_of_files_is_judged_from_the_command_line(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, cwd=ROOT, check=True)
         rewards.append(orjson.loads(done.stdout)["verdict"]["reward"])
     assert rewards == [0.0, 1.0]
+
+
+@in_sandbox
+def test_a_labelled_case_with_files_may_be_run(tmp_path: Path) -> None:
+    def said(command: str) -> dict[str, Any]:
+        function = {"name": "bash", "arguments": {"command": command}}
+        return {"role": "assistant", "tool_calls": [{"function": function}]}
+
+    case = {
+        "domain": "terminal",
+        "messages": [{"role": "user", "content": "How many lines?"}],
+        "demonstration": said("wc -l < a.txt"),
+        "action": said("python3 -c 'print(len(open(0).readlines()))' < a.txt"),
+        "files": {"a.txt": "x\ny\n"},
+        "accepted": True,
+    }
+    path = tmp_path / "cases.jsonl"
+    path.write_text(json.dumps(case))
+    recall = [
+        json.loads(CliRunner().invoke(app, ["verdicts", str(path), "--json", *how]).stdout)
+        for how in ([], ["--execute"])
+    ]
+    assert [found["domains"]["terminal"]["recall"] for found in recall] == [0.0, 1.0]

@@ -101,7 +101,7 @@ class Rates:
     recall: float | None
 
 
-def judge_cases(rows: Iterable[tuple[str, Row]]) -> Iterator[Case]:
+def judge_cases(rows: Iterable[tuple[str, Row]], *, execute: bool = False) -> Iterator[Case]:
     """`rows` are (source, row) with `accepted` and `why`. Raises ConfigError for one without."""
     for source, row in rows:
         value = row.value
@@ -114,7 +114,7 @@ def judge_cases(rows: Iterable[tuple[str, Row]]) -> Iterator[Case]:
             domain=str(value.get("domain")),
             accepted=value["accepted"],
             why=str(value.get("why", "")),
-            verdict=judge_row(row),
+            verdict=judge_row(row, execute=execute),
         )
 
 
