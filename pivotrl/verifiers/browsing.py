@@ -20,11 +20,12 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from pivotrl.types import JSON, Action, Candidate, Role, ToolCall, ToolSpec, Verdict
 from pivotrl.verifiers import english, outcome
+from pivotrl.verifiers.answers import same_answer, says_answer
 from pivotrl.verifiers.arguments import compare_call
 from pivotrl.verifiers.comparison import Undecidable, excerpt
 from pivotrl.verifiers.english import STOP, respell, stem
 from pivotrl.verifiers.facts import plain_letters, read
-from pivotrl.verifiers.text import exchanged_words, same_answer, says_answer
+from pivotrl.verifiers.text import exchanged_words
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
 MIN_QUERY = 0.65

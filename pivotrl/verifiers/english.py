@@ -115,9 +115,12 @@ _RESPELLED = [(_compiled(pattern), to) for pattern, to in _DATA["respelled"]]
 
 
 def _any_of(phrases: Iterable[str]) -> re.Pattern[str]:
-    """One of the phrases in whole words, the longest first."""
-    longest = sorted(phrases, key=len, reverse=True)
-    either = "|".join(re.escape(p).replace(r"\ ", r"[\s-]") for p in longest)
+    """One of the phrases in whole words, the longest first; by first letter, as few are tried."""
+    rests: dict[str, list[str]] = {}
+    for phrase in sorted(phrases, key=len, reverse=True):
+        rest = re.escape(phrase[1:]).replace(r"\ ", r"[\s-]")
+        rests.setdefault(re.escape(phrase[0]), []).append(rest)
+    either = "|".join(f"{letter}(?:{'|'.join(rest)})" for letter, rest in rests.items())
     return re.compile(rf"(?<![\w'])(?:{either})(?!\w)", re.IGNORECASE)
 
 
@@ -216,8 +219,10 @@ def choices_of(sentence: str) -> set[tuple[frozenset[str], frozenset[str]]]:
 
 def ways_of(sentence: str) -> set[tuple[frozenset[str], frozenset[str]]]:
     """The stems of what is exchanged for, moved to or taken in place of what, in lower case."""
-    found = [pair for way in (_WAY, _BECOMES) for pair in way.findall(sentence)]
-    found += ((b, a) for a, b in _INSTEAD.findall(sentence))
+    found = _WAY.findall(sentence)
+    if _NEW_FOR_OLD.search(sentence):  # what stands before it is looked for from everywhere
+        found += _BECOMES.findall(sentence)
+        found += ((b, a) for a, b in _INSTEAD.findall(sentence))
     return {(_content(one), _content(other)) for one, other in found}
 
 
@@ -286,6 +291,7 @@ _WAY = _pattern("way")
 GAVE_UP = _pattern("gave_up")
 _BECOMES = _pattern("becomes")
 _INSTEAD = _pattern("instead")
+_NEW_FOR_OLD = _pattern("new_for_old")
 _UNOWNED = {"", *STOP, *COURTESY, *_SAME_THING, "full", "email", "new"}
 _NOT_YET = _pattern("not_yet")
 _DONE_BY, _ASKER_DID = map(_pattern, ("done_by", "asker_did"))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from pivotrl.types import JSON, Action, ToolCall
+from pivotrl.verifiers.comparison import MAX_CALLS
 from pivotrl.verifiers.edits import Edit, tidy
 from pivotrl.verifiers.finders import as_command, command_of, searched
 from pivotrl.verifiers.outcome import AGENTS, first_of
@@ -58,7 +59,9 @@ class Step:
 
 
 def calls_of(action: Action) -> tuple[ToolCall, ...]:
-    """The calls of an action; a command in its text is one too."""
+    """The calls of an action, if few; a command in its text is one too."""
+    if len(action.tool_calls) > MAX_CALLS:  # which nobody reads
+        return action.tool_calls
     act = act_of(action) if not action.tool_calls else None
     if act is None or act.ends != Act(lines=act.lines).ends:
         return tuple(map(_in_one_case, action.tool_calls))

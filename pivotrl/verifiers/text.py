@@ -20,8 +20,8 @@ from itertools import combinations, permutations, product
 from pivotrl.types import JSON
 from pivotrl.verifiers import comparison, english
 from pivotrl.verifiers.comparison import ACCEPTED, MATCH, NO_CONTEXT, Comparison, Context
-from pivotrl.verifiers.english import COURTESY, STOP, WORD, stem
-from pivotrl.verifiers.facts import Reading, parts_of, plain_letters, read
+from pivotrl.verifiers.english import stem
+from pivotrl.verifiers.facts import Reading, parts_of, read
 
 MIN_SIMILARITY = 0.45
 MIN_SIMILARITY_WITH_FACTS = 0.35
@@ -30,15 +30,13 @@ MIN_SIMILARITY_OF_COURTESIES, MIN_SIMILARITY_OF_QUESTIONS = 0.25, 0.15
 """Where neither text has content ("You're welcome!"), and where both ask for the same by name."""
 LENGTH_FACTOR, LENGTH_SLACK = 4, 400
 MAX_CHARACTERS = 3_000
+"""Of each text that are read; what comes later must be the same, spaces aside."""
 MAX_REPORT = 1_500
 """Of a report of work, whose every turn of phrase is compared."""
-"""Of each text that are read; what comes later must be the same, spaces aside."""
 MAX_OWNED = 60
 """Facts of a text whose owners are compared: every one with every other."""
 MIN_LISTED, MAX_LISTED = 2, 9
 """Small counts, which a list need not repeat."""
-MIN_SAID = 0.6
-"""Of the content words of an answer in sentences."""
 COPIED = 0.5
 """Of the pairs of neighbours: a text that shares as many is an altered copy."""
 FEW_WORDS, MAX_STEPS = 12, 300
@@ -49,31 +47,14 @@ MAX_PLACES = 4
 """Words beside one word that may have changed places."""
 MIN_POINT, MIN_KEPT = 2, 0.3
 """Words that say why, or what is so, where nothing else of the text does; the share to be said."""
-MAX_UNITS = 2
-"""Words of an answer that a bare number may leave out: "17 arches"."""
 _MEASURES = ("number", "date", "time")
-_VALUES = (*_MEASURES, "id")
-_ONE = r"(?:[A-Z]\.|[A-Z][\w'-]*)"
-_NAME = re.compile(rf"{_ONE}(?: (?:(?:of|the|de|do|da|di|du|la|le|van|von|der) ){{0,2}}{_ONE})*")
-# `[^\w\n]` and no `\W`: what crosses lines is tried from every one of them again.
-_SAID = re.compile(r"(?im)^[^\w\n]*(?:exact|final)? ?answer[^\w\n:]*:\W*(.+)$")
-_ANSWER_IS = re.compile(r"(?i)\bthe (?:exact |final )?answer is:?\s+")
-_NOT_THAT = re.compile(r"(?:, | and | but )not (?:the |an? )?[\w' -]{1,60}(?=[.,;)]|\s*\Z)")
-"""What an answer says that it is not, after what it is."""
-_ASIDE = re.compile(r"(?im)^[^\w\n]*(?:confidence|sources?)[^\w\n:]*:.*$")
-_YES_NO = re.compile(r"(?i)\W*(yes|no)\b")
-_POLAR = {True: "no", False: "yes"}
-_NO_NAMES = STOP | COURTESY | english.NOT_NAMES | set(english.NUMBER_WORDS)
-_BECAUSE = re.compile(r"(?is)\b(?:because(?: of)?|(?:due|owing|thanks) to|caused by)\b(.{1,300})")
+VALUES = (*_MEASURES, "id")
+BECAUSE = re.compile(r"(?is)\b(?:because(?: of)?|(?:due|owing|thanks) to|caused by)\b(.{1,300})")
 _TOKEN = re.compile(r"[\w-]+")
-_OR = re.compile(r"(?i)\b(?:or|either|between)\b")
 _TOTAL = re.compile(
     r"(?<!cost )(?<!price )(?<!fee )(?<!charge )(?<!refund )(?<!discount )(?<!size )(?<!age )"
     r"\bof (\d+)(?![\w%°$€£¥]|[.,]\d| [$€£¥%]|(?: \w+)? (?:each|apiece|per)\b)"
 )
-_HEDGE = re.compile(r"(?i)[^.;:()]{0,12}(?:\b(?:or|and)\b|[/&])[^.;:()]{0,12}")
-Run = tuple[tuple[str, ...], str]
-"""A name, as stems, and what stands between it and the name before."""
 
 
 def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> Comparison:
@@ -116,110 +97,10 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
     return MATCH
 
 
-def says_answer(text: str) -> bool:
-    """Whether it says what the answer is: "Answer: …", "The answer is …"."""
-    return _SAID.search(text[:MAX_CHARACTERS]) is not None
-
-
-def same_answer(reference: str, given: str, question: str = "") -> bool:
-    """Whether a final answer is the reference, perhaps in more or in fewer words."""
-    if not given.strip() or len(given) > LENGTH_FACTOR * len(reference) + LENGTH_SLACK:
-        return False
-    if reference == given:
-        return True
-    if reference[MAX_CHARACTERS:].split() != given[MAX_CHARACTERS:].split():
-        return False
-    reference, given = (
-        _ANSWER_IS.sub("", _ASIDE.sub("", text[:MAX_CHARACTERS])) for text in (reference, given)
-    )
-    if said := _SAID.search(given):  # first what is said to be the answer
-        given = f"{said[1]}\n{given[: said.start()]}{given[said.end() :]}"
-    wanted, got = read(reference), read(given)
-    if not wanted.polarity.denies and got.polarity.denies:
-        given = _NOT_THAT.sub("", given)
-        got = read(given)
-    if wanted.folded == got.folded:
-        return True
-    if english.measured_otherwise(reference, given):
-        return False
-    values = {f for f in wanted.facts if f[0] in _VALUES}
-    told_first = read(said[1]) if said else got
-    others = {f for f in told_first.facts if f[0] in _VALUES and not _states(wanted, f)}
-    rivals = others and values and (said or _OR.search(given))
-    if rivals or not all(_states(told_first, f) for f in values):
-        return False
-    polar = _YES_NO.match(reference)
-    if polar:
-        told = _YES_NO.match(given)
-        if polar[1].lower() != (told[1].lower() if told else _POLAR[got.polarity.denies]):
-            return False
-    if _denied(wanted, got) or _exchanged(wanted, got) or wanted.asks != got.asks:
-        return False
-    if exchanged_words(wanted.mentions, got.mentions):
-        return False
-    asked = read(question[:MAX_CHARACTERS]).mentions
-    why = _BECAUSE.search(reference)
-    if why and not read(why[1]).words & got.mentions - asked:
-        return False
-    if not got.words and values:
-        return len(wanted.words - asked) <= MAX_UNITS and not wanted.starters - asked
-    names, found = _runs(reference), _runs(given)
-    names = [run for run in names if not {*run[0]} <= asked] or names
-    lost = {name for run, _ in names for name in run} - got.mentions
-    if polar and values:
-        came = {name for run, _ in found for name in run} - wanted.mentions - asked
-        return not (lost and came)
-    if names and not (said and values and not lost) and not _names_alone(names, found, got, asked):
-        return False
-    if names and (values or len(wanted.words) <= sum(len(run) for run, _ in names)):
-        return True
-    left = wanted.words if not values else wanted.words - asked
-    return not lost and len(left & got.mentions) >= MIN_SAID * len(left)
-
-
-def _names_alone(names: Sequence[Run], found: Sequence[Run], got: Reading, asked: Set[str]) -> bool:
-    """Whether an answer gives all names, and another neither before them nor beside one."""
-    ours = [any(_one_name(name, run) for name, _ in names) for run, _ in found]
-    for index, (run, gap) in enumerate(found):
-        if ours[index] or set(run) <= asked:
-            continue
-        beside = _HEDGE.fullmatch(gap) or (
-            found[index + 1 :] and _HEDGE.fullmatch(found[index + 1][1])
-        )
-        if not any(ours[:index]) or beside:  # "A or B" is no answer, nor is "A and B" for "A"
-            return False
-    return all(
-        any(_one_name(name, run) for run, _ in found)
-        or (len(name) == 1 and name[0] in got.mentions)
-        for name, _ in names
-    )
-
-
-def _runs(text: str) -> list[Run]:
-    """The names of a text, as stems: words with capitals, side by side; what is before each."""
-    runs, end = list[Run](), 0
-    text = plain_letters(text[:MAX_CHARACTERS])
-    for found in _NAME.finditer(text):
-        words = [word.lower() for word in WORD.findall(found[0])]
-        while words and words[0] in _NO_NAMES:
-            words.pop(0)
-        is_label = len(words) == 1 and text[found.end() : found.end() + 1] == ":"
-        if words and not is_label:
-            runs.append((tuple(map(stem, words)), text[end : found.start()]))
-            end = found.end()
-    return runs
-
-
-def _one_name(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
-    """Whether two runs name the same: middle names, or all but the last, may be left out."""
-    ends = one[-1] == other[-1] and (one[0] == other[0] or 1 in (len(one), len(other)))
-    return ends and (set(one) <= set(other) or set(other) <= set(one))
-
-
 def contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str, dict[str, JSON]]:
     """Why two texts cannot say the same, with details; ACCEPTED where nothing tells them apart."""
-    missing = [f for f in sorted(wanted.facts) if not _states(got, f)]
-    extra = [f for f in sorted(got.facts) if not _states(wanted, f)]
+    missing = [f for f in sorted(wanted.facts) if not states(got, f)]
+    extra = [f for f in sorted(got.facts) if not states(wanted, f)]
     if missing or extra:
         missing = [f for f in missing if not _counts(f, got) and not _counts(f, wanted)]
         extra = [f for f in extra if not _counts(f, got) and not _counts(f, wanted)]
@@ -230,9 +111,9 @@ def contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str,
         ids = {f for text in (*told, wanted) for f in text.facts if f[0] == "id"}
         if len(ids) == 1:  # the only id that is spoken of can be of no other thing
             extra = [f for f in extra if f not in ids]
-        invented = [f for f in extra if f[0] == "id" or not any(_states(k, f) for k in known)]
+        invented = [f for f in extra if f[0] == "id" or not any(states(k, f) for k in known)]
         if all(f[0] != "name" for f in extra):
-            missing = [f for f in missing if f[0] != "name" or not any(_states(k, f) for k in told)]
+            missing = [f for f in missing if f[0] != "name" or not any(states(k, f) for k in told)]
         kinds = {kind for kind, _ in missing}
         if wrong := invented or [f for f in extra if f[0] in kinds]:
             return "wrong_fact", {"given": _shown(wrong), "expected": _shown(missing)}
@@ -246,13 +127,13 @@ def contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str,
     for before, after in wanted.choices:
         if before and after and not (before & got.mentions and after & got.mentions):
             return "missing_fact", {"expected": f"{min(before)} or {min(after)}"}
-    if exchanged := _exchanged(wanted, got):
-        return "wrong_fact", {"given": comparison.excerpt(exchanged)}
+    if thing := exchanged(wanted, got):
+        return "wrong_fact", {"given": comparison.excerpt(thing)}
     wanted_verbs, got_verbs = wanted.words & english.ACTS, got.words & english.ACTS
     if wanted_verbs - got_verbs and got_verbs - wanted_verbs:
         return "wrong_fact", {"expected": sorted(wanted_verbs)[:5], "given": sorted(got_verbs)[:5]}
-    if denied := _denied(wanted, got):
-        return "negation", {"of": denied}
+    if of := denied(wanted, got):
+        return "negation", {"of": of}
     if swapped := exchanged_words(wanted.mentions, got.mentions) or _opposed(wanted, got):
         return "negation", {"expected": swapped[0], "given": swapped[1]}
     if wanted.asks != got.asks and not _bid(wanted, got):
@@ -262,7 +143,7 @@ def contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str,
 
 def _left_out(reference: str, wanted: Reading, got: Reading, context: Context) -> str:
     """What an answer is about and the other has no word of: why it refuses, what "Yes, …" says."""
-    why = _BECAUSE.search(reference) if wanted.polarity.denies else None
+    why = BECAUSE.search(reference) if wanted.polarity.denies else None
     if not why and (not wanted.folded.startswith("yes") or english.AFFIRMS.match(got.folded)):
         return ""
     point = re.split(r"[.!?\n]", why[1] if why else reference)[0]
@@ -302,7 +183,7 @@ def exchanged_words(wanted: Set[str], given: Set[str]) -> tuple[str, str] | None
     return None
 
 
-def _denied(wanted: Reading, got: Reading) -> str:
+def denied(wanted: Reading, got: Reading) -> str:
     """What one text denies and the other affirms; empty if nothing is."""
     for one, other in ((wanted, got), (got, wanted)):
         said, told = one.polarity, other.polarity
@@ -341,7 +222,7 @@ def differs_in_report(wanted: str, given: str) -> bool:
     return bool(counted - {unit for _, unit in one.units & other.units})
 
 
-def _exchanged(wanted: Reading, got: Reading) -> str:
+def exchanged(wanted: Reading, got: Reading) -> str:
     """What is said of the wrong one, though both texts name both; empty if nothing is."""
     if turned := turned_round(wanted, got):
         return turned
@@ -485,7 +366,7 @@ def _totals(wanted: Reading, got: Reading) -> set[tuple[str, str]]:
     return totals
 
 
-def _states(reading: Reading, fact: tuple[str, str]) -> bool:
+def states(reading: Reading, fact: tuple[str, str]) -> bool:
     """Whether a text states a fact, in whatever form."""
     kind, value = fact
     if fact in reading.facts:
@@ -510,8 +391,8 @@ def _states(reading: Reading, fact: tuple[str, str]) -> bool:
 
 
 def _similarity(wanted: Reading, got: Reading) -> float:
-    left = wanted.words | {value for kind, value in wanted.facts if kind in _VALUES}
-    right = got.words | {value for kind, value in got.facts if kind in _VALUES}
+    left = wanted.words | {value for kind, value in wanted.facts if kind in VALUES}
+    right = got.words | {value for kind, value in got.facts if kind in VALUES}
     if not left and not right:
         left, right = wanted.mentions, got.mentions
     return 2 * len(left & right) / max(1, len(left) + len(right))
