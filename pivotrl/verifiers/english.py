@@ -219,11 +219,16 @@ def choices_of(sentence: str) -> set[tuple[frozenset[str], frozenset[str]]]:
 
 def ways_of(sentence: str) -> set[tuple[frozenset[str], frozenset[str]]]:
     """The stems of what is exchanged for, moved to or taken in place of what, in lower case."""
-    found = _WAY.findall(sentence)
-    if _NEW_FOR_OLD.search(sentence):  # what stands before it is looked for from everywhere
-        found += _BECOMES.findall(sentence)
-        found += ((b, a) for a, b in _INSTEAD.findall(sentence))
+    found = [*_WAY.findall(sentence), *_beside(_BECOMES, sentence)]
+    found += ((other, one) for one, other in _beside(_INSTEAD, sentence))
     return {(_content(one), _content(other)) for one, other in found}
+
+
+def _beside(pattern: re.Pattern[str], sentence: str) -> list[tuple[str, str]]:
+    """What stands before and after each match, in its part of the sentence."""
+    pieces = [_PART.split(piece) for piece in pattern.split(sentence)]
+    pairs = ((one[-1][-NEAR:], other[0][:NEAR]) for one, other in pairwise(pieces))
+    return [(one, other) for one, other in pairs if one.strip() and other.strip()]
 
 
 def _content(text: str) -> frozenset[str]:
@@ -291,7 +296,8 @@ _WAY = _pattern("way")
 GAVE_UP = _pattern("gave_up")
 _BECOMES = _pattern("becomes")
 _INSTEAD = _pattern("instead")
-_NEW_FOR_OLD = _pattern("new_for_old")
+_PART, NEAR = re.compile("[.,;?!]"), 80
+"""What ends a part of a sentence; characters on either side of what parts old and new."""
 _UNOWNED = {"", *STOP, *COURTESY, *_SAME_THING, "full", "email", "new"}
 _NOT_YET = _pattern("not_yet")
 _DONE_BY, _ASKER_DID = map(_pattern, ("done_by", "asker_did"))

@@ -16,7 +16,7 @@ from pivotrl.types import JSON
 from pivotrl.verifiers.outcome import AGENTS, first_of
 from pivotrl.verifiers.shell_commands import Command, Form
 
-MAX_PATTERN = 300
+MAX_PATTERN, MAX_CHARACTERS = 300, 20_000
 _GLOB = re.compile(r"(/?(?:[\w.-]+/)*)(?:\*\*/)?([\w.*?{},-]*)")
 _SPECIAL = re.compile(r"(?<!\\)[(){}|+?]|\\\\")
 """What a basic expression writes otherwise."""
@@ -56,6 +56,8 @@ def as_command(name: str, arguments: Mapping[str, JSON], opened: str) -> str:
         keys[1] = [*keys[1], "file_name"]
     given = {key for key, value in arguments.items() if value not in ("", False)}
     if not kind or not given <= {*chain(*keys), *AGENTS["how_long"], *AGENTS["layout"]}:
+        return ""
+    if any(isinstance(word, str) and len(word) > MAX_CHARACTERS for word in arguments.values()):
         return ""
     what, where, include, output, fold = (first_of(arguments, names) for names in keys)
     where = where or (opened if name == "search_file" else ".")
