@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-from kills import ORDER, Nursery, state  # noqa: E402
+from kills import ORDER, Runs, state  # noqa: E402
 from line import small  # noqa: E402
 
 
@@ -37,18 +37,18 @@ def main() -> None:
         write += ["--demonstrations", "60", "--items", "20"]
         subprocess.run(write, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
         never = Path(folder) / "never"
-        with Nursery(never) as nursery:
-            nursery.whole(small(data))
+        with Runs(never) as runs:
+            runs.whole(small(data))
         expected = state(never)
         while met.total() < options.kills:
             home = Path(folder) / f"home-{homes}"
             homes += 1
-            with Nursery(home) as nursery:
+            with Runs(home) as runs:
                 for stage in ORDER:
-                    if met.total() < options.kills and nursery.killed_in(stage, small(data), rng):
+                    if met.total() < options.kills and runs.killed_in(stage, small(data), rng):
                         met[stage] += 1
                         print(f"kill {met.total()}: {stage}", flush=True)
-                nursery.whole(small(data))
+                runs.whole(small(data))
             assert state(home) == expected, f"home {homes} differs after its kills"
             shutil.rmtree(home)
     table = "\n".join(f"| {stage} | {met[stage]} |" for stage in ORDER)

@@ -42,9 +42,14 @@ def guard_server(home: Path) -> None:
     """Prefect's ephemeral server gets a process group of its own and a record as it starts.
 
     Ctrl-C reaches the whole group of a terminal; the server must outlive it by the moment in which
-    the run says how it ended. Call it before the server is started.
+    the run says how it ended. Call it before the server is started; one that is named in Prefect's
+    settings is somebody else's.
     """
-    from prefect.server.api import server
+    from prefect.settings import get_current_settings
+
+    if get_current_settings().api.url is not None:
+        return
+    from prefect.server.api import server  # a second or two
 
     def start(*arguments: Any, **options: Any) -> subprocess.Popen[Any]:
         started = subprocess.Popen(*arguments, process_group=0, **options)

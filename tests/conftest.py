@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from judge_endpoint import Endpoint, serving
+from line import ROOT
 
 settings.register_profile("steady", deadline=None)  # a busy machine is no failure
 settings.load_profile("steady")
@@ -42,6 +45,22 @@ def prefect_server() -> Iterator[str]:
         from prefect.settings import get_current_settings
 
         yield str(get_current_settings().api.url)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature's data, small."""
+    folder = tmp_path_factory.mktemp("mini")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pivotrl.mini.write", "--out", str(folder)),
+            *("--demonstrations", "60", "--items", "20"),
+        ],
+        check=True,
+        cwd=ROOT,
+        capture_output=True,
+    )
+    return folder
 
 
 @pytest.fixture

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
-import select
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from line import ROOT, contents, environment
+from line import contents, environment
+from nursery import Nursery
 
 from pivotrl.store import Store
 
@@ -23,7 +20,7 @@ ORDER = ("ingest", "extract", "sample", "verify", "select", "train", "agree", "e
 """As a run comes to them."""
 SAID = {"agree": "reward against oracle"}
 """What a run calls a stage."""
-SECONDS = {"ingest": 3.0, "sample": 3.0, "train": 6.0, "evaluate": 6.0}
+SECONDS = {"ingest": 3.0, "sample": 3.0, "train": 6.0, "evaluate": 3.0}
 """Within which a stage is hit."""
 AT_ONCE = 0.3
 """Of the others."""
@@ -49,48 +46,30 @@ def published(home: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in home.glob("*/*/*/manifest.json")}
 
 
-class Nursery:
-    """Where many runs of one home start quickly: each is a fork of `nursery.py`, one at a time."""
+class Runs:
+    """Runs of one home, one at a time."""
 
     def __init__(self, home: Path, server: str | None = None) -> None:
         home.mkdir(parents=True)
         self.log = home.with_name(f"{home.name}.log")
-        self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests/nursery.py")],
-            env=environment(home, server) | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
+        self.environment = environment(home, server)
+        self.nursery = Nursery()
 
-    def __enter__(self) -> Nursery:
+    def __enter__(self) -> Runs:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.process.communicate()
+        self.nursery.close()
 
     def start(self, arguments: Sequence[str]) -> int:
         """The id of the run's process, which leads a session."""
-        assert self.process.stdin and self.process.stdout
         self.log.write_text("")
-        asked = {"arguments": arguments, "log": str(self.log)}
-        self.process.stdin.write(json.dumps(asked).encode() + b"\n")
-        return int(self.process.stdout.readline())
-
-    def ended(self, seconds: float = 0.0) -> bool:
-        """Whether the run ends within `seconds`."""
-        return bool(select.select([self.process.stdout], [], [], seconds)[0])
-
-    def code(self) -> int:
-        """The exit code of the run, once it has ended."""
-        assert self.process.stdout
-        return int(self.process.stdout.readline())
+        return self.nursery.start(arguments, self.environment, self.log, self.log)
 
     def whole(self, arguments: Sequence[str]) -> None:
         """A run to its end."""
         self.start(arguments)
-        assert self.ended(900) and self.code() == 0, self.log.read_text()
+        assert self.nursery.ended(900) and self.nursery.code() == 0, self.log.read_text()
 
     def killed_in(self, stage: str, arguments: Sequence[str], rng: random.Random) -> bool:
         """Starts a run and kills it in the stage, or right after; False if it ended before.
@@ -101,10 +80,10 @@ class Nursery:
         before = ORDER[ORDER.index(stage) - 1] if stage != ORDER[0] else None
         awaited = re.compile(rf"^[✓•] {SAID.get(before, before)}" if before else ".", re.MULTILINE)
         run, deadline = self.start(arguments), time.monotonic() + 600
-        while not awaited.search(self.log.read_text()) and not self.ended(0.01):
+        while not awaited.search(self.log.read_text()) and not self.nursery.ended(0.01):
             assert time.monotonic() < deadline, f"{stage}: never came so far"
-        if not self.ended(rng.uniform(0, SECONDS.get(stage, AT_ONCE))):
+        if not self.nursery.ended(rng.uniform(0, SECONDS.get(stage, AT_ONCE))):
             os.killpg(run, signal.SIGKILL)
-        code = self.code()
+        code = self.nursery.code()
         assert code in (0, -signal.SIGKILL), f"{stage}: exit {code}\n{self.log.read_text()}"
         return code != 0

@@ -9,10 +9,14 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
+
+from nursery import Nursery
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -54,22 +58,52 @@ def small(data: Path) -> list[str]:
 
 
 def pivotrl(
-    home: Path, *arguments: str, folder: Path = ROOT, expect: int = 0, server: str | None = None
+    home: Path,
+    *arguments: str,
+    folder: Path = ROOT,
+    cwd: Path = ROOT,
+    expect: int = 0,
+    server: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command; the test fails with its output unless it exits with `expect`.
 
+    It is that of this checkout, in `cwd`, or of the copy in `folder`.
     With the address of a `server` a run saves the start of its own, which is no part of the test.
     """
-    done = subprocess.run(
-        command(*arguments),
-        env=environment(home, server) | {"PYTHONPATH": str(folder)},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
+    if folder == ROOT:
+        done = _forked(arguments, environment(home, server), cwd)
+    else:
+        done = subprocess.run(
+            command(*arguments),
+            env=environment(home, server) | {"PYTHONPATH": str(folder)},
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
     assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
+
+
+def _forked(
+    arguments: Sequence[str], environment: Mapping[str, str], cwd: Path
+) -> subprocess.CompletedProcess[str]:
+    """The command without the time that its imports take."""
+    nursery = _nursery(threading.get_ident())
+    with tempfile.TemporaryDirectory() as folder:
+        said = [Path(folder) / name for name in ("out", "err")]
+        process = nursery.start(arguments, environment, *said, cwd)
+        if not nursery.ended(900):
+            os.killpg(process, signal.SIGKILL)
+        return subprocess.CompletedProcess(
+            ["pivotrl", *arguments], nursery.code(), *(path.read_text() for path in said)
+        )
+
+
+@cache
+def _nursery(_: int) -> Nursery:
+    """One for each thread of the tests: it starts one command at a time."""
+    return Nursery()
 
 
 def pivotrl_until(
@@ -79,31 +113,17 @@ def pivotrl_until(
 
     Prefect's server is in a group of its own: after SIGKILL it is an orphan, for the next start.
     """
-    with tempfile.TemporaryFile("w+") as output:
-        process = subprocess.Popen(
-            command(*arguments),
-            env=environment(home),
-            cwd=ROOT,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_heed_signals,
-        )
+    nursery = _nursery(threading.get_ident())
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "output"
+        process = nursery.start(arguments, environment(home), output, output)
         deadline = time.monotonic() + 600
-        while not reached() and process.poll() is None:
+        while not reached() and not nursery.ended(0.02):
             assert time.monotonic() < deadline, "never came so far"
-            time.sleep(0.02)
-        if process.poll() is None:
-            os.killpg(process.pid, end)
-        code = process.wait(timeout=120)
-        output.seek(0)
-        return code, output.read()
-
-
-def _heed_signals() -> None:
-    """As in a terminal: where the tests run under nohup or in the background, some are ignored."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
+        if not nursery.ended():
+            os.killpg(process, end)
+        assert nursery.ended(120), output.read_text()
+        return nursery.code(), output.read_text()
 
 
 def report(home: Path) -> Mapping:

@@ -1,58 +1,107 @@
-"""Runs of the command as forks of one process that has imported what a run needs.
+"""The command as forks of one process that has imported what does not depend on the environment.
 
-Reads a line of JSON a run (`arguments`, `log`), answers with the fork's process id and, when that
-has ended, with its exit code. `python tests/nursery.py`, by `kills`.
+A run's own process without the seconds that importing torch and MLflow takes. The process reads a
+line of JSON a command, answers with the fork's process id and, when that has ended, its exit code.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import select
+import signal
+import subprocess
 import sys
 import threading
-import traceback
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 
+ROOT = Path(__file__).parents[1]
 MODULES = (
-    "flows.retrain",
-    "flows.run",
-    "mlflow.store.tracking.sqlalchemy_store",
     "pivotrl.engines.hf",
     "pivotrl.environments.retail",
+    "pivotrl.store",
     "pivotrl.training",
     "transformers.models.qwen3.modeling_qwen3",
+    "mlflow.store.tracking.sqlalchemy_store",
 )
+OF_FLOWS = ("flows", "tasks", "prefect", "ray")
+"""What reads the environment as it is imported."""
 
 
-def run(arguments: list[str], log: str) -> None:
-    """As the command would: a session of its own, all that is said in the log."""
-    from flows.cli import main
+class Nursery:
+    """Where commands start quickly, one at a time."""
 
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            env=os.environ | {"PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"},
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+        )
+
+    def start(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        out: Path,
+        err: Path,
+        cwd: Path = ROOT,
+    ) -> int:
+        """The id of the command's process, which leads a session; what it says is appended."""
+        assert self.process.stdin and self.process.stdout
+        asked = {
+            "arguments": list(arguments),
+            "environment": dict(environment),
+            "said": [str(out), str(err)],
+            "cwd": str(cwd),
+        }
+        self.process.stdin.write(json.dumps(asked).encode() + b"\n")
+        return int(self.process.stdout.readline())
+
+    def ended(self, seconds: float = 0.0) -> bool:
+        """Whether the command ends within `seconds`."""
+        return bool(select.select([self.process.stdout], [], [], seconds)[0])
+
+    def code(self) -> int:
+        """The exit code of the command, once it has ended."""
+        assert self.process.stdout
+        return int(self.process.stdout.readline())
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+def become(
+    arguments: list[str], environment: dict[str, str], said: Sequence[str], cwd: str
+) -> None:
+    """A command's process, in a session of its own, which heeds signals as in a terminal."""
     os.setsid()
-    file = os.open(log, os.O_WRONLY | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(file, stream)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # under nohup both are ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for stream, path in enumerate(said, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream)
     sys.argv = ["pivotrl", *arguments]
-    code = 1
-    try:
-        main()
-        code = 0
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(code)
 
 
 if __name__ == "__main__":
+    sys.path[0] = str(ROOT)
     for name in MODULES:
         import_module(name)
+    assert not sys.modules.keys() & {*OF_FLOWS}
     assert threading.active_count() == 1, "a fork has the caller's thread alone"
     for line in sys.stdin:
-        asked = json.loads(line)
         if not (child := os.fork()):
-            run(**asked)
+            become(**json.loads(line))
+            from flows.cli import main
+
+            sys.exit(main())
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

@@ -11,7 +11,6 @@ from statistics import fmean
 import pytest
 from line import pivotrl, report, small
 from mlflow import MlflowClient
-from test_line import data
 
 from pivotrl.comparison import (
     ARMS,
@@ -29,8 +28,6 @@ from pivotrl.comparison_page import sections
 from pivotrl.page import as_html, as_markdown
 from pivotrl.tracking.client import store_uri
 from pivotrl.types import ConfigError
-
-__all__ = ["data"]
 
 CURVE = [[0, 0, 0.0, 0.2], [10, 500, 5.0, 0.35], [20, 1000, 11.0, 0.5]]
 ONE = Outcome(
@@ -198,7 +195,8 @@ def test_a_small_comparison_trains_every_arm(
     home = tmp_path / "home"
     arguments = [
         *("compare", *small(data)[1:], "--seeds", "0,1"),
-        *("train.steps=2", "evaluate.benchmarks=['math500']"),
+        *("train.steps=2", "evaluate.benchmarks=['math500']", "evaluate.tasks=6"),
+        *("data.shard_turns=1000", "instruments.candidates=6"),
         *("sft.learning_rates=[1e-4]", "sft.epochs=[1]", "end_to_end.steps=2"),
         *("end_to_end.tasks=4", "end_to_end.tasks_per_step=2", "end_to_end.group_size=2"),
         *("end_to_end.validation_tasks=4",),

@@ -95,7 +95,7 @@ def test_an_unchanged_model_and_benchmark_are_never_run_twice(
 
 
 @pytest.mark.long
-def test_a_killed_evaluation_goes_on_at_its_last_part(tmp_path: Path) -> None:
+def test_a_killed_evaluation_goes_on_at_its_last_part(tmp_path: Path, prefect_server: str) -> None:
     one_by_one = [BASE, "--data", "miniature", "--benchmarks", "ifbench"]
     one_by_one += ["--set", "model.batch_rows=2", "--set", "evaluate.items=40"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
@@ -112,7 +112,7 @@ def test_a_killed_evaluation_goes_on_at_its_last_part(tmp_path: Path) -> None:
     items[0]["output"] = "kept from before"  # shows that the part is read, not made again
     marked.write_text(json.dumps([items, took]))
     for home in (killed, whole):
-        evaluated(home, *one_by_one)
+        evaluated(home, *one_by_one, server=prefect_server)
     ask = "select item_id, output, score from evaluation_items order by item_id, repeat"
     found, wanted = rows(killed, ask), rows(whole, ask)
     assert len(found) == 40

@@ -13,14 +13,24 @@ from pathlib import Path
 
 import psutil
 import pytest
-from kills import ORDER, Nursery, published, state
+from kills import ORDER, Runs, published, state
 from line import ROOT, command, endings, environment, pivotrl, report, small
-from test_line import data, home
 from test_scheduled import free_port, prefect, run_now
 
-__all__ = ["data", "home"]
-
 pytestmark = [pytest.mark.slow, pytest.mark.long]
+
+
+def few(data: Path) -> list[str]:
+    """A small run with one benchmark."""
+    return [*small(data), "evaluate.benchmarks=['mmlu_pro']"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, data: Path, prefect_server: str) -> Path:
+    """A home after a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("home")
+    pivotrl(folder, *few(data), server=prefect_server)
+    return folder
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -29,13 +39,13 @@ def test_killed_in_every_stage_it_ends_as_if_never_killed(
 ) -> None:
     rng = random.Random(seed)
     made: dict[Path, int] = {}
-    with Nursery(tmp_path / "killed", prefect_server) as nursery:
+    with Runs(tmp_path / "killed", prefect_server) as runs:
         for stage in ORDER:
-            assert nursery.killed_in(stage, small(data), rng), stage
+            assert runs.killed_in(stage, few(data), rng), stage
             made = published(tmp_path / "killed") | made
             if stage == "verify":
                 assert [path for path in made if path.parts[-3] == "sample"]
-        nursery.whole(small(data))
+        runs.whole(few(data))
     assert published(tmp_path / "killed").items() >= made.items(), "made once"
     assert state(tmp_path / "killed") == state(home)
     assert report(tmp_path / "killed")["scores"] == report(home)["scores"]
@@ -44,7 +54,7 @@ def test_killed_in_every_stage_it_ends_as_if_never_killed(
 def test_a_server_that_comes_back_in_mid_run_loses_nothing(
     home: Path, data: Path, tmp_path: Path
 ) -> None:
-    own, (_, config, *settings) = tmp_path / "own", small(data)
+    own, (_, config, *settings) = tmp_path / "own", few(data)
     ports = ["--prefect-port", free_port(), "--mlflow-port", free_port()]
     try:
         pivotrl(own, "up", *ports)

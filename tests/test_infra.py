@@ -21,14 +21,11 @@ import psutil
 import pytest
 import yaml
 from line import ROOT, environment, pivotrl, report, small
-from test_line import data
 
 from pivotrl.config import load_config
 from pivotrl.tracking.registry import load_path
 from pivotrl.tracking.runs import TrackedRun, log_run
 from pivotrl.types import PivotRLError
-
-__all__ = ["data"]
 
 INFRA = ROOT / "infra"
 FOR_BUBBLEWRAP = {

@@ -35,27 +35,13 @@ from pivotrl.marks import mark_wrong
 from pivotrl.store import Store
 from pivotrl.tracking.client import store_uri
 from pivotrl.tracking.runs import metric_name
+from pivotrl.training.metrics import MEANINGS
 from pivotrl.types import ConfigError, PivotRLError
+from tasks import track
 from tasks.housekeeping import backup, restore
 
 pytestmark = pytest.mark.slow
 SUITES = 10
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The miniature's data, small."""
-    folder = tmp_path_factory.mktemp("mini")
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pivotrl.mini.write", "--out", str(folder)),
-            *("--demonstrations", "60", "--items", "20"),
-        ],
-        check=True,
-        cwd=ROOT,
-        capture_output=True,
-    )
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -307,6 +293,19 @@ def test_nemo_gym_rows_hold_the_pivots_and_read_back(home: Path, tmp_path: Path)
     chosen = {row["candidate_id"] for row in rows(home, "select candidate_id from pivots")}
     assert len(found) == len(chosen)
     assert set(found) == chosen
+
+
+def test_every_metric_of_a_run_is_explained(home: Path) -> None:
+    steps = Store(home / "pivotrl.duckdb").query("select distinct metric from train_steps")[1]
+    run = MlflowClient(store_uri(home)).get_run(report(home)["model"]["run_id"])
+    logged = [name for name in run.data.metrics if not name.startswith("system/")]  # MLflow's own
+    assert len(steps) > 20 and len(logged) > len(steps)
+    for found, meanings in (
+        ([name for (name,) in steps], MEANINGS),
+        (logged, MEANINGS | track.MEANINGS),
+    ):
+        known = [re.compile(re.sub("<[a-z]+>", "[^/]+", name)) for name in meanings]
+        assert not [name for name in found if not any(one.fullmatch(name) for one in known)]
 
 
 @pytest.mark.long

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 from line import ROOT, endings, environment, pivotrl, pivotrl_until, report, small
-from test_line import data, rows
+from test_line import rows
 
 pytestmark = pytest.mark.slow
-__all__ = ["data"]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 from line import ROOT, command, environment, pivotrl, pivotrl_until, small
-from test_line import data, rows
+from test_line import rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
-__all__ = ["data"]
 
 
 @pytest.fixture(scope="module")

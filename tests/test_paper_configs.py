@@ -12,12 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from line import ROOT, SMALL, pivotrl, report
-from test_line import data
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from pivotrl.config import load_config
-
-__all__ = ["data"]
 
 CONFIGS = sorted((ROOT / "configs/paper").glob("*.toml"))
 BASE = ROOT / "pivotrl/mini/model"

@@ -16,15 +16,12 @@ import psutil
 import pytest
 from filelock import FileLock
 from line import ROOT, SMALL, environment, pivotrl, report
-from test_line import data
 
 from flows import scheduled
 from pivotrl.config import flatten, load_config
 from pivotrl.tracking.registry import Version
 from tasks.promote import CHAMPION, record
 from tasks.session import StageRecord
-
-__all__ = ["data"]
 
 
 def free_port() -> str:

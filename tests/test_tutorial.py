@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from line import ROOT, environment
+from line import ROOT, environment, pivotrl
 
 
 @pytest.mark.slow
@@ -20,22 +20,24 @@ def test_the_tutorial_runs_as_it_is_written(tmp_path: Path, prefect_server: str)
     (tmp_path / "first.toml").write_text(toml)
     (tmp_path / "pivotrl" / "mini").mkdir(parents=True)
     (tmp_path / "pivotrl" / "mini" / "model").symlink_to(ROOT / "pivotrl/mini/model")
-    python = {"python": [sys.executable], "pivotrl": [sys.executable, "-m", "flows.cli"]}
     lines = "".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).splitlines()
     assert len(lines) > 10
     said = {}
     for line in lines:
         program, *arguments = shlex.split(line)
+        home = tmp_path / ".pivotrl"
+        if program == "pivotrl":
+            said[line] = pivotrl(home, *arguments, cwd=tmp_path, server=prefect_server).stdout
+            continue
         done = subprocess.run(
-            [*python.get(program, [program]), *arguments],
-            env=environment(tmp_path / ".pivotrl", prefect_server) | {"PYTHONSAFEPATH": "1"},
+            [{"python": sys.executable}.get(program, program), *arguments],
+            env=environment(home) | {"PYTHONSAFEPATH": "1"},
             cwd=tmp_path,
             capture_output=True,
             text=True,
             timeout=600,
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-        said[line] = done.stdout
     assert (tmp_path / ".pivotrl/report.html").is_file()
     assert "select" in said["pivotrl run first.toml --dry-run"]
     trained = said["pivotrl run first.toml"]
