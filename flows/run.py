@@ -42,7 +42,8 @@ def check(config: Config) -> None:
     tools = config.data.tools
     if tools is not None and not tools.is_file():
         raise ConfigError(f"{tools}: no such file (data.tools)")
-    for file in (*files_of(config.data.trajectories), *([tools] if tools else [])):
+    files_of(config.data.trajectories)
+    for file in (*config.data.trajectories, *([tools] if tools else [])):
         if file.is_file() and not file.stat().st_size:
             raise ConfigError(f"{file}: the file is empty; name one with rows")
     identify(config.model.path)

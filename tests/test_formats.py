@@ -485,6 +485,20 @@ def test_parquet_a_saved_data_set_and_a_folder(tmp_path: Path) -> None:
     assert [f.name for f in files_of([folder])] == ["more.jsonl", "rows.parquet"]
 
 
+def test_a_folder_may_hold_files_that_are_no_trajectories(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"description": "of the data set"}')
+    (tmp_path / "b.jsonl").write_text("")
+    (tmp_path / "c.jsonl").write_text(json.dumps(openai_chat()))
+    bad, good = read([tmp_path])
+    assert isinstance(bad, BadRow) and bad.source_file.endswith("a.json")
+    assert isinstance(good, Trajectory)
+    (tmp_path / "c.jsonl").unlink()
+    with pytest.raises(PivotRLError, match=r"none of 1 rows is usable .*a\.json row 1: unknown"):
+        list(read([tmp_path]))
+    with pytest.raises(PivotRLError, match=r"a\.json: none of 1 rows"):
+        list(read([tmp_path / "a.json"]))
+
+
 def test_parquet_with_foreign_columns_or_cut_short_is_said_row_by_row(tmp_path: Path) -> None:
     import polars as pl
 

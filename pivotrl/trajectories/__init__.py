@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def read(
 
     `tools` serves rows that declare none, `domain` holds for all. JSONL is streamed; a JSON array
     is loaded whole. Raises ConfigError for a missing or empty file, before the first row where it
-    can be known, and PivotRLError at the end of a file in which no row was usable.
+    can be known, and PivotRLError at the end of a path in which no row was usable: a folder may
+    hold files that are no trajectories.
     """
     return (
         result if isinstance(result, BadRow) else from_row(result)
@@ -91,48 +93,57 @@ def read_stored(
 
     The name is "unknown" where no format recognises the row.
     """
-    return _read(files_of(paths), store_tools(tools or ()), domain)
+    given = [(path, files_of([path])) for path in paths]
+    return _read(given, store_tools(tools or ()), domain)
 
 
 def _read(
-    files: Sequence[Path], tools: str, domain: str | None
+    given: Sequence[tuple[Path, Sequence[Path]]], tools: str, domain: str | None
 ) -> Iterator[tuple[str, dict[str, JSON] | BadRow]]:
-    for path in files:
+    for path, files in given:
         usable, bad = 0, 0
         first_bad: BadRow | None = None
-        for row in read_rows(path, is_row=lambda value: _recogniser(value) is not None):
-            label = "unknown"
-            results: list[dict[str, JSON] | BadRow] = []
-            try:
-                found: Any = format_of(row)
-                label = found.NAME
-                whole = found.joined(row.value, path) if found is tau2_bench else row.value
-                drafts = list(found.parse(whole))
-                if not drafts:
-                    raise RowError("no trajectory", f"the row is an empty {label} document")
-            except RowError as error:
-                results.append(_bad_row(path, row, row.number, error))
-            except (LookupError, TypeError, AttributeError, ValueError) as error:
-                what = f"{type(error).__name__} {error}"[:200]
-                broken = RowError("breaks its format", f"the row only looks like {label}: {what}")
-                results.append(_bad_row(path, row, row.number, broken))
+        for label, result in chain.from_iterable(_read_file(f, tools, domain) for f in files):
+            if isinstance(result, BadRow):
+                first_bad, bad = first_bad or result, bad + 1
             else:
-                for index, draft in enumerate(drafts, start=1):
-                    number = row.number if len(drafts) == 1 else index
-                    results.append(_built(draft, path, row, number, tools, domain))
-            for result in results:
-                if isinstance(result, BadRow):
-                    first_bad, bad = first_bad or result, bad + 1
-                else:
-                    usable += 1
-                yield label, result
+                usable += 1
+            yield label, result
         if first_bad is None and not usable:
-            raise ConfigError(f"{path}: the file is empty; name one with trajectories")
+            raise ConfigError(f"{path}: empty, without a row; name a file with trajectories")
         if first_bad is not None and not usable:
+            where = f"{first_bad.source_file} " if len(files) > 1 else ""
             raise PivotRLError(
-                f"{path}: none of {bad} rows is usable (tried {_known()}); row "
+                f"{path}: none of {bad} rows is usable (tried {_known()}); {where}row "
                 f"{first_bad.source_row}: {first_bad.reason}: {first_bad.remedy}"
             )
+
+
+def _read_file(
+    path: Path, tools: str, domain: str | None
+) -> Iterator[tuple[str, dict[str, JSON] | BadRow]]:
+    for row in read_rows(path, is_row=lambda value: _recogniser(value) is not None):
+        label = "unknown"
+        results: list[dict[str, JSON] | BadRow] = []
+        try:
+            found: Any = format_of(row)
+            label = found.NAME
+            whole = found.joined(row.value, path) if found is tau2_bench else row.value
+            drafts = list(found.parse(whole))
+            if not drafts:
+                raise RowError("no trajectory", f"the row is an empty {label} document")
+        except RowError as error:
+            results.append(_bad_row(path, row, row.number, error))
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            what = f"{type(error).__name__} {error}"[:200]
+            broken = RowError("breaks its format", f"the row only looks like {label}: {what}")
+            results.append(_bad_row(path, row, row.number, broken))
+        else:
+            for index, draft in enumerate(drafts, start=1):
+                number = row.number if len(drafts) == 1 else index
+                results.append(_built(draft, path, row, number, tools, domain))
+        for result in results:
+            yield label, result
 
 
 def _built(
