@@ -6,6 +6,8 @@ line of JSON a command, answers with the fork's process id and, when that has en
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 import select
@@ -13,6 +15,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -91,17 +94,35 @@ def become(
     sys.argv = ["pivotrl", *arguments]
 
 
+def lived() -> int:
+    """The exit code of the command in this process."""
+    from flows.cli import main
+
+    try:
+        main()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
     for name in MODULES:
         import_module(name)
+    gc.freeze()  # or each fork copies all of it, only to look through it
     assert not sys.modules.keys() & {*OF_FLOWS}
     assert threading.active_count() == 1, "a fork has the caller's thread alone"
     for line in sys.stdin:
         if not (child := os.fork()):
             become(**json.loads(line))
-            from flows.cli import main
-
-            sys.exit(main())
+            code = lived()
+            threading._shutdown()
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            os._exit(code)  # nothing is torn down that was frozen
         print(child, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    os._exit(0)
