@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pivotrl import syntax
 from pivotrl.types import JSON, digest
 
 SCHEMA = 1
@@ -103,7 +104,7 @@ def code_digest(modules: Iterable[str]) -> str:
 
 @cache
 def _module(name: str) -> tuple[str, tuple[str, ...]]:
-    tree = ast.parse(_source(name).read_text(encoding="utf-8"))
+    tree = syntax.parse(_source(name).read_text(encoding="utf-8"))
     imports: set[str] = {name.rpartition(".")[0]}
     for node in ast.walk(tree):
         body = getattr(node, "body", None)

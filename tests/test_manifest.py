@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
 
-from pivotrl import manifest
+from pivotrl import manifest, syntax
 from pivotrl.manifest import FileEntry, Manifest, changed_parts, code_digest, file_hash
 
 SOURCE = '''"""Docstring."""
@@ -92,3 +93,20 @@ def test_changed_parts_names_the_leaves() -> None:
     new = {"settings": {"lambda_diff": 0.5, "k": 16}, "code": "a", "versions": {"torch": "2"}}
     assert changed_parts(old, new) == ["settings.lambda_diff", "versions"]
     assert changed_parts(old, old) == []
+
+
+def test_a_parser_that_another_thread_confused_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tree, answers = ast.parse("x = 1"), [SystemError("recursion depth mismatch"), None]
+
+    def confused(text: str) -> ast.Module:
+        if answer := answers.pop(0):
+            raise answer
+        return tree
+
+    monkeypatch.setattr(syntax.ast, "parse", confused)
+    assert syntax.parse("x = 1") is tree
+    answers.extend([SystemError("again")] * syntax.TRIES)
+    with pytest.raises(SystemError, match="again"):
+        syntax.parse("x = 1")

@@ -16,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from pivotrl import syntax
 from pivotrl.types import JSON, PivotRLError
 
 MAX_SOURCE = 8_000
@@ -107,7 +108,7 @@ def parse(source: str) -> dict[str, ast.FunctionDef]:
     """The top-level functions by name; raises `Unsupported` or `SyntaxError`."""
     if len(source) > MAX_SOURCE:
         raise Unsupported("too long")
-    tree = ast.parse(source)
+    tree = syntax.parse(source)
     _check_depth(tree)
     functions: dict[str, ast.FunctionDef] = {}
     for node in tree.body:

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from pivotrl import syntax
+
 TARGET = "target"
 VALUES = "_values"
 """In the judge's half: the list of what the program told."""
@@ -42,8 +44,8 @@ def halves(test: str, dependencies: str, functions: tuple[str, ...] = ()) -> Hal
     program that is no value, or the test is no Python.
     """
     try:
-        body = ast.parse(_OWN_IMPORT.sub("", test)).body
-        imports = [s for s in ast.parse(dependencies).body if _is_import(s)]
+        body = syntax.parse(_OWN_IMPORT.sub("", test)).body
+        imports = [s for s in syntax.parse(dependencies).body if _is_import(s)]
     except SyntaxError as error:
         raise ValueError(f"no Python: {error.msg}") from None
     imports += [s for s in body if _is_import(s)]

@@ -11,6 +11,8 @@ from collections import deque
 from functools import lru_cache
 from itertools import groupby
 
+from pivotrl import syntax
+
 MAX_READ = 20_000
 """Characters of a text of which the form is made."""
 
@@ -19,7 +21,7 @@ def parsed(text: str) -> ast.Module | None:
     """None where the text is no Python; what is odd in it is nobody's warning."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            return ast.parse(text)
+            return syntax.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
