@@ -42,7 +42,7 @@ def check(config: Config) -> None:
     tools = config.data.tools
     if tools is not None and not tools.is_file():
         raise ConfigError(f"{tools}: no such file (data.tools)")
-    files_of(config.data.trajectories)
+    files_of(config.data.trajectories)  # raises for what is not there
     for file in (*config.data.trajectories, *([tools] if tools else [])):
         if file.is_file() and not file.stat().st_size:
             raise ConfigError(f"{file}: the file is empty; name one with rows")

@@ -118,12 +118,16 @@ def pivotrl_until(
         output = Path(folder) / "output"
         process = nursery.start(arguments, environment(home), output, output)
         deadline = time.monotonic() + 600
-        while not reached() and not nursery.ended(0.02):
-            assert time.monotonic() < deadline, "never came so far"
-        if not nursery.ended():
+        while not (there := reached()) and not nursery.ended(0.02):
+            if time.monotonic() > deadline:
+                break
+        if there and not nursery.ended():
             os.killpg(process, end)
-        assert nursery.ended(120), output.read_text()
-        return nursery.code(), output.read_text()
+        if not (ended := nursery.ended(120 * there)):  # or the next command would wait for it
+            os.killpg(process, signal.SIGKILL)
+        code, said = nursery.code(), output.read_text()
+        assert ended, f"{'did not end' if there else 'never came so far'}: {said}"
+        return code, said
 
 
 def report(home: Path) -> Mapping:

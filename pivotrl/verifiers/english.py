@@ -227,7 +227,7 @@ def ways_of(sentence: str) -> set[tuple[frozenset[str], frozenset[str]]]:
 def _beside(pattern: re.Pattern[str], sentence: str) -> list[tuple[str, str]]:
     """What stands before and after each match, in its part of the sentence."""
     pieces = [_PART.split(piece) for piece in pattern.split(sentence)]
-    pairs = ((one[-1][-NEAR:], other[0][:NEAR]) for one, other in pairwise(pieces))
+    pairs = ((one[-1][-_NEAR:], other[0][:_NEAR]) for one, other in pairwise(pieces))
     return [(one, other) for one, other in pairs if one.strip() and other.strip()]
 
 
@@ -296,7 +296,7 @@ _WAY = _pattern("way")
 GAVE_UP = _pattern("gave_up")
 _BECOMES = _pattern("becomes")
 _INSTEAD = _pattern("instead")
-_PART, NEAR = re.compile("[.,;?!]"), 80
+_PART, _NEAR = re.compile("[.,;?!]"), 80
 """What ends a part of a sentence; characters on either side of what parts old and new."""
 _UNOWNED = {"", *STOP, *COURTESY, *_SAME_THING, "full", "email", "new"}
 _NOT_YET = _pattern("not_yet")
