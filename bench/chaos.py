@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-from kills import ORDER, Runs, state  # noqa: E402
+from kills import ORDER, SECONDS, Runs, state  # noqa: E402
 from line import small  # noqa: E402
 
 
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
+    SECONDS["evaluate"] = 6.0  # of eight benchmarks, where the tests have one
     met: Counter[str] = Counter()
     homes = 0
     with tempfile.TemporaryDirectory() as folder:

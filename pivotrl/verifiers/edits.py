@@ -7,13 +7,14 @@ This module must never know a tool, a shell or a candidate.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pivotrl.types import JSON
 from pivotrl.verifiers.layout import DATA, bare
-from pivotrl.verifiers.python_code import canonical, exact
+from pivotrl.verifiers.python_code import canonical, exact, same
 
 MAX_PARSED = 6_000
 """Characters of Python that are compared as syntax trees."""
@@ -138,22 +139,20 @@ def same_lines(
     if language != "python":
         old, one, other = (bare("\n".join(lines), language) for lines in whole)
         return old != one == other
-    if same_code(before, wanted):
-        return False
     if same_code(wanted, given) or same_code(*whole[1:]):
-        return True
-    return not same_code(*whole[:2], canonical) and same_code(*whole[1:], canonical)
+        return not same_code(before, wanted)
+    meant = same_code(*whole[1:], canonical)
+    return meant and not (same_code(before, wanted) or same_code(*whole[:2], canonical))
 
 
 def same_code(
-    one: Sequence[str], other: Sequence[str], read: Callable[[str], str | None] = exact
+    one: Sequence[str], other: Sequence[str], read: Callable[[str], ast.Module | None] = exact
 ) -> bool:
     """Whether both are Python of one syntax tree, which leaves layout, or more by `canonical`."""
     texts = _parsable(one, other)
     if not all(texts):
         return read is exact and texts[0] == texts[1] == ""
-    meaning = read(texts[0])
-    return meaning is not None and meaning == read(texts[1])
+    return same(read(texts[0]), read(texts[1]))
 
 
 def _parsable(one: Sequence[str], other: Sequence[str]) -> tuple[str, str]:

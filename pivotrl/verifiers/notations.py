@@ -17,9 +17,8 @@ from urllib.parse import urlsplit
 import orjson
 
 from pivotrl.types import JSON
-from pivotrl.verifiers import english, sql
+from pivotrl.verifiers import english, python_code, sql
 from pivotrl.verifiers.facts import plain_letters
-from pivotrl.verifiers.python_code import exact, parsed
 from pivotrl.verifiers.shell_forms import Unreadable, normal_form
 
 MAX_CHARACTERS = 8_000
@@ -90,8 +89,7 @@ def _json(text: str) -> JSON:
 
 
 def _same_code(one: str, other: str) -> bool:
-    tree = exact(one)
-    return tree is not None and tree == exact(other)
+    return python_code.same(python_code.exact(one), python_code.exact(other))
 
 
 def _same_expression(one: str, other: str) -> bool:
@@ -105,7 +103,7 @@ def _same_expression(one: str, other: str) -> bool:
 def _result(text: str) -> tuple[float, Counter[float]] | None:
     if len(text) > MAX_EXPRESSION:
         return None
-    numbers, tree = Counter[float](), parsed(text.translate(_ARITHMETIC).strip())
+    numbers, tree = Counter[float](), python_code.parsed(text.translate(_ARITHMETIC).strip())
     match tree.body if tree else ():
         case [ast.Expr(value)]:
             try:

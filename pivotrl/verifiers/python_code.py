@@ -26,14 +26,40 @@ def parsed(text: str) -> ast.Module | None:
         return None
 
 
-@lru_cache(maxsize=64)
-def exact(text: str) -> str | None:
-    """The syntax tree of Python; None where it is none."""
-    return _dumped(parsed(text))
+def same(one: ast.AST | None, other: ast.AST | None) -> bool:
+    """Whether both are trees of the same nodes, wherever those stand in their texts."""
+    pairs: list[tuple[object, object]] = [(one, other)]
+    while pairs and one and other:
+        left, right = pairs.pop()
+        if type(left) is not type(right):
+            return False
+        if isinstance(left, list) and isinstance(right, list):
+            if len(left) != len(right):
+                return False
+            pairs.extend(zip(left, right, strict=True))
+        elif isinstance(left, ast.AST):
+            pairs.extend((getattr(left, n, None), getattr(right, n, None)) for n in left._fields)
+        elif left != right:
+            return False
+    return bool(one and other)
 
 
-@lru_cache(maxsize=64)
-def canonical(text: str) -> str | None:
+@lru_cache(maxsize=16)
+def exact(text: str) -> ast.Module | None:
+    """The syntax tree of Python, not to be changed; None where the text is none."""
+    return parsed(text)
+
+
+def dumped(text: str) -> str | None:
+    """The syntax tree in one line; None where the text is no Python or is nested too deeply."""
+    try:
+        return ast.dump(tree) if (tree := parsed(text)) else None
+    except (RecursionError, MemoryError):
+        return None
+
+
+@lru_cache(maxsize=16)
+def canonical(text: str) -> ast.Module | None:
     """The syntax tree without what does not count; None where the text is no Python."""
     tree = parsed(text) if len(text) <= MAX_READ else None
     for node in ast.walk(tree) if tree else ():
@@ -51,7 +77,7 @@ def canonical(text: str) -> str | None:
                 node.ops = [ast.Lt() if isinstance(sign, ast.Gt) else ast.LtE()]
             case ast.BinOp(left=ast.Constant(value=int() | float()), op=ast.Add() | ast.Mult()):
                 node.left, node.right = node.right, node.left
-    return _dumped(tree)
+    return tree
 
 
 def _arranged(block: list[ast.stmt]) -> list[ast.stmt]:
@@ -88,10 +114,3 @@ def _is_text(statement: ast.stmt) -> bool:
         and isinstance(statement.value, ast.Constant)
         and isinstance(statement.value.value, str)
     )
-
-
-def _dumped(tree: ast.Module | None) -> str | None:
-    try:
-        return None if tree is None else ast.dump(tree)
-    except (RecursionError, MemoryError):
-        return None

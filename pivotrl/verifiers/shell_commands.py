@@ -195,7 +195,7 @@ def _written(command: Command) -> Command:
     text, language = goes.get("<<"), language_of(path)
     if text is None or not path:
         return command
-    said = python_code.exact(text) if language == "python" else bare(text, language)
+    said = python_code.dumped(text) if language == "python" else bare(text, language)
     if language in ("conf", "nginx") and ";\n" in text and _BLOCKS.search(text):
         said = [line.strip() for line in text.split("\n") if line.strip()]
     if said in (None, text):

@@ -41,9 +41,14 @@ def with_whole_names(tree: ast.Module, own: Container[str]) -> list[ast.stmt]:
                 others.append(node)
     if any(name in own or whole.count(".") > MAX_DOTS for name, whole in known.items()):
         return tree.body
-    put = _Put({name: ast.parse(whole, mode="eval").body for name, whole in known.items()})
+    put = _Put({name: _dotted(whole) for name, whole in known.items()})
     imported: list[ast.stmt] = [ast.Import([ast.alias(name)]) for name in sorted(modules)]
     return [*imported, *map(put.visit, others)]
+
+
+def _dotted(name: str) -> ast.expr:
+    owner, _, last = name.rpartition(".")
+    return ast.Attribute(_dotted(owner), last, ast.Load()) if owner else ast.Name(last, ast.Load())
 
 
 def inlined(statements: list[ast.stmt]) -> list[ast.stmt]:
