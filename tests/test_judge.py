@@ -252,7 +252,7 @@ asked = {
     f"key {n}": lambda n=n: f'{{"first": {{"text": "red"}}, "second": {{"text": "red {n}"}}}}'
     for n in range(60)
 }
-found = judge.answers(asked, Path(sys.argv[2]), Budget(60), lambda _done: None)
+found = judge.answers(asked, Path(sys.argv[2]), Budget(240), lambda _done: None)
 assert len(found) == 60 and all(answer.equivalent for answer in found.values())
 """
     arguments = [sys.executable, "-c", script, endpoint.url, str(tmp_path / "a.sqlite")]
