@@ -29,6 +29,7 @@ MODULES = (
     "transformers.models.qwen3.modeling_qwen3",
     "mlflow.store.tracking.sqlalchemy_store",
 )
+OF_IMPORTS = {"PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
 OF_FLOWS = ("flows", "tasks", "prefect", "ray")
 """What reads the environment as it is imported."""
 
@@ -39,7 +40,7 @@ class Nursery:
     def __init__(self) -> None:
         self.process = subprocess.Popen(
             [sys.executable, __file__],
-            env=os.environ | {"PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"},
+            env=os.environ | OF_IMPORTS,
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
