@@ -145,6 +145,12 @@ def test_odd_values_are_other_values() -> None:
     assert judged("terminal", shown(text=done), Action(text="Done.")).reward == 0.0
     line = call("bash", command="cat a.py | head -n ² | head -²")
     assert judged("terminal", shown(line), Action(tool_calls=(line,))).reward == 1.0
+    short, long, other = (
+        call("bash", command=f"cat > a.py <<'E'\nx = {number}\nE")
+        for number in ("1", "0x" + "f" * 5_000, "0x" + "f" * 4_999 + "e")  # too long as decimals
+    )
+    for one, another in ((short, long), (long, short), (long, other)):
+        assert judged("terminal", shown(one), Action(tool_calls=(another,))).reward == 0.0
 
 
 @pytest.mark.parametrize("unit", ["b(1)\n", "(\n", "if a:\n", "elif a:\n b\n", "'''\n", " " * 99])

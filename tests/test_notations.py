@@ -9,6 +9,7 @@ import pytest
 from pivotrl.verifiers.comparison import Context
 from pivotrl.verifiers.notations import same_value
 from pivotrl.verifiers.notes import same_note
+from pivotrl.verifiers.python_code import dumped, exact, same
 from pivotrl.verifiers.sql import is_statement, normal_form, same_statement
 
 
@@ -107,6 +108,31 @@ def test_a_note_may_leave_out_what_the_other_arguments_tell() -> None:
     assert same_note("reason", "3 bags torn", "Torn bags", beside)
     assert not same_note("reason", "3 bags torn", "2 bags torn", beside)
     assert not same_note("reason", "3 bags torn", "Torn bags", Context())
+
+
+CODE = [
+    *("x = 1", "x  =  1  # one", "x = 1.0", "x = True", "x = '1'", "x = b'1'", "x = u'1'", "y = 1"),
+    *("x: int = 1", "x: int", "f(a, b=1)", "f(a, 1)", "f(a, *b)", "f(a)", "f(a, b=1)[::2]", "f()"),
+    *("if a:\n b", "if a:\n b\nelse:\n c", "if a:\n b\n c", "def f(): pass", "async def f(): pass"),
+    *(
+        "",
+        "x = (1)",
+        "x = ...",
+        "x = None",
+        "return",
+        "return None",
+        "a < b < c",
+        "a < (b < c)",
+        "(",
+    ),
+]
+
+
+@pytest.mark.parametrize("one", CODE)
+def test_code_is_the_same_where_its_tree_is_written_the_same(one: str) -> None:
+    for other in CODE:
+        written = dumped(one)
+        assert same(exact(one), exact(other)) is (written is not None and written == dumped(other))
 
 
 @pytest.mark.parametrize(

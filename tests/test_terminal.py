@@ -174,3 +174,9 @@ def test_any_keys_have_a_spelling(keys: str, reader: str) -> None:
 def test_sudo_alone_runs_no_shell() -> None:
     assert shell_of(["sudo"], True) is None
     assert shell_of(["sudo", "bash", "-c", "ls"], True) == ("sudo", 3, False)
+
+
+@pytest.mark.parametrize("unit", ["-", "not ", "1+", "a."])
+def test_python_keys_that_are_nested_too_deeply_stay_as_they_are(unit: str) -> None:
+    keys = unit * (1_900 // len(unit)) + "x"
+    assert normal_keys(keys, "python") == keys

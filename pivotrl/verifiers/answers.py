@@ -62,7 +62,7 @@ def same_answer(reference: str, given: str, question: str = "") -> bool:
         _ANSWER_IS.sub("", _ASIDE.sub("", text[:MAX_CHARACTERS])) for text in (reference, given)
     )
     if said := _SAID.search(given):  # first what is said to be the answer
-        given = f"{said[1]}\n{given[: said.start()]}{given[said.end() :]}"
+        given = f"{said[1]}\n{given[: said.start()]}{given[said.end() :]}".strip()
     wanted, got = read(reference), read(given)
     if not wanted.polarity.denies and got.polarity.denies:
         given = _NOT_THAT.sub("", given)
@@ -72,7 +72,7 @@ def same_answer(reference: str, given: str, question: str = "") -> bool:
     if english.measured_otherwise(reference, given):
         return False
     values = {f for f in wanted.facts if f[0] in VALUES}
-    told_first = read(said[1]) if said and said[1].strip() != given.strip() else got
+    told_first = read(said[1]) if said else got
     others = {f for f in told_first.facts if f[0] in VALUES and not states(wanted, f)}
     rivals = others and values and (said or _OR.search(given))
     if rivals or not all(states(told_first, f) for f in values):

@@ -28,8 +28,10 @@ def parsed(text: str) -> ast.Module | None:
 
 def same(one: ast.AST | None, other: ast.AST | None) -> bool:
     """Whether both are trees of the same nodes, wherever those stand in their texts."""
+    if one is None or other is None:
+        return False
     pairs: list[tuple[object, object]] = [(one, other)]
-    while pairs and one and other:
+    while pairs:
         left, right = pairs.pop()
         if type(left) is not type(right):
             return False
@@ -41,7 +43,7 @@ def same(one: ast.AST | None, other: ast.AST | None) -> bool:
             pairs.extend((getattr(left, n, None), getattr(right, n, None)) for n in left._fields)
         elif left != right:
             return False
-    return bool(one and other)
+    return True
 
 
 @lru_cache(maxsize=16)
@@ -51,10 +53,10 @@ def exact(text: str) -> ast.Module | None:
 
 
 def dumped(text: str) -> str | None:
-    """The syntax tree in one line; None where the text is no Python or is nested too deeply."""
+    """The syntax tree in one line; None where the text is no Python or has none that ends."""
     try:
         return ast.dump(tree) if (tree := parsed(text)) else None
-    except (RecursionError, MemoryError):
+    except (RecursionError, MemoryError, ValueError):
         return None
 
 

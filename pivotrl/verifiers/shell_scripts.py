@@ -82,10 +82,13 @@ def normal_script(language: str, text: str, directory: str | None = None) -> str
             return orjson.dumps(orjson.loads(text), option=orjson.OPT_SORT_KEYS).decode()
         except (orjson.JSONDecodeError, TypeError, RecursionError):
             return text
-    if language == "python keys":  # of which more are to come
-        tree = parsed(text)
-        return ast.unparse(tree) if tree else text
-    return _python(text, directory) if language == "python" else text
+    tree = parsed(text) if language in ("python", "python keys") else None
+    if tree is None:
+        return text
+    try:  # of keys more are to come: what is used once there may be used again
+        return ast.unparse(_python(tree, directory) if language == "python" else tree)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return text
 
 
 def _basic(pattern: str) -> str:
@@ -189,38 +192,32 @@ def _renamed(text: str) -> str:
     return _AWK_NAME.sub(lambda m: names.setdefault(m[1], f"_{len(names)}") if m[1] else m[0], text)
 
 
-def _python(text: str, directory: str | None) -> str:
+def _python(tree: ast.Module, directory: str | None) -> ast.Module:
     """Without names of its own, short names of modules, what is used once where it is made, lists
-    that are only run through, and the 0 that a range has.
+    that are only run through, and the 0 that a range has. Changes the tree.
     """
-    tree = parsed(text)
-    if tree is None:
-        return text
-    try:
-        nodes = list(ast.walk(tree))
-        own = {n.id: "" for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        if any(isinstance(node, _SCOPES) for node in nodes):
-            own = {}
-        else:
-            tree.body = inlined(with_whole_names(tree, own))
-        nodes = list(ast.walk(tree))
-        stored = [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
-        names = {name: f"_{index}" for index, name in enumerate(dict.fromkeys(stored))}
-        for node in nodes:
-            if isinstance(node, ast.Name):
-                node.id = names.get(node.id, node.id) if own else node.id
-            elif isinstance(node, ast.Call):
-                called = ast.unparse(node.func).rpartition(".")[2]
-                match node.args:
-                    case [ast.Constant(value=0), last] if called == "range":
-                        node.args = [last]
-                    case [ast.ListComp() as of] if called in _RUN_THROUGH:
-                        node.args = [ast.GeneratorExp(of.elt, of.generators)]
-                    case [ast.Constant(value=str(path)) as file, *_] if _OPENS.fullmatch(called):
-                        file.value = path.removeprefix(f"{directory}/" if directory else "")
-        return ast.unparse(tree)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return text
+    nodes = list(ast.walk(tree))
+    own = {n.id: "" for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    if any(isinstance(node, _SCOPES) for node in nodes):
+        own = {}
+    else:
+        tree.body = inlined(with_whole_names(tree, own))
+    nodes = list(ast.walk(tree))
+    stored = [n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    names = {name: f"_{index}" for index, name in enumerate(dict.fromkeys(stored))}
+    for node in nodes:
+        if isinstance(node, ast.Name):
+            node.id = names.get(node.id, node.id) if own else node.id
+        elif isinstance(node, ast.Call):
+            called = ast.unparse(node.func).rpartition(".")[2]
+            match node.args:
+                case [ast.Constant(value=0), last] if called == "range":
+                    node.args = [last]
+                case [ast.ListComp() as of] if called in _RUN_THROUGH:
+                    node.args = [ast.GeneratorExp(of.elt, of.generators)]
+                case [ast.Constant(value=str(path)) as file, *_] if _OPENS.fullmatch(called):
+                    file.value = path.removeprefix(f"{directory}/" if directory else "")
+    return tree
 
 
 def _loose(text: str) -> str:
