@@ -19,8 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-from kills import ORDER, SECONDS, Runs, state  # noqa: E402
-from line import small  # noqa: E402
+from kills import ORDER, Runs, few, state  # noqa: E402
 
 
 def main() -> None:
@@ -29,7 +28,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    SECONDS["evaluate"] = 6.0  # of eight benchmarks, where the tests have one
     met: Counter[str] = Counter()
     homes = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -39,17 +37,17 @@ def main() -> None:
         subprocess.run(write, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
         never = Path(folder) / "never"
         with Runs(never) as runs:
-            runs.whole(small(data))
+            runs.whole(few(data))
         expected = state(never)
         while met.total() < options.kills:
             home = Path(folder) / f"home-{homes}"
             homes += 1
             with Runs(home) as runs:
                 for stage in ORDER:
-                    if met.total() < options.kills and runs.killed_in(stage, small(data), rng):
+                    if met.total() < options.kills and runs.killed_in(stage, few(data), rng):
                         met[stage] += 1
                         print(f"kill {met.total()}: {stage}", flush=True)
-                runs.whole(small(data))
+                runs.whole(few(data))
             assert state(home) == expected, f"home {homes} differs after its kills"
             shutil.rmtree(home)
     table = "\n".join(f"| {stage} | {met[stage]} |" for stage in ORDER)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from line import contents, environment
+from line import contents, environment, small
 from nursery import Nursery
 
 from pivotrl.store import Store
@@ -24,6 +24,11 @@ SECONDS = {"ingest": 3.0, "sample": 3.0, "train": 6.0, "evaluate": 3.0}
 """Within which a stage is hit."""
 AT_ONCE = 0.3
 """Of the others."""
+
+
+def few(data: Path) -> list[str]:
+    """A small run with one benchmark, so that `evaluate` is no longer than its window."""
+    return [*small(data), "evaluate.benchmarks=['mmlu_pro']"]
 
 
 def state(home: Path) -> tuple[dict, list[tuple]]:

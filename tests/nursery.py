@@ -30,6 +30,7 @@ MODULES = (
     "mlflow.store.tracking.sqlalchemy_store",
 )
 OF_IMPORTS = {"PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
+"""What imports look at once, for every command; the hub would be asked for half a minute."""
 OF_FLOWS = ("flows", "tasks", "prefect", "ray")
 """What reads the environment as it is imported."""
 

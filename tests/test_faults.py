@@ -13,16 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from kills import ORDER, Runs, published, state
+from kills import ORDER, Runs, few, published, state
 from line import ROOT, command, endings, environment, pivotrl, report, small
 from test_scheduled import free_port, prefect, run_now
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
-
-
-def few(data: Path) -> list[str]:
-    """A small run with one benchmark."""
-    return [*small(data), "evaluate.benchmarks=['mmlu_pro']"]
 
 
 @pytest.fixture(scope="module")
