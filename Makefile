@@ -12,7 +12,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo        set up, then the whole line on the embedded default (about 9 minutes)"
+	@echo "make demo        set up, then the whole line on the embedded default (9 to 14 minutes)"
 	@echo "make test        set up, then the tests (8 to 15 minutes)"
 	@echo "make test-long   the tests of kills, rounds, several processes and machines (18 to 25 minutes)"
 	@echo "make compare     every way to train, three seeds, then its tables and curves (about 75 minutes)"
