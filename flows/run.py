@@ -203,6 +203,7 @@ def side_by_side(
                 path,
                 [
                     f"register.alias={re.sub('[^a-z0-9]+', '-', name.lower())}",
+                    "instruments.candidates=128",
                     *overrides,
                     *changes,
                     f"run.seed={seed}",

@@ -20,9 +20,9 @@ from pivotrl.types import JSON, ConfigError
 PIVOTS, END_TO_END, SFT = "pivots", "end to end", "sft"
 NO_FILTER, NO_FILTER_STRICT = "no filter", "no filter, strict"
 ARMS: Mapping[str, tuple[str, ...]] = {
-    PIVOTS: ("sft.enabled=true", "end_to_end.enabled=true", "instruments.candidates=128"),
-    NO_FILTER: ("select.rule=all", "instruments.candidates=128"),
-    NO_FILTER_STRICT: ("select.rule=all", "verify.mode=strict", "instruments.candidates=128"),
+    PIVOTS: ("sft.enabled=true", "end_to_end.enabled=true"),
+    NO_FILTER: ("select.rule=all",),
+    NO_FILTER_STRICT: ("select.rule=all", "verify.mode=strict"),
 }
 """What each arm changes in the experiment; the first one's run trains the controls too."""
 
