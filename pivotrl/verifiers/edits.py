@@ -22,6 +22,7 @@ MAX_SHARED = 50
 """Lines that two texts have in common where neither has all of the other's."""
 MAX_DEPTH = 20
 """Indentations that a fragment may fall below its first line."""
+_SPACES = re.compile(r"[^\S\n]\n")
 _OPENS = {"elif": "if 1:", "else": "if 1:", "except": "try:", "finally": "try:"}
 
 Run = tuple[int, str]
@@ -45,7 +46,11 @@ class Edit:
 
 def tidy(text: JSON) -> str:
     """Without what no program sees: returns and spaces at the ends of lines."""
-    *lines, last = text.split("\n") if isinstance(text, str) else [""]
+    if not isinstance(text, str):
+        return ""
+    if _SPACES.search(text) is None:  # as nearly always, and much is read
+        return text
+    *lines, last = text.split("\n")
     return "\n".join([*(line.rstrip() for line in lines), last])
 
 
@@ -198,7 +203,7 @@ def _same_result(text: str, wanted: Change, given: Change, language: str) -> boo
     if high > low and text[high - 1] != "\n":
         high = text.find("\n", high) + 1 or len(text)
     windows = [(low, high)]
-    if language == "python":
+    if language == "python" and max(len(new.rstrip()) for *_, new in (wanted, given)) <= MAX_PARSED:
         windows.append(_statement(text, low, high))
     elif language in DATA:
         windows.append((0, len(text)))
@@ -232,7 +237,7 @@ def _joins(text: str) -> bool:
 
 
 def _split(text: str) -> list[str]:
-    return [line.rstrip() for line in text.split("\n")]
+    return tidy(text + "\n").split("\n")[:-1]
 
 
 def _full(lines: Sequence[str]) -> Sequence[str]:

@@ -107,17 +107,10 @@ def rewritten(
         bare = [replace(c, name=c.name.removeprefix("sudo ")) for c in commands]
         made = rewritten(bare, is_last, kind, mark)
         return [replace(c, name=f"sudo {c.name}") for c in made]
-    whole = mark.join(map(_text, commands)) + "␜" * (not is_last)
-    text = whole
     if any(command.assignments for command in commands):
         return list(commands)
-    for rule, to in _rules(kind):
-        for _ in range(MAX_TIMES):
-            if (found := rule.fullmatch(text)) is None:
-                break
-            text = _NEXT_NUMBER.sub(
-                lambda m: str(int(m[1]) + (1 if m[2] == "⁺" else -1)), found.expand(to)
-            )
+    whole = mark.join(map(_text, commands)) + "␜" * (not is_last)
+    text = _by_rules(whole, kind)
     if text == whole:
         return list(commands)
     parts = text.removesuffix("␜").split("␜")
@@ -125,6 +118,18 @@ def rewritten(
     if len(parts) != len(places):
         places = [next((place for place in places if place is not None), None)] * len(parts)
     return [_read(part, place) for part, place in zip(parts, places, strict=True)]
+
+
+@lru_cache(maxsize=64)
+def _by_rules(text: str, kind: str) -> str:
+    for rule, to in _rules(kind):
+        for _ in range(MAX_TIMES):
+            if (found := rule.fullmatch(text)) is None:
+                break
+            text = _NEXT_NUMBER.sub(
+                lambda m: str(int(m[1]) + (1 if m[2] == "⁺" else -1)), found.expand(to)
+            )
+    return text
 
 
 def _text(command: Command) -> str:

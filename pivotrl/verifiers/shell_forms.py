@@ -88,8 +88,9 @@ def normal_form(line: str, directory: str | None = None, home: str | None = None
     return ("literal", form) if literal else form
 
 
+@lru_cache(maxsize=16)
 def _trees(text: str) -> list[Any] | None:
-    """By bash's grammar; None where it cannot be parsed."""
+    """By bash's grammar; None where it cannot be parsed. One verdict reads a line in many places."""
     try:
         return list(bashlex.parse(text)) if text else []
     except (bashlex.errors.ParsingError, NotImplementedError, ValueError, TypeError, AttributeError,
