@@ -73,6 +73,7 @@ SLOW = {  # each once took from 50 ms to minutes
     "here-documents": call("bash", command="\\<<E\n" * 4_000),
     "a long word": call("bash", command="a" * 19_000),
     "a letter that is eighteen": call("quote", text="ﷺ" * 20_000),
+    "a query of one number": call("search", query="9" * 2_000),
     "a query of one word": call("search", query="a" * 10_000),
     "a host of many parts": call("open_url", url="m." * 5_000),
     "numbers": call("quote", text="9 " * 10_000),

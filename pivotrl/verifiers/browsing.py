@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import permutations
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -55,7 +56,7 @@ _GOAL = re.compile(r"(?i).*(goal|intent|purpose|question|task|prompt|objective|i
 _ACRONYM = re.compile("[A-Z]{2,6}")
 _EPISODE = re.compile(r"\bS0?(\d{1,2})E0?(\d{1,2})\b")
 _SEASON = re.compile(r"(?i)\bseason (\d+),? episode (\d+)")
-_NTH = re.compile(r"(\d+)(?:st|nd|rd|th)")
+_NTH = re.compile(r"(?<!\d)(\d++)(?:st|nd|rd|th)")
 _QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
 _OPERATOR = re.compile(r"(?i)(?<!\S)(-?(?:site|filetype|intitle|inurl|before|after):\S+|-\w+)")
 _MONTHS = re.compile("january|february|april|june|july|august|(?:sept|nov|dec)ember|october")
@@ -284,6 +285,7 @@ def _search(value: JSON) -> Step | None:
     return None if len(asked) > MAX_CHARACTERS else Step(kind="search", text=asked)
 
 
+@lru_cache(maxsize=16)
 def _query(text: str) -> Query:
     binding = {f'"{" ".join(phrase.lower().split())}"' for phrase in _QUOTED.findall(text)}
     binding |= {operator.lower() for operator in _OPERATOR.findall(text)}
