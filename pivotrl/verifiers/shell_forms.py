@@ -88,9 +88,9 @@ def normal_form(line: str, directory: str | None = None, home: str | None = None
     return ("literal", form) if literal else form
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=16)  # a verdict asks for one line's in several directories
 def _trees(text: str) -> list[Any] | None:
-    """By bash's grammar; None where it cannot be parsed. One verdict reads a line in many places."""
+    """By bash's grammar; None where it cannot be parsed."""
     try:
         return list(bashlex.parse(text)) if text else []
     except (bashlex.errors.ParsingError, NotImplementedError, ValueError, TypeError, AttributeError,
