@@ -85,6 +85,11 @@ def test_statements_that_ask_for_another_thing(one: str, other: str) -> None:
     assert not same_statement(one, other)
 
 
+def test_what_is_no_statement_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    assert normal_form("if a:\nif a:\nz") is None
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("name", "one", "other", "same"),
     [
