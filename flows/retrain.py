@@ -142,7 +142,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
             label: made.counts | {"seconds": made.seconds} for label, (made, _) in controls.items()
         },
         "agreement": agreement,
-        "instruments": {label: made.counts for label, made in measured.items()},
+        "instruments": measured.counts["measured"] if measured else {},
         "scores": {label: [asdict(row) for row in rows] for label, rows in tables.items()},
         "model": model,
         "gate": decision and asdict(decision),
@@ -158,7 +158,7 @@ def retrain(config: Config, name: str) -> dict[str, JSON] | None:
                 "controls": [
                     m for made, scores in controls.values() for m in (made, *(s for _, s in scores))
                 ],
-                "instruments": list(measured.values()),
+                "instruments": [measured] if measured else [],
             },
         ),
     }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -29,36 +28,26 @@ UNRELATED = 8
 
 def instruments(
     pool: Pool, profiles: Sequence[Manifest], trained: Mapping[str, Manifest]
-) -> dict[str, Manifest]:
-    """By what was measured: `gradient` of the base, and the drift of each label."""
+) -> Manifest | None:
+    """`measured` in its counts: `gradient` of the base, and the drift of each label's policy."""
     config = pool.config
     if not config.instruments.candidates:
-        return {}
-    home = current().home
-    inputs = {"candidates": pool.candidates} | {f"profile {n}": m for n, m in enumerate(profiles)}
-    policies = {GRADIENT: (pool.model, pool.policy)} | {
-        label: (checkpoint_of(home, made), identify(checkpoint_of(home, made)))
-        for label, made in trained.items()
-    }
-    found = {}
-    for label, (path, policy) in policies.items():
-        made = _stage(
-            settings={
-                "measured": GRADIENT if label == GRADIENT else "drift",
-                "candidates": config.instruments.candidates,
-                "policy": asdict(policy),
-                "reference": asdict(pool.policy),
-                "micro_batch_tokens": config.train.micro_batch_tokens,
-                "max_length": config.model.max_length,
-                "seed": config.run.seed,
-            },
-            inputs=inputs,
-            extra={"config": config, "path": path, "trajectories": pool.trajectories},
-            label=f"instruments {label}",
-        )
-        if made is not None:
-            found[label] = made
-    return found
+        return None
+    paths = {label: checkpoint_of(current().home, made) for label, made in trained.items()}
+    return _stage(
+        settings={
+            "candidates": config.instruments.candidates,
+            "policies": {label: asdict(identify(path)) for label, path in paths.items()},
+            "reference": asdict(pool.policy),
+            "micro_batch_tokens": config.train.micro_batch_tokens,
+            "max_length": config.model.max_length,
+            "seed": config.run.seed,
+        },
+        inputs={"candidates": pool.candidates}
+        | {f"profile {n}": m for n, m in enumerate(profiles)},
+        extra={"config": config, "paths": paths, "trajectories": pool.trajectories},
+        label="instruments",
+    )
 
 
 def _body(work: Work) -> Produced:
@@ -70,18 +59,16 @@ def _body(work: Work) -> Produced:
     budget = config.train.micro_batch_tokens
     probes = _probes(work)
     if len(probes) < 2:
-        return Produced(counts={"probes": len(probes)})
-    counts: dict[str, JSON] = {"probes": len(probes)}
+        return Produced(counts={"probes": len(probes), "measured": {}})
     base = load_model(config.model.path, dtype="float32", device=config.model.device)
-    if work.settings["measured"] == GRADIENT:
-        counts["groups"] = gradients(base, probes, budget)
-    else:
-        before = action_log_probs(base, probes, budget)
-        del base
-        path: Path = work.extra["path"]
-        trained = load_model(path, dtype="float32", device=config.model.device)
-        counts |= drift(probes, before, action_log_probs(trained, probes, budget))
-    return Produced(counts=counts)
+    groups = gradients(base, probes, budget)
+    measured: dict[str, JSON] = {GRADIENT: {"probes": len(probes), "groups": groups}}
+    before = action_log_probs(base, probes, budget)
+    del base
+    for label, path in work.extra["paths"].items():
+        policy = load_model(path, dtype="float32", device=config.model.device)
+        measured[label] = drift(probes, before, action_log_probs(policy, probes, budget))
+    return Produced(counts={"probes": len(probes), "measured": measured})
 
 
 def _probes(work: Work) -> list[Probe]:
