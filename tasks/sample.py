@@ -236,7 +236,13 @@ def _body(work: Work) -> Produced:
     )
     fingerprint = policy.fingerprint(params, work.settings["engine"])
     stored = _stored(work, {item.candidate.id for item in fitting})
+    told_tokens: list[int] = []  # a server may tell how many, and not which
     with current().progress(work.extra["label"], len(fitting), "candidates") as advance:
+
+        def advanced(done: int, tokens: int) -> None:
+            told_tokens.append(tokens)
+            advance(done / (upto - first))
+
         rows, new = rollouts.complete(
             fitting,
             stored,
@@ -246,7 +252,7 @@ def _body(work: Work) -> Produced:
             first=first,
             params=params,
             seed=config.run.seed,
-            on_progress=lambda done, _tokens: advance(done / (upto - first)),
+            on_progress=advanced,
         )
     if rows and not (stored or first) and all(r["status"] != RolloutStatus.OK for r in rows):
         raise EngineFailure(
@@ -275,7 +281,7 @@ def _body(work: Work) -> Produced:
         "without_prompt": len(without),
         "prompt_tokens": sum(row["prompt_tokens"] for row in new),
         "unique_prompt_tokens": unique_tokens(prompts),
-        "completion_tokens": sum(len(row["token_ids"]) for row in new),
+        "completion_tokens": sum(len(row["token_ids"]) for row in new) or sum(told_tokens),
     }
     paid = {name: counts[name] + work.before.get(name, 0) for name in PAID}
     return Produced(files=files, counts=counts | paid)

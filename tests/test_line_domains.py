@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import orjson
 import pytest
 from line import ROOT, SMALL, pivotrl, report
 from needs import needs_sandbox, why_not
-from policy_endpoint import Reply, answer, serving
+from policy_endpoint import Reply, answer, completion, serving
 from test_line import rows as store_rows
 
 from pivotrl.chat import ChatFormat
@@ -19,6 +20,7 @@ from pivotrl.types import JSON, Message, Role
 from pivotrl.verifiers.execution import check_sandbox
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
+UNTOLD = {"token_ids": None, "logprobs": None}
 
 
 @pytest.mark.parametrize("name", ["shell", "repo", "web"])
@@ -51,26 +53,26 @@ def test_a_live_domain_goes_through_the_line(
 def test_a_run_executes_commands_on_the_files_of_their_turn(
     tmp_path: Path, prefect_server: str
 ) -> None:
-    """A policy that says it in other words, every other time."""
+    """A policy that says it in other words, every other time, once without its token ids."""
     file = tmp_path / "rows.jsonl"
     file.write_bytes(b"".join(orjson.dumps(shell_row(n)) + b"\n" for n in range(12)))
 
     chat = ChatFormat.load(ROOT / "pivotrl/mini/model")
 
-    def reply(body: JSON) -> Reply:
+    def reply(body: JSON, with_ids: bool) -> Reply:
         command = "awk 1 notes.txt" if body["seed"] % 2 else "echo no"
         said = Message(
             role=Role.ASSISTANT, tool_calls=call_action("bash", command=command).tool_calls
         )
         ids = chat.completion([Message(role=Role.USER, content="Go.")], [], said)
         logprobs = {"tokens": [f"token_id:{i}" for i in ids], "token_logprobs": [-1.0] * len(ids)}
-        told = {"text": chat.decode(ids[:-1]), "token_ids": ids, "logprobs": logprobs}
-        return 200, answer(body, finish_reason="stop", **told)
+        told = {"token_ids": ids, "logprobs": logprobs} if with_ids else UNTOLD
+        return 200, answer(body, finish_reason="stop", text=chat.decode(ids[:-1]), **told)
 
     accepted = {}
     with serving() as policy:
-        policy.reply = reply
         for execute in ("false", "true"):
+            policy.reply = partial(reply, with_ids=execute == "true")
             home = tmp_path / execute
             pivotrl(
                 home,
@@ -80,6 +82,10 @@ def test_a_run_executes_commands_on_the_files_of_their_turn(
                 *("profile.samples=8", f"verify.execute={execute}"),
                 server=prefect_server,
             )
+            if execute == "false":  # counted as the server tells
+                asked = [(b["prompt"], b["seed"], b["max_tokens"]) for b in policy.bodies]
+                used = sum(len(completion(*one)[0]) for one in asked)
+                assert report(home)["cost"]["profile"]["completion_tokens"] == used
             (accepted[execute],) = store_rows(
                 home,
                 "select count(*) n, count(*) filter (reward = 1) accepted, "
