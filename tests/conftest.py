@@ -33,6 +33,14 @@ def pytest_sessionfinish() -> None:
     gc.unfreeze()  # or extensions take what ends with the process for leaks
 
 
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """What other tests left is not collected within a test whose time is bounded."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
     """The address of a real Prefect server, which flows in this process use."""

@@ -141,6 +141,7 @@ def test_what_the_shell_reads_in_another_way_differs(one: str, other: str) -> No
         "git add -u && " * 55 + "git commit -m x",
     ],
 )
+@pytest.mark.usefixtures("uncollected")
 def test_small_programs_and_braces_are_bounded(line: str) -> None:
     start = time.process_time()
     normal_form(line, "/app", "/root")

@@ -518,6 +518,7 @@ def hostile() -> Iterator[Action]:
         yield Action(text=text[:700])
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_hostile_actions_are_bounded_in_time() -> None:
     for action in hostile():
         for candidate in REFERENCES:
@@ -527,6 +528,7 @@ def test_hostile_actions_are_bounded_in_time() -> None:
             assert verdict.reward == 0.0
 
 
+@pytest.mark.usefixtures("uncollected")
 def test_long_texts_of_odd_shape_are_read_in_linear_time() -> None:
     for unit in ("a.", "1,", "'a ", "a@", "/x", "Jan ", "not no ", "1-", "A. "):
         for size in (2_000, 20_000):
