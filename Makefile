@@ -15,7 +15,7 @@ help:
 	@echo "make demo        set up, then the whole line on the embedded default (9 to 14 minutes)"
 	@echo "make test        set up, then the tests (8 to 15 minutes)"
 	@echo "make test-long   the tests of kills, rounds, several processes and machines (18 to 25 minutes)"
-	@echo "make compare     every way to train, three seeds, then its tables and curves (about 75 minutes)"
+	@echo "make compare     every way to train, three seeds, then its tables and curves (hours, resumable)"
 	@echo "make ui          the Prefect and MLflow pages of your runs, on loopback"
 	@echo "make check       ruff, mypy, import-linter"
 	@echo "make gpu-check   the trainer on one GPU, with torch and transformers alone (no set-up)"

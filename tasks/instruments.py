@@ -65,9 +65,12 @@ def _body(work: Work) -> Produced:
     measured: dict[str, JSON] = {GRADIENT: {"probes": len(probes), "groups": groups}}
     before = action_log_probs(base, probes, budget)
     del base
-    for label, path in work.extra["paths"].items():
-        policy = load_model(path, dtype="float32", device=config.model.device)
-        measured[label] = drift(probes, before, action_log_probs(policy, probes, budget))
+    paths = work.extra["paths"]
+    with current().progress("instruments", len(paths), "policies") as advance:
+        for label, path in paths.items():
+            policy = load_model(path, dtype="float32", device=config.model.device)
+            measured[label] = drift(probes, before, action_log_probs(policy, probes, budget))
+            advance(1)
     return Produced(counts={"probes": len(probes), "measured": measured})
 
 

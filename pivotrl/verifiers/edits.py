@@ -203,6 +203,7 @@ def _same_result(text: str, wanted: Change, given: Change, language: str) -> boo
     if high > low and text[high - 1] != "\n":
         high = text.find("\n", high) + 1 or len(text)
     windows = [(low, high)]
+    # More context helps a parser alone.
     if language == "python" and max(len(new.rstrip()) for *_, new in (wanted, given)) <= MAX_PARSED:
         windows.append(_statement(text, low, high))
     elif language in DATA:
