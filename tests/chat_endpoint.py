@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from loopback import Handler, serving_with
 
 Body = dict[str, Any]
 
@@ -28,9 +28,7 @@ class ChatEndpoint:
 def serving(reply: Callable[[Body], Body | tuple[int, Body]]) -> Iterator[ChatEndpoint]:
     state = ChatEndpoint(reply=reply)
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Chat(Handler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             assert self.path == "/v1/chat/completions"
@@ -39,23 +37,11 @@ def serving(reply: Callable[[Body], Body | tuple[int, Body]]) -> Iterator[ChatEn
             answer = state.reply(body)
             status, content = answer if isinstance(answer, tuple) else (200, completion(answer))
             raw = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(raw)))
-            self.end_headers()
-            self.wfile.write(raw)
+            self.answer(status, raw, {"content-type": "application/json"})
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    state.url = f"http://127.0.0.1:{server.server_port}/v1"
-    try:
+    with serving_with(Chat) as url:
+        state.url = f"{url}/v1"
         yield state
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def completion(message: Body) -> Body:

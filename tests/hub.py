@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from loopback import Handler, serving_with
 
 NAME, COMMIT, BLOB = "team/runs", "0123456789" * 4, "a" * 40
 
@@ -20,15 +20,13 @@ def serving(content: bytes) -> Iterator[str]:
     }
     tree = [{"type": "file", "oid": BLOB, "size": len(content), "path": "train.jsonl"}]
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Hub(Handler):
         def do_GET(self) -> None:
             head = {"etag": f'"{BLOB}"', "x-repo-commit": COMMIT}
             if self.path.startswith(f"/api/datasets/{NAME}/tree/{COMMIT}?"):
-                self.answer(200, json.dumps(tree).encode(), {})
+                self.answer(200, json.dumps(tree).encode())
             elif self.path.startswith(f"/api/datasets/{NAME}") and "/tree/" not in self.path:
-                self.answer(200, json.dumps(info).encode(), {})
+                self.answer(200, json.dumps(info).encode())
             elif self.path.endswith(f"/datasets/{NAME}/resolve/{COMMIT}/train.jsonl"):
                 self.answer(200, content, head)
             else:
@@ -36,21 +34,5 @@ def serving(content: bytes) -> Iterator[str]:
 
         do_HEAD = do_GET
 
-        def answer(self, status: int, body: bytes, head: dict[str, str]) -> None:
-            self.send_response(status)
-            for name, value in (head | {"content-length": str(len(body))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving_with(Hub) as url:
+        yield url

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from loopback import Handler, serving_with
 
 VOCABULARY = 50
 STOP = 2
@@ -61,9 +62,7 @@ def serving() -> Iterator[PolicyEndpoint]:
     state = PolicyEndpoint()
     lock, closing, now = threading.Lock(), threading.Event(), [0]
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Policy(Handler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             assert self.path == "/v1/completions"
@@ -74,43 +73,35 @@ def serving() -> Iterator[PolicyEndpoint]:
                 now[0] += 1
                 state.most_at_once = max(state.most_at_once, now[0])
             state.asked.set()
-            reply = state.reply(body)
+            status, content, *headers = state.reply(body)
             with lock:
                 now[0] -= 1  # before the answer, which lets the client ask again
-            self.answer(*reply)
-
-        def answer(self, status: int, content: Any, headers: dict[str, str] | None = None) -> None:
             raw = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.close_connection = status < 100
-            if status == HANG_UP or (status == HANG and closing.wait()):
-                return
-            self.send_response(status if status >= 100 else 200)
-            for name, value in ({"content-length": str(len(raw))} | (headers or {})).items():
-                self.send_header(name, value)
-            self.end_headers()
-            if status == HALF:
-                self.wfile.write(raw[: len(raw) // 2])
-            elif status == DRIP:
-                for place in range(len(raw)):
-                    if closing.wait(0.05):
-                        return
-                    self.wfile.write(raw[place : place + 1])
+            if status >= 100:
+                self.answer(status, raw, *headers)
             else:
-                self.wfile.write(raw)
+                self.fail(status, raw)
 
-        def log_message(self, *_: Any) -> None:
-            pass
+        def fail(self, how: int, raw: bytes) -> None:
+            self.close_connection = True
+            if how == HANG:
+                closing.wait()
+            if how in (HANG, HANG_UP):
+                return
+            self.send_response(200)
+            self.send_header("content-length", str(len(raw)))
+            self.end_headers()
+            if how == HALF:
+                self.wfile.write(raw[: len(raw) // 2])
+                return
+            for place in range(len(raw)):
+                if closing.wait(0.05):
+                    return
+                self.wfile.write(raw[place : place + 1])
 
-    class Server(ThreadingHTTPServer):
-        def handle_error(self, *_: Any) -> None:
-            pass  # a client may give up on us
-
-    server = Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    state.url = f"http://127.0.0.1:{server.server_port}/v1"
-    try:
-        yield state
-    finally:
-        closing.set()
-        server.shutdown()
-        server.server_close()
+    with serving_with(Policy) as url:
+        state.url = f"{url}/v1"
+        try:
+            yield state
+        finally:
+            closing.set()

@@ -27,7 +27,7 @@ from policy_endpoint import (
     completion,
     serving,
 )
-from tenacity import wait_none
+from tenacity import wait_fixed, wait_none
 
 from pivotrl import http_client
 from pivotrl.engines import server as engine_module
@@ -327,11 +327,12 @@ def test_an_outage_is_waited_for_and_loses_nothing(server, caplog) -> None:
     assert len({json.dumps(body) for body in server.bodies[100:400]}) == 1  # one alone asks
 
 
-@pytest.mark.usefixtures("impatient")
 def test_an_outage_that_lasts_ends_the_call_and_one_request_decides_of_the_next(
     server, caplog, monkeypatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "LONGEST_OUTAGE", 0.2)
+    monkeypatch.setattr(engine_module, "LONGEST_OUTAGE", 1.0)
+    monkeypatch.setattr(engine_module, "TRIES", 1)
+    monkeypatch.setattr(http_client, "BACK_OFF", wait_fixed(60))  # it ends with none on its way
     caplog.set_level(logging.WARNING, logger="pivotrl.engines")
     engine = engine_at(server.url, concurrency=1)
     fault = with_status(500)
