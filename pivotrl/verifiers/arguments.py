@@ -188,12 +188,13 @@ def _compare_arrays(
     if compare == "set" or (compare is None and is_set(schema, scope.path, scope.alone, tool)):
         declared = {k: v for k, v in declared.items() if k != "compare"}
         inner = _inside(scope, f"{scope.path}[]", declared)
-        whole = matching(
-            len(reference),
-            len(given),
-            lambda r, c: not compare_values(items, reference[r], given[c], inner),
-        )
-        return [] if len(whole) == len(reference) else [_wrong(scope, reference, given)]
+        if len(reference) > 1:
+            whole = matching(
+                len(reference),
+                len(given),
+                lambda r, c: not compare_values(items, reference[r], given[c], inner),
+            )
+            return [] if len(whole) == len(reference) else [_wrong(scope, reference, given)]
     defects = []
     for index, (wanted, got) in enumerate(zip(reference, given, strict=True)):
         inner = _inside(scope, f"{scope.path}[{index}]", declared)

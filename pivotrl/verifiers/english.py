@@ -51,7 +51,7 @@ TITLES, NOTES, TEXTS = map(_pattern, ("titles", "notes", "texts"))
 REASONS, MESSAGES = map(_pattern, ("reasons", "messages"))
 WORDED, VERBATIM, DEFAULT = map(_pattern, ("worded", "verbatim", "default"))
 MAKES, PAIRED, COMMAS = map(_pattern, ("makes", "paired", "commas"))
-TIMED, DATES, PATHS = map(_pattern, ("timed", "dates", "paths"))
+TIMED, EITHER, DATES, PATHS = map(_pattern, ("timed", "either", "dates", "paths"))
 SHELLS, COMMANDS = map(_pattern, ("shells", "commands"))
 EXPRESSIONS, PROGRAMS, AMOUNTS = map(_pattern, ("expressions", "programs", "amounts"))
 ADDRESSES, POSTCODES = map(_pattern, ("addresses", "postcodes"))
@@ -111,6 +111,8 @@ def _senses() -> tuple[dict[str, str], dict[str, str]]:
 
 
 _SENSES, _PHRASES = _senses()
+ORDINALS = {str(n): stem(word) for n, word in enumerate(_DATA["ordinals"].split(), 3)}
+"""Of a number the stem of its ordinal; `first` and `second` have other senses."""
 _RESPELLED = [(_compiled(pattern), to) for pattern, to in _DATA["respelled"]]
 
 

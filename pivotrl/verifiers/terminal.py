@@ -50,6 +50,8 @@ _START_SAID = re.compile(
 )
 """Where a task or a tool says that its shell starts."""
 _HOME_LINE = re.compile(r"(?m)^(?:/root|/home/[a-z_][\w-]*)$|^uid=0\(root\)")
+_IN_ROOT = re.compile(r"(?<![\w./:~-])/root(?![\w.-])")
+_BY_OTHERS = re.compile(r"(?<![\w./-])(?:sudo|su|ssh|docker|podman|kubectl|chroot)(?![\w./-])")
 _USER_SAID = re.compile(
     r"(?i)\b(?:logged in|(?:session|shell|terminal|container|commands?|you)(?: is| are|'re)?"
     r"(?: (?:start|run|open|execut|work|act)\w*)?) as (?:the )?(?:user )?[`'\"]?(?P<a>root)\b"
@@ -228,7 +230,8 @@ def _declared(candidate: Candidate, action: Action) -> bool:
 def _where(candidate: Candidate) -> Where:
     messages = candidate.messages
     told = [tool.description for tool in candidate.tools if SHELL_TOOL.fullmatch(tool.name)]
-    return Where(directory_of(messages, told), home_of(messages), reader_of(messages))
+    home = home_of(messages) or _home_used((*messages, candidate.demonstration))
+    return Where(directory_of(messages, told), home, reader_of(messages))
 
 
 def directory_of(messages: Sequence[Message], told: Sequence[str] = ()) -> str | None:
@@ -265,7 +268,7 @@ def directory_of(messages: Sequence[Message], told: Sequence[str] = ()) -> str |
 def home_of(messages: Sequence[Message]) -> str | None:
     """The home directory of the user whom the last prompt shows, or as a tool printed it."""
     _, user = next(_said(messages, ("user",)), (0, None))
-    asked = (m.content[:MAX_TOLD] for m in messages[:2] if m.role is Role.SYSTEM)
+    asked = (m.content[:MAX_TOLD] for m in messages[:2] if m.role in (Role.SYSTEM, Role.USER))
     if user is None and (said := next(filter(None, map(_USER_SAID.search, asked)), None)):
         user = next(filter(None, said.groups()))
     if user is None:
@@ -278,6 +281,13 @@ def home_of(messages: Sequence[Message]) -> str | None:
                 return "/root"
         return None
     return "/root" if user == "root" else f"/home/{user}"
+
+
+def _home_used(messages: Sequence[Message]) -> str | None:
+    """`/root` where an act works there by itself, as only root can."""
+    acts = (act_of(action_of(m)) for m in messages if m.role is Role.ASSISTANT)
+    lines = (line for act in acts if act for line, _ in act.lines)
+    return "/root" if any(_IN_ROOT.search(x) and not _BY_OTHERS.search(x) for x in lines) else None
 
 
 def _said(messages: Sequence[Message], groups: Sequence[str]) -> Iterator[tuple[int, str]]:

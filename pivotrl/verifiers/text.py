@@ -380,7 +380,7 @@ def states(reading: Reading, fact: tuple[str, str]) -> bool:
         days = (v[-2:].lstrip("0") for k, v in reading.facts if k == "date")
         if value == "1" and reading.mentions & {"one", "a", "an", "single"}:
             return True
-        return value in reading.mentions or value in days
+        return bool({value, english.ORDINALS.get(value)} & reading.mentions) or value in days
     if kind == "quote":
         return value in reading.folded
     if kind == "id" and (parts := parts_of(value)) and reading.mentions.issuperset(parts):
