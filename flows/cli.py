@@ -323,6 +323,9 @@ def verify(
 def verdicts(
     paths: Annotated[list[Path], typer.Argument(help="Labelled cases: files or folders.")],
     execute: Execute = False,
+    ask: Annotated[
+        bool, typer.Option("--ask", help="As with `judge.url`: how many a judge would be asked.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -334,7 +337,7 @@ def verdicts(
     if execute:
         check_sandbox()
     rows = ((str(f), row) for f in files_of(paths) for row in read_rows(f))
-    cases = list(judge_cases(rows, execute=execute))
+    cases = list(judge_cases(rows, execute=execute, ask=ask))
     domains = {
         domain: rates(c for c in cases if c.domain == domain)
         for domain in sorted({c.domain for c in cases})
@@ -349,12 +352,17 @@ def verdicts(
         return
     console = terminal()
     table = Table("domain", "cases", "precision", "recall", title="Verdicts on labelled cases")
+    if ask:
+        table.add_column("asked: right, wrong")
     for domain, rate in domains.items():
         numbers = (f"{x:.3f}" if x is not None else "" for x in (rate.precision, rate.recall))
-        table.add_row(Text(domain), f"{rate.n:,}", *numbers)
+        asked = [f"{rate.asked[0]:,}, {rate.asked[1]:,}"] if ask else []
+        table.add_row(Text(domain), f"{rate.n:,}", *numbers, *asked)
     console.print(table)
     for case in misses:
-        what = "accepts what is wrong" if case.says else f"rejects ({case.verdict.category})"
+        undecided = case.verdict.status == "undecided"
+        refused = "asks a judge" if undecided else f"rejects ({case.verdict.category})"
+        what = "accepts what is wrong" if case.says else refused
         console.print(Text(f"{case.source}, row {case.row}: {what}: {case.why}"), soft_wrap=True)
 
 

@@ -167,7 +167,7 @@ class JudgeConfig(Section):
     url: Address | None = Field(
         None,
         description="OpenAI-compatible endpoint (`http://host/v1`), asked where rules cannot tell "
-        "(in a conversation, a text that may be a paraphrase); without, they reject.",
+        "(a text, a call's text or a search that may be a paraphrase); without, they reject.",
     )
     model: str | None = Field(None, description="Model that it serves; required with `url`.")
     api_key_env: Variable | None = Field(

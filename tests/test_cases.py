@@ -243,6 +243,11 @@ def test_verdicts_prints_rates_and_misses(tmp_path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, cases)))
     done = CliRunner().invoke(app, ["verdicts", str(path), "--json"])
     found = json.loads(done.stdout)
-    assert found["domains"]["tool_use"] == {"n": 3, "precision": 1.0, "recall": 0.5}
+    assert found["domains"]["tool_use"] == {
+        "n": 3,
+        "precision": 1.0,
+        "recall": 0.5,
+        "asked": [0, 0],
+    }
     assert [miss["row"] for miss in found["misses"]] == [3]
     assert "labelled wrongly" in CliRunner().invoke(app, ["verdicts", str(path)]).stdout

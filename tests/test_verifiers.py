@@ -334,6 +334,59 @@ def test_with_a_judge_a_text_that_nothing_contradicts_is_undecided(
         assert verdict_on(says(reference), says(text)).category == "off_topic"
 
 
+TICKET = ToolSpec(
+    name="create_ticket",
+    parameters={"properties": {"asset": {"type": "string"}, "description": {"type": "string"}}},
+)
+NOISE = {
+    "asset": "BW-2207",
+    "description": "The fan rattles loudly since the move, users complain.",
+}
+WORDED = "Staff say that after relocation it makes a disturbing sound."
+
+
+@pytest.mark.parametrize(
+    ("made", "category"),
+    [
+        ([NOISE], "accepted"),
+        ([NOISE | {"description": WORDED}], "paraphrase"),
+        ([NOISE | {"description": WORDED, "asset": "BW-2208"}], "wrong_argument"),
+        ([NOISE | {"description": f"{WORDED} That was 9 days ago."}], "wrong_argument"),
+        ([NOISE | {"description": WORDED}, NOISE], "surplus_call"),
+    ],
+)
+def test_with_a_judge_a_call_whose_texts_alone_may_differ_is_undecided(
+    made: list[JSON], category: str
+) -> None:
+    candidate = candidate_of(calls(("create_ticket", NOISE)), tools=(TICKET,))
+    action = action_of(calls(*(("create_ticket", one) for one in made)))
+    told = verifier_for("tool_use", ask=True).verify(candidate, action)
+    assert told.category == category
+    assert (told.status == VerdictStatus.UNDECIDED) == (category == "paraphrase")
+    alone = FUNCTIONAL.verify(candidate, action)
+    assert alone.category == category.replace("paraphrase", "wrong_argument")
+
+
+@pytest.mark.parametrize(
+    ("query", "category"),
+    [
+        ("okapi gestation period", "accepted"),
+        ("how long is an okapi pregnant", "paraphrase"),
+        ("okapi gestation period 2019", "wrong_query"),
+        ("giraffe weight", "wrong_query"),
+    ],
+)
+def test_with_a_judge_a_search_in_other_words_is_undecided(query: str, category: str) -> None:
+    search = ToolSpec(name="search", parameters={"properties": {"query": {"type": "string"}}})
+    demonstration = calls(("search", {"query": "okapi gestation period"}))
+    asked = ("What is the gestation period of the okapi?",)
+    candidate = candidate_of(demonstration, state=asked, tools=(search,))
+    action = action_of(calls(("search", {"query": query})))
+    assert verifier_for("browsing", ask=True).verify(candidate, action).category == category
+    alone = verifier_for("browsing").verify(candidate, action)
+    assert alone.category == category.replace("paraphrase", "wrong_query")
+
+
 def test_facts_of_the_state_may_be_added_but_no_ids_and_no_inventions() -> None:
     state = ("My order W1 and W2 cost $80.",)
     reference = says("Order W1 has been cancelled, as you wanted.")

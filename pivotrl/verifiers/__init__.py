@@ -28,7 +28,7 @@ SHELL_DOMAINS: dict[str, type[SoftwareVerifier] | type[TerminalVerifier]] = {
     "software": SoftwareVerifier,
     "terminal": TerminalVerifier,
 }
-OWN_DOMAINS: dict[str, Callable[[], Verifier]] = {"browsing": BrowsingVerifier, **SHELL_DOMAINS}
+OWN_DOMAINS: dict[str, Callable[..., Verifier]] = {"browsing": BrowsingVerifier, **SHELL_DOMAINS}
 Mode = Literal["functional", "tool_name", "strict"]
 
 
@@ -48,8 +48,8 @@ def verifier_for(
 
     `strict` and `tool_name`, the paper's rule for software, are the same for all domains.
     With `execute` shell commands are run where comparison alone rejects; ConfigError where this
-    machine has no sandbox. With `ask` texts of conversations that rules cannot tell are undecided,
-    for a judge.
+    machine has no sandbox. With `ask` texts, in calls and searches too, that rules cannot tell are
+    undecided, for a judge.
     """
     if mode == "strict":
         return StrictVerifier()
@@ -66,9 +66,9 @@ def verifier_for(
         return ToolUseVerifier(ask=ask)
     if execute and domain in SHELL_DOMAINS:
         check_sandbox()
-        return SHELL_DOMAINS[domain](execute=True)
+        return SHELL_DOMAINS[domain](execute=True, ask=ask)
     if domain in OWN_DOMAINS:
-        return OWN_DOMAINS[domain]()
+        return OWN_DOMAINS[domain](ask=ask)
     known = sorted({*TOOL_USE_DOMAINS, *OWN_DOMAINS, *added})
     near = difflib.get_close_matches(domain, known, 1)
     raise ConfigError(

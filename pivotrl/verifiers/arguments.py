@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from pivotrl.types import JSON, ToolCall, ToolSpec
 from pivotrl.verifiers import comparison, english
@@ -38,6 +39,8 @@ class Defect:
     path: str
     expected: str = ""
     given: str = ""
+    is_unsure: bool = False
+    """Texts that nothing tells apart: a judge may know better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +90,7 @@ def compare_values(schema: JSON, reference: JSON, given: JSON, scope: Scope) -> 
     if isinstance(reference, list) and isinstance(given, list):
         return _compare_arrays(schema, reference, given, scope, declared)
     same = same_scalar(schema, reference, given, declared, scope.context, scope.path)
-    return [] if same else [_wrong(scope, reference, given)]
+    return [] if same else [replace(_wrong(scope, reference, given), is_unsure=same is None)]
 
 
 def _compare_objects(
@@ -287,24 +290,28 @@ def compare_calls(
         return comparison.rejected("unknown_tool", 0.05, tool=comparison.excerpt(unknown.name))
     if len(given) > len(reference) + EXTRA_CALLS_COMPARED:
         return comparison.rejected("surplus_call", 0.05, expected=len(reference), given=len(given))
-    owner = matching(
-        len(reference),
-        len(given),
-        lambda r, g: not compare_call(reference[r], given[g], tools, context),
-    )
+
+    @cache
+    def defects(row: int, column: int) -> list[Defect]:
+        return compare_call(reference[row], given[column], tools, context)
+
+    owner = matching(len(reference), len(given), lambda r, g: not defects(r, g))
     if len(owner) == len(reference) == len(given):
         return MATCH
+    perhaps = matching(
+        len(reference), len(given), lambda r, g: all(one.is_unsure for one in defects(r, g))
+    )
     made = set(owner.values())
-    wanted = [call for i, call in enumerate(reference) if i not in made]
-    got = [call for i, call in enumerate(given) if i not in owner]
+    wanted = [i for i in range(len(reference)) if i not in made]
+    got = [i for i in range(len(given)) if i not in owner]
     share = len(owner) / max(len(reference), len(given))
-    for call in wanted:
-        twins = [other for other in got if other.name == call.name]
-        found = [compare_call(call, other, tools, context) for other in twins]
+    for row in wanted:
+        call = reference[row]
+        found = [defects(row, column) for column in got if given[column].name == call.name]
         if found:
             least = min(found, key=len)
             right = 1 - len(least) / (len(least) + max(_size(call), 1))
-            return comparison.rejected(
+            difference = comparison.rejected(
                 least[0].category,
                 0.2 + 0.6 * share + 0.19 * right,
                 tool=call.name,
@@ -312,12 +319,13 @@ def compare_calls(
                 expected=least[0].expected,
                 given=least[0].given,
             )
+            return replace(difference, is_unsure=len(perhaps) == len(reference) == len(given))
     category = "wrong_tool" if wanted and got else "missing_call" if wanted else "surplus_call"
     return comparison.rejected(
         category,
         0.1 + 0.6 * share,
-        expected=[comparison.excerpt(call.name) for call in wanted[:5]],
-        given=[comparison.excerpt(call.name) for call in got[:5]],
+        expected=[comparison.excerpt(reference[i].name) for i in wanted[:5]],
+        given=[comparison.excerpt(given[i].name) for i in got[:5]],
     )
 
 

@@ -15,11 +15,21 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import permutations
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
-from pivotrl.types import JSON, Action, Candidate, Role, ToolCall, ToolSpec, Verdict
+from pivotrl.types import (
+    JSON,
+    Action,
+    Candidate,
+    Message,
+    Role,
+    ToolCall,
+    ToolSpec,
+    Verdict,
+    VerdictStatus,
+)
 from pivotrl.verifiers import english, outcome
 from pivotrl.verifiers.answers import same_answer, says_answer
 from pivotrl.verifiers.arguments import compare_call
@@ -110,8 +120,9 @@ class Query:
 class BrowsingVerifier:
     name = "browsing"
 
-    def __init__(self) -> None:
-        self._others = ToolUseVerifier()
+    def __init__(self, *, ask: bool = False) -> None:
+        """With `ask` a search that may be worded otherwise is undecided, for a judge."""
+        self._others, self._ask = ToolUseVerifier(ask=ask), ask
         self._pages = outcome.Prepare(_pages)
 
     @outcome.never_raises
@@ -123,14 +134,20 @@ class BrowsingVerifier:
         question = " ".join(m.content for m in candidate.messages if m.role == Role.USER)
         tools = {tool.name: tool for tool in candidate.tools}
         pages = self._pages(candidate)
+
+        def difference(wanted: Step, given: Step, unsure: bool = False) -> str | None:
+            return _difference(_found(wanted, pages), _found(given, pages), question, tools, unsure)
+
+        def judged(*may_be: Message, unsure: bool = False) -> Verdict | None:
+            differs = partial(difference, unsure=unsure)
+            return outcome.judge_steps(may_be, action.tool_calls, _step, differs, MAX_TOGETHER)
+
         try:
-            verdict = outcome.judge_steps(
-                references,
-                action.tool_calls,
-                _step,
-                lambda w, g: _difference(_found(w, pages), _found(g, pages), question, tools),
-                MAX_TOGETHER,
-            )
+            verdict = judged(*references)
+            if self._ask and verdict and not verdict.reward:  # a judge sees the demonstration alone
+                perhaps = judged(candidate.demonstration, unsure=True)
+                if perhaps and perhaps.reward:
+                    return outcome.undecided("paraphrase", verdict.details)
         except Undecidable:  # of which the verifier of tool use says why
             verdict = None
         verdict = verdict or self._others.verify(candidate, action)
@@ -138,7 +155,7 @@ class BrowsingVerifier:
         texts = [(i, text) for i, text in texts if len(text) <= MAX_ANSWER]
         texts = [] if action.tool_calls else texts
         same = [i for i, text in texts if same_answer(text, action.text, question)]
-        if same and verdict.reward == 0.0:
+        if same and not verdict.reward and verdict.status != VerdictStatus.ERROR:
             return outcome.acceptance({"reference": same[0]})
         if texts and not same and verdict.reward and says_answer(action.text):
             return outcome.rejection("wrong_answer", {"given": excerpt(action.text)})
@@ -170,15 +187,18 @@ def _step(call: ToolCall) -> Step | None:
 
 
 def _difference(
-    wanted: Step, given: Step, question: str, tools: Mapping[str, ToolSpec]
+    wanted: Step, given: Step, question: str, tools: Mapping[str, ToolSpec], unsure: bool
 ) -> str | None:
+    """Why two steps are not the same; with `unsure` where they certainly are not."""
     if wanted.kind != given.kind:
         return "different_step"
     named = replace(given.beside, name=wanted.beside.name)
     if compare_call(wanted.beside, named, tools):
         return "wrong_argument"
-    if wanted.goal and given.goal and not _same_query(wanted.goal, given.goal, question, True):
-        return "wrong_goal"
+    if wanted.goal and given.goal:
+        same = _same_query(wanted.goal, given.goal, question, True)
+        if not (same or (unsure and same is None)):
+            return "wrong_goal"
     if wanted.page and given.page and wanted.page != given.page:
         return "wrong_page"
     if wanted.kind == "evidence" and _quotes_more(wanted, given):
@@ -192,7 +212,8 @@ def _difference(
         alike = same_answer(_spelled_out(wanted.text, given.text), told, question)
         return None if alike else "wrong_answer"
     if wanted.kind == "search":
-        return None if _same_query(wanted.text, given.text, question) else "wrong_query"
+        same = _same_query(wanted.text, given.text, question)
+        return None if same or (unsure and same is None) else "wrong_query"
     swapped = exchanged_words(wanted.words, given.words)
     alike = not swapped and _alike(wanted.words, given.words) >= MIN_EVIDENCE
     return None if alike else "wrong_evidence"
@@ -205,10 +226,11 @@ def _quotes_more(one: Step, other: Step) -> bool:
     return alike and short.text in long.text and len(short.text) >= MIN_QUOTED * len(long.text)
 
 
-def _same_query(one: str, other: str, question: str, is_goal: bool = False) -> bool:
+def _same_query(one: str, other: str, question: str, is_goal: bool = False) -> bool | None:
     """Whether `other` asks for the same as `one`; the user's question tells which words are free.
 
-    Of a goal, which has its page beside it, the question's names are free too.
+    None where nothing tells them apart but their words. Of a goal, which has its page beside it,
+    the question's names are free too.
     """
     one, other = _spelled_out(one, other), _spelled_out(other, one)
     wanted, given = _query(one), _query(_unquoted(other, one))
@@ -221,28 +243,31 @@ def _same_query(one: str, other: str, question: str, is_goal: bool = False) -> b
             if "".join(pair) in right:  # a book store is a bookstore
                 left.difference_update(pair)
                 right.remove("".join(pair))
-    # A name more or less is another question, and so is a "not".
+    both = wanted.asked & given.asked
     if (
         wanted.binding != given.binding
-        or lost & wanted.names
-        or came & given.names
         or (lost | came) & english.NEGATORS
-        or (wanted.asked and given.asked and not wanted.asked & given.asked)
+        or (wanted.asked and given.asked and not both)
         or exchanged_words(lost, given.words - wanted.words)
+        or any(
+            (there, here) in given.ways - wanted.ways for here, there in wanted.ways - given.ways
+        )
     ):
         return False
-    if any((there, here) in given.ways - wanted.ways for here, there in wanted.ways - given.ways):
-        return False
+    unsure = None if wanted.words & given.words else False
+    # A name more or less is another question.
+    if lost & wanted.names or came & given.names:
+        return unsure
     # A word in place of another, if only one of the question's.
     if lost and (came - english.WEAK or (came and lost - english.WEAK)):
-        return False
+        return unsure
     others = wanted.words - wanted.names, given.words - given.names
     swapped = lost and not is_goal and given.words - told
     # One of the question's for another of them is another part of it.
     if swapped and (lost & mentioned - english.WEAK or _alike(*others) <= MIN_ASKED):
-        return False
-    both = wanted.asked & given.asked
-    return _alike(wanted.words - english.WEAK | both, told - english.WEAK | both) >= MIN_QUERY
+        return unsure
+    alike = _alike(wanted.words - english.WEAK | both, told - english.WEAK | both)
+    return alike >= MIN_QUERY or unsure
 
 
 def _spelled_out(text: str, other: str) -> str:

@@ -20,13 +20,14 @@ from pivotrl.types import JSON, Action, Candidate, ConfigError, ToolCall, Verdic
 from pivotrl.verifiers import verifier_for
 
 
-def judge_row(row: Row, *, execute: bool = False) -> Verdict:
+def judge_row(row: Row, *, execute: bool = False, ask: bool = False) -> Verdict:
     """The verdict of the row's domain; an unreadable row has an error as its verdict."""
     try:
         if isinstance(row.value, RowError):
             raise row.value
         candidate, action = read_case(row.value)
-        return verifier_for(candidate.domain, execute=execute).verify(candidate, action)
+        verifier = verifier_for(candidate.domain, execute=execute, ask=ask)
+        return verifier.verify(candidate, action)
     except (RowError, ConfigError) as error:
         return Verdict(
             status=VerdictStatus.ERROR,
@@ -99,9 +100,13 @@ class Rates:
     n: int
     precision: float | None
     recall: float | None
+    asked: tuple[int, int]
+    """Undecided, for a judge: right ones and wrong ones."""
 
 
-def judge_cases(rows: Iterable[tuple[str, Row]], *, execute: bool = False) -> Iterator[Case]:
+def judge_cases(
+    rows: Iterable[tuple[str, Row]], *, execute: bool = False, ask: bool = False
+) -> Iterator[Case]:
     """`rows` are (source, row) with `accepted` and `why`. Raises ConfigError for one without."""
     for source, row in rows:
         value = row.value
@@ -114,7 +119,7 @@ def judge_cases(rows: Iterable[tuple[str, Row]], *, execute: bool = False) -> It
             domain=str(value.get("domain")),
             accepted=value["accepted"],
             why=str(value.get("why", "")),
-            verdict=judge_row(row, execute=execute),
+            verdict=judge_row(row, execute=execute, ask=ask),
         )
 
 
@@ -122,8 +127,10 @@ def rates(cases: Iterable[Case]) -> Rates:
     found = list(cases)
     both = sum(case.accepted and case.says for case in found)
     says, right = sum(case.says for case in found), sum(case.accepted for case in found)
+    asked = [case.accepted for case in found if case.verdict.status is VerdictStatus.UNDECIDED]
     return Rates(
         n=len(found),
         precision=both / says if says else None,
         recall=both / right if right else None,
+        asked=(sum(asked), len(asked) - sum(asked)),
     )

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pivotrl.verifiers import english
 from pivotrl.verifiers.comparison import ACCEPTED, Context
 from pivotrl.verifiers.facts import Reading, plain_letters, read
-from pivotrl.verifiers.text import MAX_CHARACTERS, compare_texts, contradiction, unlike
+from pivotrl.verifiers.text import MAX_CHARACTERS, contradiction, same_text, unlike
 
 MIN_KEPT, MIN_KEPT_OF_REASON = 0.6, 0.5
 """Of the content words: of what one wishes, and of what only explains the call."""
@@ -29,10 +29,10 @@ MAX_NOTE = 4
 _VALUES = ("number", "id", "date", "time", "name")
 
 
-def same_note(name: str, reference: str, given: str, context: Context) -> bool:
-    """`name`: the words of the argument's name."""
+def same_note(name: str, reference: str, given: str, context: Context) -> bool | None:
+    """`name`: the words of the argument's name. None where nothing tells the notes apart."""
     if len(reference) > MAX_CHARACTERS or len(given) > MAX_CHARACTERS:
-        return compare_texts(reference, given, context).category == ACCEPTED
+        return same_text(reference, given, context)
     if _spoken(reference) == _spoken(given):
         return True
     wanted, got = read(reference), read(given)
@@ -50,14 +50,14 @@ def same_note(name: str, reference: str, given: str, context: Context) -> bool:
         turned = map(english.DIRECTED.fullmatch, (wanted.mentions ^ got.mentions) - {"to"})
         return not any(unlike(wanted, got)) and not any(turned)
     is_short = min(len(wanted.words), len(got.words)) <= MAX_NOTE
-    if not is_short and compare_texts(reference, given, context).category == ACCEPTED:
+    if not is_short and same_text(reference, given, context):
         return True
     return _alike(name, wanted, got, context, is_short, beside)
 
 
 def _alike(
     name: str, wanted: Reading, got: Reading, context: Context, is_short: bool, beside: Set[str]
-) -> bool:
+) -> bool | None:
     lost, came = unlike(wanted, got)
     lost, came = lost - _unsaid(wanted), came - _unsaid(got)
     ours, theirs = wanted.words - _unsaid(wanted), got.words - _unsaid(got)
@@ -69,13 +69,15 @@ def _alike(
         return False
     kept = len(ours - lost) / len(ours)
     if not kept:
-        return False
+        return None
     if lost and came:
-        alike = 2 * len(ours - lost) / (len(ours) + len(theirs))
-        return is_short and came <= _known(context) and alike >= MIN_ALIKE
-    if lost:
-        return kept >= (MIN_KEPT_OF_REASON if english.REASONS.fullmatch(name) else MIN_KEPT)
-    return len(came - _known(context)) <= MAX_NEW * (len(ours) + len(theirs))
+        share = 2 * len(ours - lost) / (len(ours) + len(theirs))
+        alike = is_short and came <= _known(context) and share >= MIN_ALIKE
+    elif lost:
+        alike = kept >= (MIN_KEPT_OF_REASON if english.REASONS.fullmatch(name) else MIN_KEPT)
+    else:
+        alike = len(came - _known(context)) <= MAX_NEW * (len(ours) + len(theirs))
+    return alike or None
 
 
 def _spoken(text: str) -> list[str]:

@@ -54,6 +54,10 @@ def rejection(category: str, details: dict[str, JSON]) -> Verdict:
     return Verdict(status=VerdictStatus.OK, reward=0.0, category=category, details=details)
 
 
+def undecided(category: str, details: Mapping[str, JSON]) -> Verdict:
+    return Verdict(status=VerdictStatus.UNDECIDED, reward=None, category=category, details=details)
+
+
 def unfinished(action: Action) -> Verdict | None:
     """The verdict on an action that was cut or whose tool markup cannot be read, else None."""
     if action.finish_reason == FinishReason.LENGTH:

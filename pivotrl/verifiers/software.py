@@ -35,8 +35,8 @@ MIN_OVERLAP = 0.5
 class SoftwareVerifier:
     name = "software"
 
-    def __init__(self, *, execute: bool = False) -> None:
-        self._commands = TerminalVerifier(execute=execute)
+    def __init__(self, *, execute: bool = False, ask: bool = False) -> None:
+        self._commands = TerminalVerifier(execute=execute, ask=ask)
         self._state = outcome.Prepare(lambda candidate: State(candidate.messages))
 
     @outcome.never_raises

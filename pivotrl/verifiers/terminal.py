@@ -95,8 +95,8 @@ class Where(NamedTuple):
 class TerminalVerifier:
     name = "terminal"
 
-    def __init__(self, *, execute: bool = False) -> None:
-        self._others, self._execute = ToolUseVerifier(), execute
+    def __init__(self, *, execute: bool = False, ask: bool = False) -> None:
+        self._others, self._execute = ToolUseVerifier(ask=ask), execute
         self._where = outcome.Prepare(_where)
 
     @outcome.never_raises
@@ -110,7 +110,8 @@ class TerminalVerifier:
         given = act_of(action, alone=False)
         if given is None or not references:
             verdict = self._others.verify(candidate, action)
-            if not references or (verdict.reward and acts[verdict.details["reference"]] is None):
+            is_text = acts[verdict.details.get("reference", 0)] is None
+            if not references or (is_text and verdict.reward != 0.0):
                 return verdict
             return outcome.rejection("no_command", {"expected": _shown(references[0])})
         if given in references:

@@ -97,6 +97,12 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
     return MATCH
 
 
+def same_text(reference: str, given: str, context: Context = NO_CONTEXT) -> bool | None:
+    """Whether `compare_texts` accepts; None where nothing tells the texts apart."""
+    found = compare_texts(reference, given, context)
+    return found.category == ACCEPTED or (None if found.is_unsure else False)
+
+
 def contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str, dict[str, JSON]]:
     """Why two texts cannot say the same, with details; ACCEPTED where nothing tells them apart."""
     missing = [f for f in sorted(wanted.facts) if not states(got, f)]

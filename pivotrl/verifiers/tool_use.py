@@ -6,10 +6,9 @@ and what they declare equivalent. Nothing else is asked: no environment, no mode
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pivotrl.types import JSON, Action, Candidate, Message, Role, ToolSpec, Verdict, VerdictStatus
+from pivotrl.types import Action, Candidate, Message, Role, ToolSpec, Verdict
 from pivotrl.verifiers import outcome
 from pivotrl.verifiers.arguments import compare_call, compare_calls
 from pivotrl.verifiers.comparison import (
@@ -34,7 +33,7 @@ class ToolUseVerifier:
     name = "tool_use"
 
     def __init__(self, *, ask: bool = False) -> None:
-        """With `ask` a text that may be a paraphrase is undecided, for a judge; else rejected."""
+        """With `ask` a text, in a call too, that may be a paraphrase is undecided, for a judge."""
         self._ask = ask
         self._prepared = outcome.Prepare(_prepare)
 
@@ -51,7 +50,7 @@ class ToolUseVerifier:
             prepared = self._prepared(candidate)
             return outcome.unfinished(action) or _judge(prepared, action, self._ask)
         except Undecidable as reason:
-            return _undecided("undecidable", {"reason": excerpt(str(reason))})
+            return outcome.undecided("undecidable", {"reason": excerpt(str(reason))})
 
 
 def _prepare(candidate: Candidate) -> _Prepared:
@@ -72,10 +71,6 @@ def _prepare(candidate: Candidate) -> _Prepared:
     )
 
 
-def _undecided(category: str, details: Mapping[str, JSON]) -> Verdict:
-    return Verdict(status=VerdictStatus.UNDECIDED, reward=None, category=category, details=details)
-
-
 def _judge(prepared: _Prepared, action: Action, ask: bool) -> Verdict:
     closest, of = Comparison(category="", closeness=-1.0), 0
     unsure: Comparison | None = None
@@ -88,7 +83,7 @@ def _judge(prepared: _Prepared, action: Action, ask: bool) -> Verdict:
         if comparison.closeness > closest.closeness:
             closest, of = comparison, index
     if ask and unsure is not None:
-        return _undecided("paraphrase", unsure.details)
+        return outcome.undecided("paraphrase", unsure.details)
     return outcome.rejection(closest.category, {**closest.details, "reference": of})
 
 

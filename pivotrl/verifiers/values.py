@@ -17,11 +17,11 @@ from datetime import datetime
 
 from pivotrl.types import JSON
 from pivotrl.verifiers import english
-from pivotrl.verifiers.comparison import ACCEPTED, Context
+from pivotrl.verifiers.comparison import Context
 from pivotrl.verifiers.facts import date_of, plain_letters
 from pivotrl.verifiers.notations import same_value
 from pivotrl.verifiers.notes import same_note
-from pivotrl.verifiers.text import compare_texts
+from pivotrl.verifiers.text import same_text
 
 RELATIVE_FLOAT_NOISE = 1e-9
 _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d{0,29})(?:\.\d{1,30})?(?:[eE][+-]?\d{1,3})?", re.ASCII)
@@ -114,8 +114,11 @@ def same_scalar(
     declared: Mapping[str, JSON],
     context: Context,
     path: str = "",
-) -> bool:
-    """Whether two values of an argument, not both objects and not both arrays, are the same."""
+) -> bool | None:
+    """Whether two values of an argument, not both objects and not both arrays, are the same.
+
+    None where they are texts that nothing tells apart, and nothing shows to be the same.
+    """
     kind = "number" if declared.get("compare") == "number" else declared_type(schema)
     strings = isinstance(reference, str) and isinstance(given, str)
     # Without a declared type, a number or a truth value may still differ in spelling alone.
@@ -142,7 +145,7 @@ def _same_string(
     declared: Mapping[str, JSON],
     context: Context,
     path: str,
-) -> bool:
+) -> bool | None:
     if reference == given:
         return True
     if len(given) > 4 * len(reference) + 1000:
@@ -150,7 +153,7 @@ def _same_string(
     name = spaced(path)
     compare, format_ = declared.get("compare"), schema.get("format")
     if compare == "text":
-        return compare_texts(reference, given, context).category == ACCEPTED
+        return same_text(reference, given, context)
     told = str(schema.get("description", ""))
     listed = any(key in schema for key in ("enum", "const", "pattern"))
     fixed = format_ or reference in told or listed or english.VERBATIM.search(told)
@@ -176,7 +179,8 @@ def _same_string(
     if compare is None and not fixed and _is_free(name, told, left, context):
         return same_note(name, left, right, context)
     # 7:30 PM is 19:30 to a tool that does not say how it reads a time.
-    free = not (compare or fixed or english.TIMED.search(told))
+    formed = english.TIMED.search(told) and not english.EITHER.search(told)
+    free = not (compare or fixed or formed)
     if (time := _minute(left, free)) and (other := _minute(right, free)):
         return time == other
     reading: Callable[[str], str | datetime | None]
