@@ -20,6 +20,7 @@ from pivotrl.verifiers.outcome import AGENTS, first_of
 from pivotrl.verifiers.patches import blocks, hunks
 from pivotrl.verifiers.shell_commands import VIEW, Command, Form
 from pivotrl.verifiers.shell_forms import Unreadable, normal_form
+from pivotrl.verifiers.shell_sequences import looks
 from pivotrl.verifiers.terminal import Act, act_of
 
 MAX_CONTENT = 100_000
@@ -216,10 +217,7 @@ def is_read(step: Step) -> bool:
     """Whether it only shows something."""
     if step.parts:
         return all(map(is_read, step.parts))
-    command = command_of(step.form) if step.kind == "command" else None
-    reads = command is not None and command.name in AGENTS["reads"] and not command.redirects
-    reads = reads and not (command and re.search(r"[A-Z]{3}_|\$\(", " ".join(command.arguments)))
-    return reads or step.kind in ("view", "list")
+    return (step.kind == "command" and looks(step.form)) or step.kind in ("view", "list")
 
 
 def is_file_step(step: Step) -> bool:

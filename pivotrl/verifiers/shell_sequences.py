@@ -9,9 +9,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from pivotrl.verifiers.comparison import table
 from pivotrl.verifiers.shell_commands import VIEW, Command, Form, named, plain, rewritten
 from pivotrl.verifiers.shell_flags import spec_of
 
+_ACTS = re.compile(table("shell_rewrites")["acts"])
 _VERSIONS = (((("version", ""),), ()), ((("V", ""),), ()), ((), ("--version",)))
 
 
@@ -77,6 +79,35 @@ def _is(form: Form, kind: str) -> bool:
     known = any(" ".join(words[:size]) in names for size in (1, 2))
     known |= (command.flags, command.arguments) in _VERSIONS
     return alone and (known or not command.name)
+
+
+def looks(form: Form) -> bool:
+    """Whether it only shows something."""
+    if form[0] in ("literal", "pipe", "not"):
+        return all(map(looks, form[1:]))
+    if form[0] == "sequence":
+        return all(looks(part) for _, part in form[1:])
+    if form[0] != "command" or dict(form[1].redirects).keys() & {">", ">>"}:
+        return False
+    command, names = form[1], named("looks")
+    flags = [flag for flag, _ in command.flags]
+    first = {f"{command.name} {word}" for word in (*command.arguments[:1], *flags)}
+    known = names & {command.name, *first} or (command.flags, command.arguments) in _VERSIONS
+    return bool(known) and not _ACTS.search(
+        " ".join((*command.arguments, *map("-".__add__, flags)))
+    )
+
+
+def without_last_looks(form: Form) -> Form:
+    """Up to the last command that does more than show what is there; all, where none does."""
+    if form[0] == "literal":
+        return ("literal", without_last_looks(form[1]))
+    steps = list(form[1:]) if form[0] == "sequence" and not looks(form) else []
+    while steps and looks(steps[-1][1]):
+        steps.pop()
+    if not steps:
+        return form
+    return steps[0][1] if len(steps) == 1 and steps[0][0] == "and" else ("sequence", *steps)
 
 
 def _both(one: Form, operator: str, two: Form) -> Form | None:

@@ -27,6 +27,7 @@ from pivotrl.verifiers.execution import equal_outcome
 from pivotrl.verifiers.shell_commands import Form, laid_out
 from pivotrl.verifiers.shell_forms import Unreadable, normal_form
 from pivotrl.verifiers.shell_keys import keys_of, line_of, normal_keys, reader_of
+from pivotrl.verifiers.shell_sequences import looks, without_last_looks
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
 SHELL_TOOL = re.compile(outcome.AGENTS["shell"])
@@ -50,7 +51,7 @@ _START_SAID = re.compile(
 )
 """Where a task or a tool says that its shell starts."""
 _HOME_LINE = re.compile(r"(?m)^(?:/root|/home/[a-z_][\w-]*)$|^uid=0\(root\)")
-_IN_ROOT = re.compile(r"(?<![\w./:~-])/root(?![\w.-])")
+_ROOTS = re.compile(outcome.AGENTS["roots"])
 _BY_OTHERS = re.compile(r"(?<![\w./-])(?:sudo|su|ssh|docker|podman|kubectl|chroot)(?![\w./-])")
 _USER_SAID = re.compile(
     r"(?i)\b(?:logged in|(?:session|shell|terminal|container|commands?|you)(?: is| are|'re)?"
@@ -126,7 +127,7 @@ class TerminalVerifier:
         for index, reference in enumerate(references):
             with suppress(Unreadable):
                 one, other = _with_whole_ids(reference, given), _with_whole_ids(given, reference)
-                if one.ends == other.ends and _forms(one, where) == _forms(other, where):
+                if one.ends == other.ends and _same(_forms(one, where), _forms(other, where)):
                     return outcome.acceptance({"reference": index})
         details: dict[str, JSON] = {"expected": _shown(references[0]), "given": _shown(given)}
         if self._execute and candidate.files is not None:
@@ -285,10 +286,10 @@ def home_of(messages: Sequence[Message]) -> str | None:
 
 
 def _home_used(messages: Sequence[Message]) -> str | None:
-    """`/root` where an act works there by itself, as only root can."""
+    """`/root` where an act does by itself what only root can."""
     acts = (act_of(action_of(m)) for m in messages if m.role is Role.ASSISTANT)
     lines = (line for act in acts if act for line, _ in act.lines)
-    return "/root" if any(_IN_ROOT.search(x) and not _BY_OTHERS.search(x) for x in lines) else None
+    return "/root" if any(_ROOTS.search(x) and not _BY_OTHERS.search(x) for x in lines) else None
 
 
 def _said(messages: Sequence[Message], groups: Sequence[str]) -> Iterator[tuple[int, str]]:
@@ -312,6 +313,15 @@ def _forms(act: Act, at: Where) -> list[Form]:
     start = at.directory or ""
     forms += [normal_form(line, posixpath.join(start, to) or None, at.home) for line, to in placed]
     return [laid_out(form) for form in forms]
+
+
+def _same(wanted: list[Form], given: list[Form]) -> bool:
+    """Whether an act does the same, and at most looks at what it did."""
+    if wanted == given:
+        return True
+    while len(given) > len(wanted) and looks(given[-1]):
+        given = given[:-1]
+    return not looks(wanted[-1]) and wanted == [*given[:-1], without_last_looks(given[-1])]
 
 
 def _with_whole_ids(act: Act, other: Act) -> Act:
