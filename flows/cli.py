@@ -324,7 +324,7 @@ def verdicts(
     paths: Annotated[list[Path], typer.Argument(help="Labelled cases: files or folders.")],
     execute: Execute = False,
     ask: Annotated[
-        bool, typer.Option("--ask", help="As with `judge.url`: how many a judge would be asked.")
+        bool, typer.Option("--ask", help="As with `judge.url`: what a judge would be asked.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     debug: Debug = False,
@@ -353,11 +353,13 @@ def verdicts(
     console = terminal()
     table = Table("domain", "cases", "precision", "recall", title="Verdicts on labelled cases")
     if ask:
-        table.add_column("asked: right, wrong")
+        for name in ("asks a judge", "recall, if that is right"):
+            table.add_column(name)
     for domain, rate in domains.items():
-        numbers = (f"{x:.3f}" if x is not None else "" for x in (rate.precision, rate.recall))
-        asked = [f"{rate.asked[0]:,}, {rate.asked[1]:,}"] if ask else []
-        table.add_row(Text(domain), f"{rate.n:,}", *numbers, *asked)
+        shown = (rate.precision, rate.recall, rate.recall_judged)
+        precision, recall, judged = (f"{x:.3f}" if x is not None else "" for x in shown)
+        asked = [f"{rate.asked:,}", judged] if ask else []
+        table.add_row(Text(domain), f"{rate.n:,}", precision, recall, *asked)
     console.print(table)
     for case in misses:
         undecided = case.verdict.status == "undecided"

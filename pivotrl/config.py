@@ -167,14 +167,17 @@ class JudgeConfig(Section):
     url: Address | None = Field(
         None,
         description="OpenAI-compatible endpoint (`http://host/v1`), asked where rules cannot tell "
-        "(a text, a call's text or a search that may be a paraphrase); without, they reject.",
+        "(a text, a search, a call's text, a command or an edit that may do the same); without, "
+        "they reject.",
     )
     model: str | None = Field(None, description="Model that it serves; required with `url`.")
     api_key_env: Variable | None = Field(
         None, description="Environment variable that holds its key; the key is never stored."
     )
     budget: Count = Field(
-        10_000, description="Requests a run, retries included; the next run goes on where it ends."
+        10_000,
+        description="Requests that profiling may make in a run, retries included, and again each "
+        "round of training; the next run goes on where it ends.",
     )
     concurrency: Count = Field(8, description="Requests at once.")
 

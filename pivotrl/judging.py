@@ -79,6 +79,10 @@ class Answer:
     """Of the question and of the answer, as the endpoint counts them; none where it was kept."""
 
 
+Answers = Callable[[Mapping[str, Callable[[], str]]], Mapping[str, Answer | Verdict]]
+"""Questions by key, each written when it is asked, to what was answered."""
+
+
 class OverBudget(OpenAIError):
     """The run has made all its requests. The client hands its own errors on and never retries."""
 
@@ -178,47 +182,58 @@ def judgements(
     rollouts: Mapping[str, Mapping[str, JSON]],
     candidates: Mapping[str, Candidate],
     parse: Parse,
-    answers: Callable[[Mapping[str, Callable[[], str]]], Mapping[str, Answer | Verdict]],
+    answers: Answers,
     *,
     judge: str,
     version: str,
 ) -> list[dict[str, JSON]]:
     """Rows of `judgements`, one for each row of `verdicts` that is undecided."""
-    settled: dict[str, Verdict] = {}
-    asked: dict[str, list[str]] = {}
-    questions: dict[str, Callable[[], str]] = {}
     undecided = [row for row in verdicts if row["status"] == VerdictStatus.UNDECIDED]
+    acts = []
     for row in undecided:
         candidate, rollout = candidates[row["candidate_id"]], rollouts[row["rollout_id"]]
-        action = parse(rollout["text"], FinishReason(rollout["finish_reason"]), candidate.tools)
+        finish = FinishReason(rollout["finish_reason"])
+        acts.append((candidate, parse(rollout["text"], finish, candidate.tools)))
+    return [
+        {
+            "judgement_id": digest([row["rollout_id"], judge, version]),
+            "rollout_id": row["rollout_id"],
+            "candidate_id": row["candidate_id"],
+            "judge": judge,
+            "judge_version": version,
+            "status": str(verdict.status),
+            "reward": verdict.reward,
+            "category": verdict.category,
+            "details": canonical(dict(verdict.details)).decode(),
+        }
+        for row, verdict in zip(undecided, decided(acts, answers, version), strict=True)
+    ]
+
+
+def decided(
+    acts: Sequence[tuple[Candidate, Action]],
+    answers: Answers,
+    version: str,
+) -> list[Verdict]:
+    """The judge's verdict on each action, in order; what is alike is asked once."""
+    settled: dict[int, Verdict] = {}
+    asked: dict[int, list[str]] = {}
+    questions: dict[str, Callable[[], str]] = {}
+    for place, (candidate, action) in enumerate(acts):
         verdict = _without_asking(candidate, action)
         if verdict is not None:
-            settled[row["rollout_id"]] = verdict
+            settled[place] = verdict
             continue
         for first in (True, False):
             write = partial(question, candidate, action, demonstration_first=first)
             key = hashlib.sha256(canonical([version, write()])).hexdigest()
             questions.setdefault(key, write)  # written again when it is asked: they are long
-            asked.setdefault(row["rollout_id"], []).append(key)
-    found = answers(questions)
-    rows: list[dict[str, JSON]] = []
-    for row in undecided:
-        rollout_id = row["rollout_id"]
-        verdict = settled.get(rollout_id) or _agreed(*(found[key] for key in asked[rollout_id]))
-        rows.append(
-            {
-                "judgement_id": digest([rollout_id, judge, version]),
-                "rollout_id": rollout_id,
-                "candidate_id": row["candidate_id"],
-                "judge": judge,
-                "judge_version": version,
-                "status": str(verdict.status),
-                "reward": verdict.reward,
-                "category": verdict.category,
-                "details": canonical(dict(verdict.details)).decode(),
-            }
-        )
-    return rows
+            asked.setdefault(place, []).append(key)
+    found = answers(questions) if questions else {}
+    return [
+        settled.get(place) or _agreed(*(found[key] for key in asked[place]))
+        for place in range(len(acts))
+    ]
 
 
 def question(candidate: Candidate, action: Action, *, demonstration_first: bool) -> str:

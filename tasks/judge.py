@@ -15,7 +15,7 @@ from tasks.session import current
 from tasks.stage import Produced, Stage, Work
 
 if TYPE_CHECKING:
-    from pivotrl.judging import Budget
+    from pivotrl.judging import Budget, Judge
 
 
 def judge_budget(config: Config) -> Budget | None:
@@ -36,6 +36,21 @@ def judge_budget(config: Config) -> Budget | None:
     from pivotrl.judging import Budget
 
     return Budget(judge.budget)
+
+
+def judge_of(config: Config) -> Judge:
+    """The configured judge; `judge_budget` sees to it that there is one."""
+    from pivotrl.judging import Judge
+
+    settings = config.judge
+    assert settings.url and settings.model
+    return Judge(
+        url=settings.url,
+        model=settings.model,
+        # The client would take OPENAI_API_KEY for None, and send it to whatever this url is.
+        api_key=os.environ[settings.api_key_env] if settings.api_key_env else "none",
+        concurrency=settings.concurrency,
+    )
 
 
 def judge(
@@ -62,15 +77,7 @@ def _body(work: Work) -> Produced:
     from pivotrl import judging
 
     pool: Pool = work.extra["pool"]
-    settings = pool.config.judge
-    assert settings.url and settings.model  # `judge_budget` sees to it
-    asked = judging.Judge(
-        url=settings.url,
-        model=settings.model,
-        # The client would take OPENAI_API_KEY for None, and send it to whatever this url is.
-        api_key=os.environ[settings.api_key_env] if settings.api_key_env else "none",
-        concurrency=settings.concurrency,
-    )
+    asked = judge_of(pool.config)
     verdicts = work.rows("verdicts", "verdicts")
     sampled = work.rows("rollouts", "rollouts")
     candidates = read_candidates(work)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pivotrl.config import Config
 from pivotrl.types import JSON, Candidate, Engine, Sample, Split, Verdict, digest
 from pivotrl.verifiers import verifier_for
+from tasks.judge import judge_of
 from tasks.policy import context_of, make_engine, training_engine
 from tasks.sample import read_candidates
 from tasks.session import current
 from tasks.stage import Work
 
 if TYPE_CHECKING:
-    from pivotrl.training import RoundResult, TrainSettings
+    from pivotrl.chat import ChatFormat
+    from pivotrl.training import Judge, RoundResult, TrainSettings
 
 PIVOTS = "pivots"
 NOT_OF_THE_ROUND = ("validation_pivots", "lora_rank", "lora_alpha")
@@ -73,11 +76,38 @@ def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> Round
         engine=engine,
         pivots=pivots((c for c in everyone if c.id in kept), PIVOTS),
         validation=pivots(held_out, "validation candidates"),
-        draw=single_turns(reward, settings),
+        draw=single_turns(reward, settings, _judge(config, work, chat, known)),
         settings=settings,
         workdir=work.folder / "round",
         on_step=lambda record: on_step() if record.step else None,
     )
+
+
+def _judge(
+    config: Config, work: Work, chat: ChatFormat, known: Mapping[str, Candidate]
+) -> Judge | None:
+    """Who decides what rules cannot tell, with its own budget for the round."""
+    if config.judge.url is None:
+        return None
+    from pivotrl.judging import Budget, decided
+    from pivotrl.training import ranks
+
+    asked, budget = judge_of(config), Budget(config.judge.budget // ranks.count())
+
+    def verdicts(acts: Sequence[tuple[str, Sample]]) -> list[Verdict]:
+        actions = [
+            (known[name], chat.parse(one.text, one.finish_reason, known[name].tools))
+            for name, one in acts
+        ]
+        answers = partial(
+            asked.answers,
+            kept_at=work.home / "judge.sqlite",
+            budget=budget,
+            on_progress=lambda _done: None,
+        )
+        return decided(actions, answers, asked.version)
+
+    return verdicts
 
 
 def end_to_end_round_of(work: Work, device: str, on_step: Callable[[], None]) -> RoundResult:

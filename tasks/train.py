@@ -43,13 +43,15 @@ def train(
     """One round from the policy of the pool; KL is to the policy in `config.model.path`."""
     config = pool.config
     engine = training_engine(config, pool.model).name
-    modules = ("pivotrl.training", "pivotrl.rollouts", "pivotrl.verifiers")
+    judging = ("pivotrl.judging",) if config.judge.url else ()
+    modules = ("pivotrl.training", "pivotrl.rollouts", "pivotrl.verifiers", *judging)
     return _stage("train", (*modules, f"pivotrl.engines.{engine}"))(
         settings=of_model(config)
         | {
             "train": _of_round(config),
             "devices": config.train.devices,
             "verify": config.verifier,
+            "judge": config.judge.model if config.judge.url else None,
             "mask": list(config.verify.mask),
             "policy": asdict(pool.policy),
             "reference": asdict(reference) if config.train.kl_beta else None,

@@ -102,7 +102,8 @@ def test_accepted_actions_of_the_row_count() -> None:
 
 CASES = sorted((Path(__file__).parent / "verdicts").glob("*.jsonl"))
 STRANGERS = Path(__file__).parent / "strangers"
-"""Cases written blind, from the task's description alone; no verifier was mended by them."""
+"""Cases written blind, from the task's description alone; README.md has the rates of the first
+trial. What was mended since is of kinds, not of single cases."""
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
@@ -129,10 +130,14 @@ def test_labelled_cases(path: Path) -> None:
         ("varied", "tool_use", 1.0, 0.71),
         ("varied", "terminal", 1.0, 0.71),
         ("varied", "software", 1.0, 0.33),
-        ("fresh", "tool_use", 0.96, 0.81),
-        ("fresh", "terminal", 1.0, 0.82),
+        ("fresh", "tool_use", 0.98, 0.88),
+        ("fresh", "terminal", 1.0, 0.86),
         ("fresh", "software", 1.0, 0.88),
         ("fresh", "browsing", 1.0, 0.75),
+        ("second", "tool_use", 1.0, 0.41),
+        ("second", "terminal", 0.96, 0.43),
+        ("second", "software", 1.0, 0.38),
+        ("second", "browsing", 0.95, 0.4),
     ],
 )
 def test_strangers_cases_are_judged_no_worse(
@@ -141,8 +146,9 @@ def test_strangers_cases_are_judged_no_worse(
     """What was reached, in recall below the targets: a change may only raise it.
 
     Ordinary are actions as models sample them, hard the hardest that their writer could think of,
-    varied what a sloppy verifier would refuse, or take, each in a way of its own, fresh what two
-    models say at the same turn, written after the last mending by others' cases.
+    varied what a sloppy verifier would refuse, or take, each in a way of its own, fresh and second
+    what two models say at the same turn, written after the last mending by others' cases, second
+    with no two of one kind.
     """
     path = STRANGERS / kind / f"{domain}.jsonl"
     cases = list(judge_cases((str(path), row) for row in read_rows(path)))
@@ -247,7 +253,8 @@ def test_verdicts_prints_rates_and_misses(tmp_path: Path) -> None:
         "n": 3,
         "precision": 1.0,
         "recall": 0.5,
-        "asked": [0, 0],
+        "asked": 0,
+        "recall_judged": 0.5,
     }
     assert [miss["row"] for miss in found["misses"]] == [3]
     assert "labelled wrongly" in CliRunner().invoke(app, ["verdicts", str(path)]).stdout

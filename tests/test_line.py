@@ -435,8 +435,11 @@ def test_a_judge_decides_what_rules_cannot_tell(
     )
     assert {kind for kind, _ in shown} == {"yes", "no"}
     assert all((kind == "yes") == ("What" in text) for kind, text in shown)
-    (without,) = rows(home, "select count(*) n from judged_verdicts where reward is null")
-    assert without["n"] == 0
+    for table in ("judged_verdicts", "train_rollouts"):
+        (without,) = rows(home, f"select count(*) n from {table} where reward is null")
+        assert without["n"] == 0, table
+    trained = rows(home, "select distinct category from train_rollouts")
+    assert {"category": "judged_other"} in trained
     one = next(row for row in judged if row["reward"])
     turn = turns(Store(home / "pivotrl.duckdb"), f"candidate_id = '{one['candidate_id']}'", 1)
 

@@ -288,6 +288,38 @@ def test_groups_without_a_signal_give_their_place_to_others() -> None:
     assert len({sample.seed for group in drawn for sample in group.samples}) == 24
 
 
+def test_a_judge_decides_at_once_what_the_reward_leaves_undecided() -> None:
+    settings = train_settings(group_size=4)
+    pivots = some_pivots(3)
+    asked: list[list[tuple[str, Sample]]] = []
+
+    def reward(candidate_id: str, sample: Sample) -> Verdict:
+        if sample.token_ids[0] % 2:
+            return Verdict(status=VerdictStatus.UNDECIDED, reward=None, category="paraphrase")
+        return Verdict(status=VerdictStatus.OK, reward=0.0, category="wrong_fact")
+
+    def judge(acts: Sequence[tuple[str, Sample]]) -> list[Verdict]:
+        asked.append(list(acts))
+        return [
+            Verdict(status=VerdictStatus.OK, reward=float(place), category="accepted")
+            for place in range(len(acts))
+        ]
+
+    draw = single_turns(reward, settings, judge)
+    groups = sample_groups(engine_of(random_model()), pivots, draw, settings, 1)
+    (acts,) = asked
+    odd = [
+        (group.pivot.candidate_id, act.sample, act.verdict.reward)
+        for group in groups
+        for act in group.acts
+        if act.sample.token_ids[0] % 2
+    ]
+    assert 0 < len(odd) < 12
+    assert odd == [(name, sample, float(place)) for place, (name, sample) in enumerate(acts)]
+    rewards = [act.verdict.reward for group in groups for act in group.acts]
+    assert rewards.count(0.0) == 12 - len(odd) + 1
+
+
 @pytest.mark.parametrize("steps", [30, 3])
 def test_a_round_without_progress_ends_and_says_so_also_at_its_last_step(
     tmp_path: Path, steps: int

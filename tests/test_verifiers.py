@@ -387,6 +387,29 @@ def test_with_a_judge_a_search_in_other_words_is_undecided(query: str, category:
     assert alone.category == category.replace("paraphrase", "wrong_query")
 
 
+@pytest.mark.parametrize(
+    ("domain", "wanted", "given", "category"),
+    [
+        ("terminal", "sha256sum a.iso", "sha256sum ./a.iso", "accepted"),
+        ("terminal", "sha256sum a.iso", "openssl dgst -sha256 a.iso", "another_way"),
+        ("terminal", "sha256sum a.iso", "sha256sum b.iso", "different_command"),
+        ("software", "sha256sum a.iso", "openssl dgst -sha256 a.iso", "another_way"),
+        ("software", "sha256sum a.iso", "sha256sum b.iso", "different_command"),
+    ],
+)
+def test_with_a_judge_a_command_by_other_programs_is_undecided(
+    domain: str, wanted: str, given: str, category: str
+) -> None:
+    shell = ToolSpec(name="bash", parameters={"properties": {"command": {"type": "string"}}})
+    candidate = candidate_of(calls(("bash", {"command": wanted})), tools=(shell,))
+    action = action_of(calls(("bash", {"command": given})))
+    told = verifier_for(domain, ask=True).verify(candidate, action)
+    assert told.category == category
+    assert (told.status == VerdictStatus.UNDECIDED) == (category == "another_way")
+    alone = verifier_for(domain).verify(candidate, action)
+    assert alone.category == category.replace("another_way", "different_command")
+
+
 def test_facts_of_the_state_may_be_added_but_no_ids_and_no_inventions() -> None:
     state = ("My order W1 and W2 cost $80.",)
     reference = says("Order W1 has been cancelled, as you wanted.")

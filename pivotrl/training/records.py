@@ -15,6 +15,8 @@ from pivotrl.types import Engine, PivotRLError, Sample, Turn, Verdict
 
 Reward = Callable[[str, Sample], Verdict]
 """(candidate id, sample) -> verdict; called once a sample, in a fixed order."""
+Judge = Callable[[Sequence[tuple[str, Sample]]], Sequence[Verdict]]
+"""(candidate id, sample) of all that is undecided in a draw -> their verdicts."""
 
 Advantage = Literal["population", "sample", "leave_one_out", "no_std"]
 Dtype = Literal["float32", "bfloat16"]

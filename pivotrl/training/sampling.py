@@ -7,6 +7,7 @@ reward. This module must never know weights or gradients.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pivotrl.training import ranks
 from pivotrl.training.advantages import advantages, has_signal
@@ -16,6 +17,7 @@ from pivotrl.training.records import (
     Act,
     Draw,
     Group,
+    Judge,
     Reward,
     Seed,
     TrainPivot,
@@ -141,8 +143,11 @@ def rollouts_of(groups: Sequence[Group]) -> tuple[TrainRollout, ...]:
     )
 
 
-def single_turns(reward: Reward, settings: TrainSettings) -> Draw:
-    """Acts of one turn: the pivot's action, judged on its own."""
+def single_turns(reward: Reward, settings: TrainSettings, judge: Judge | None = None) -> Draw:
+    """Acts of one turn: the pivot's action, judged on its own.
+
+    `judge` decides what `reward` leaves undecided, all of a draw at once.
+    """
     params = SamplingParams(max_tokens=settings.max_tokens, temperature=settings.temperature)
 
     def draw(
@@ -162,12 +167,32 @@ def single_turns(reward: Reward, settings: TrainSettings) -> Draw:
             for i, fresh in zip(lacking, drawn, strict=True):
                 pairs = zip(rows[i] or fresh, fresh, strict=True)
                 rows[i] = [new if _failed(old) else old for old, new in pairs]
-        return [
+        acts = [
             [_act(reward, pivot, sample) for sample in row]
             for pivot, row in zip(pivots, rows, strict=True)
         ]
+        return _decided(judge, pivots, acts) if judge else acts
 
     return draw
+
+
+def _decided(judge: Judge, pivots: Sequence[TrainPivot], acts: list[list[Act]]) -> list[list[Act]]:
+    undecided = [
+        (pivot.candidate_id, act.sample)
+        for pivot, row in zip(pivots, acts, strict=True)
+        for act in row
+        if act.verdict.status is VerdictStatus.UNDECIDED
+    ]
+    verdicts = iter(judge(undecided))
+    return [
+        [
+            replace(act, verdict=next(verdicts))
+            if act.verdict.status is VerdictStatus.UNDECIDED
+            else act
+            for act in row
+        ]
+        for row in acts
+    ]
 
 
 def _act(reward: Reward, pivot: TrainPivot, sample: Sample) -> Act:

@@ -100,8 +100,10 @@ class Rates:
     n: int
     precision: float | None
     recall: float | None
-    asked: tuple[int, int]
-    """Undecided, for a judge: right ones and wrong ones."""
+    asked: int
+    """Undecided, for a judge."""
+    recall_judged: float | None
+    """Recall, if the judge accepts those of them that are right."""
 
 
 def judge_cases(
@@ -128,9 +130,11 @@ def rates(cases: Iterable[Case]) -> Rates:
     both = sum(case.accepted and case.says for case in found)
     says, right = sum(case.says for case in found), sum(case.accepted for case in found)
     asked = [case.accepted for case in found if case.verdict.status is VerdictStatus.UNDECIDED]
+    judged = both + sum(asked)
     return Rates(
         n=len(found),
         precision=both / says if says else None,
         recall=both / right if right else None,
-        asked=(sum(asked), len(asked) - sum(asked)),
+        asked=len(asked),
+        recall_judged=judged / right if right else None,
     )

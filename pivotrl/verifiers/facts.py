@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -60,6 +61,8 @@ class Reading:
     """Two tokens side by side, articles left out, a negation with what it negates; "" ends."""
     steps: frozenset[tuple[str, str]]
     """The same without stop words."""
+    places: Mapping[str, int]
+    """Where the value of a fact stands in the text, if but once."""
 
 
 _MONTHS = "january february march april may june july august september october november december"
@@ -156,6 +159,7 @@ def read(text: str) -> Reading:
     values = {value for _, value in facts}
     values |= {name for sign, name in english.CURRENCIES.items() if sign in text}
     facts |= dict.fromkeys(("quote", q.strip(" .,;:!?")) for q in quotes if q.strip(" .,;:!?"))
+    often = Counter(spoken.sequence)
     return Reading(
         folded=" ".join(text.lower().split()),
         facts=frozenset(facts),
@@ -170,6 +174,7 @@ def read(text: str) -> Reading:
         starters=frozenset(spoken.starters),
         neighbours=frozenset(pairwise(["", *spoken.sequence])),
         steps=frozenset(pairwise(["", *(t for t in spoken.sequence if t not in STOP)])),
+        places={t: i for i, t in enumerate(spoken.sequence) if t in values and often[t] == 1},
     )
 
 

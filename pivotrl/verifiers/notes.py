@@ -12,7 +12,7 @@ from collections.abc import Set
 from dataclasses import replace
 
 from pivotrl.verifiers import english
-from pivotrl.verifiers.comparison import ACCEPTED, Context
+from pivotrl.verifiers.comparison import MATCH, Context
 from pivotrl.verifiers.facts import Reading, plain_letters, read
 from pivotrl.verifiers.text import MAX_CHARACTERS, contradiction, same_text, unlike
 
@@ -44,8 +44,8 @@ def same_note(name: str, reference: str, given: str, context: Context) -> bool |
         told = frozenset().union(*(_values(text) for text in context.beside))
         wanted, got = _less(wanted, told, got), _less(got, told, wanted)
         beside = frozenset().union(*(read(text).mentions for text in context.beside))
-    if contradiction(wanted, got, context)[0] != ACCEPTED:
-        return False
+    if (found := contradiction(wanted, got, context)) != MATCH:
+        return None if found.is_unsure else False
     if is_name:  # the trip to Dallas and the Dallas trip
         turned = map(english.DIRECTED.fullmatch, (wanted.mentions ^ got.mentions) - {"to"})
         return not any(unlike(wanted, got)) and not any(turned)
@@ -63,10 +63,8 @@ def _alike(
     ours, theirs = wanted.words - _unsaid(wanted), got.words - _unsaid(got)
     if not ours or not theirs:  # only numbers, or nothing but that something is asked for
         return wanted.words == got.words
-    if came & (english.ACTS | english.BINDING) - _known(context):
-        return False
-    if lost & english.BINDING - beside:
-        return False
+    if came & (english.ACTS | english.BINDING) - _known(context) or lost & english.BINDING - beside:
+        return None
     kept = len(ours - lost) / len(ours)
     if not kept:
         return None

@@ -98,6 +98,15 @@ def looks(form: Form) -> bool:
     )
 
 
+def programs(form: object) -> frozenset[str]:
+    """The names of all that a form runs, without subcommands."""
+    if isinstance(form, Command):
+        words = [word for word in form.name.split() if word not in ("sudo", "xargs")]
+        return frozenset(words[:1])
+    inner = map(programs, form) if isinstance(form, tuple | list) else ()
+    return frozenset().union(*inner)
+
+
 def without_last_looks(form: Form) -> Form:
     """Up to the last command that does more than show what is there; all, where none does."""
     if form[0] == "literal":

@@ -28,6 +28,8 @@ from pivotrl.verifiers.terminal import TerminalVerifier
 from pivotrl.verifiers.text import differs_in_report
 from pivotrl.verifiers.tool_use import ToolUseVerifier
 
+_OTHERWISE = ("wrong_edit", "different_step", "wrong_tool")
+"""What may do the same by other code or another tool."""
 MIN_OVERLAP = 0.5
 """Of the shorter view: how much of it both show."""
 
@@ -36,7 +38,8 @@ class SoftwareVerifier:
     name = "software"
 
     def __init__(self, *, execute: bool = False, ask: bool = False) -> None:
-        self._commands = TerminalVerifier(execute=execute, ask=ask)
+        """With `ask` another edit and an edit by a command are undecided, for a judge."""
+        self._commands, self._ask = TerminalVerifier(execute=execute, ask=ask), ask
         self._state = outcome.Prepare(lambda candidate: State(candidate.messages))
 
     @outcome.never_raises
@@ -58,7 +61,9 @@ class SoftwareVerifier:
             tied = (_judged(messages, calls, state) for state in states)
             verdict = next((found for found in tied if found and found.reward), verdict)
         if verdict is None or verdict.category == "different_command":
-            return self._commands.verify(candidate, action)
+            verdict = self._commands.verify(candidate, action)
+        if self._ask and verdict.category in _OTHERWISE:
+            return outcome.undecided("another_way", verdict.details)
         return verdict
 
 

@@ -27,8 +27,9 @@ from pivotrl.verifiers.execution import equal_outcome
 from pivotrl.verifiers.shell_commands import Form, laid_out
 from pivotrl.verifiers.shell_forms import Unreadable, normal_form
 from pivotrl.verifiers.shell_keys import keys_of, line_of, normal_keys, reader_of
-from pivotrl.verifiers.shell_sequences import looks, without_last_looks
-from pivotrl.verifiers.tool_use import ToolUseVerifier
+from pivotrl.verifiers.shell_messages import with_messages_of
+from pivotrl.verifiers.shell_sequences import looks, programs, without_last_looks
+from pivotrl.verifiers.tool_use import ToolUseVerifier, context_of
 
 SHELL_TOOL = re.compile(outcome.AGENTS["shell"])
 _BLOCK = re.compile(r"```(?:mswea_bash_command|bash|sh|shell)?[ \t]*\n(.*?)\n?```", re.DOTALL)
@@ -97,8 +98,9 @@ class TerminalVerifier:
     name = "terminal"
 
     def __init__(self, *, execute: bool = False, ask: bool = False) -> None:
-        self._others, self._execute = ToolUseVerifier(ask=ask), execute
-        self._where = outcome.Prepare(_where)
+        """With `ask` what may do the same by other programs is undecided, for a judge."""
+        self._others, self._execute, self._ask = ToolUseVerifier(ask=ask), execute, ask
+        self._where, self._context = outcome.Prepare(_where), outcome.Prepare(context_of)
 
     @outcome.never_raises
     def verify(self, candidate: Candidate, action: Action) -> Verdict:
@@ -127,7 +129,9 @@ class TerminalVerifier:
         for index, reference in enumerate(references):
             with suppress(Unreadable):
                 one, other = _with_whole_ids(reference, given), _with_whole_ids(given, reference)
-                if one.ends == other.ends and _same(_forms(one, where), _forms(other, where)):
+                wanted, got = _forms(one, where), _forms(other, where)
+                got = with_messages_of(wanted, got, self._context(candidate))
+                if one.ends == other.ends and _same(wanted, got):
                     return outcome.acceptance({"reference": index})
         details: dict[str, JSON] = {"expected": _shown(references[0]), "given": _shown(given)}
         if self._execute and candidate.files is not None:
@@ -135,6 +139,8 @@ class TerminalVerifier:
             if isinstance(found, int):
                 return outcome.acceptance({"reference": found, "execution": "same outcome"})
             details["execution"] = found
+        if self._ask and acts[0] and _by_others(acts[0], given, where):
+            return outcome.undecided("another_way", details)
         return outcome.rejection("different_command", details)
 
 
@@ -322,6 +328,13 @@ def _same(wanted: list[Form], given: list[Form]) -> bool:
     while len(given) > len(wanted) and looks(given[-1]):
         given = given[:-1]
     return not looks(wanted[-1]) and wanted == [*given[:-1], without_last_looks(given[-1])]
+
+
+def _by_others(wanted: Act, given: Act, where: Where) -> bool:
+    """Whether other programs run, of which the rules know too little."""
+    with suppress(Unreadable):
+        return programs(_forms(wanted, where)) != programs(_forms(given, where))
+    return False
 
 
 def _with_whole_ids(act: Act, other: Act) -> Act:

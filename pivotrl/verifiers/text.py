@@ -14,8 +14,9 @@ user's that the reference repeats and the action does not; courtesies, added or 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence, Set
-from itertools import combinations, permutations, product
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
+from itertools import combinations, pairwise, permutations, product
 
 from pivotrl.types import JSON
 from pivotrl.verifiers import comparison, english
@@ -43,6 +44,8 @@ FEW_WORDS, MAX_STEPS = 12, 300
 """As many words, if the same, are a copy in another order; more steps are not compared."""
 ROOT = 5
 """Letters that words of one root begin with: `weigh` and `weight`."""
+NEAR = 4
+"""Tokens between a value and what it is a value of."""
 MAX_PLACES = 4
 """Words beside one word that may have changed places."""
 MIN_POINT, MIN_KEPT = 2, 0.3
@@ -74,7 +77,7 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
         return MATCH
     similarity = _similarity(wanted, got)
     shared = {f for f in wanted.facts & got.facts if f[0] != "name"}
-    category, details = contradiction(wanted, got, context)
+    found = contradiction(wanted, got, context)
     least = MIN_SIMILARITY_WITH_FACTS if shared else MIN_SIMILARITY
     if wanted.wants and wanted.wants == got.wants:
         least = MIN_SIMILARITY_OF_QUESTIONS
@@ -83,17 +86,18 @@ def compare_texts(reference: str, given: str, context: Context = NO_CONTEXT) -> 
         if any(kind & wanted.mentions and kind & got.mentions for kind in english.COURTESIES):
             least = 0.0
     foreign = wanted.words and got.words and not wanted.words & got.mentions
-    if similarity < least or foreign or (category == ACCEPTED and _is_altered(wanted, got)):
+    is_unsure = found == MATCH or (found.is_unsure and similarity > 0)
+    if similarity < least or foreign or (found == MATCH and _is_altered(wanted, got)):
         return Comparison(
             category="off_topic",
             closeness=0.5 * similarity,
             details={"similarity": round(similarity, 3)},
-            is_unsure=category == ACCEPTED,
+            is_unsure=is_unsure,
         )
-    if category == ACCEPTED and (left_out := _left_out(reference, wanted, got, context)):
-        category, details = "missing_fact", {"expected": left_out}
-    if category != ACCEPTED:
-        return comparison.rejected(category, 0.5 + 0.4 * similarity, **details)
+    if found == MATCH and (left_out := _left_out(reference, wanted, got, context)):
+        found = _by_words("missing_fact", {"expected": left_out})
+    if found != MATCH:
+        return replace(found, closeness=0.5 + 0.4 * similarity, is_unsure=is_unsure)
     return MATCH
 
 
@@ -103,8 +107,11 @@ def same_text(reference: str, given: str, context: Context = NO_CONTEXT) -> bool
     return found.category == ACCEPTED or (None if found.is_unsure else False)
 
 
-def contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str, dict[str, JSON]]:
-    """Why two texts cannot say the same, with details; ACCEPTED where nothing tells them apart."""
+def contradiction(wanted: Reading, got: Reading, context: Context) -> Comparison:
+    """Why two texts cannot say the same; MATCH where nothing tells them apart.
+
+    Unsure where only words do, and nothing that is invented.
+    """
     missing = [f for f in sorted(wanted.facts) if not states(got, f)]
     extra = [f for f in sorted(got.facts) if not states(wanted, f)]
     if missing or extra:
@@ -122,33 +129,49 @@ def contradiction(wanted: Reading, got: Reading, context: Context) -> tuple[str,
             missing = [f for f in missing if f[0] != "name" or not any(states(k, f) for k in told)]
         kinds = {kind for kind, _ in missing}
         if wrong := invented or [f for f in extra if f[0] in kinds]:
-            return "wrong_fact", {"given": _shown(wrong), "expected": _shown(missing)}
+            return Comparison(
+                category="wrong_fact",
+                details={"given": _shown(wrong), "expected": _shown(missing)},
+            )
         if missing:
-            return "missing_fact", {"expected": _shown(missing)}
+            return _by_words("missing_fact", {"expected": _shown(missing)})
     if english.measured_otherwise(wanted.folded, got.folded):
-        return "wrong_fact", {"given": "another unit"}
+        return _by_words("wrong_fact", {"given": "another unit"})
     lost, came = wanted.starters - got.mentions, got.starters - wanted.mentions
     if lost and came:
-        return "wrong_fact", {"given": min(came), "expected": min(lost)}
+        return _by_words("wrong_fact", {"given": min(came), "expected": min(lost)})
     for before, after in wanted.choices:
         if before and after and not (before & got.mentions and after & got.mentions):
-            return "missing_fact", {"expected": f"{min(before)} or {min(after)}"}
+            return _by_words("missing_fact", {"expected": f"{min(before)} or {min(after)}"})
     if thing := exchanged(wanted, got):
-        return "wrong_fact", {"given": comparison.excerpt(thing)}
+        return _by_words("wrong_fact", {"given": comparison.excerpt(thing)})
     wanted_verbs, got_verbs = wanted.words & english.ACTS, got.words & english.ACTS
     if wanted_verbs - got_verbs and got_verbs - wanted_verbs:
-        return "wrong_fact", {"expected": sorted(wanted_verbs)[:5], "given": sorted(got_verbs)[:5]}
+        return _by_words(
+            "wrong_fact", {"expected": sorted(wanted_verbs)[:5], "given": sorted(got_verbs)[:5]}
+        )
     if of := denied(wanted, got):
-        return "negation", {"of": of}
+        return _by_words("negation", {"of": of})
     if swapped := exchanged_words(wanted.mentions, got.mentions) or _opposed(wanted, got):
-        return "negation", {"expected": swapped[0], "given": swapped[1]}
+        return _by_words("negation", {"expected": swapped[0], "given": swapped[1]})
     if wanted.asks != got.asks and not _bid(wanted, got):
-        return "question_mismatch", {"expected": wanted.asks, "given": got.asks}
-    return ACCEPTED, {}
+        return _by_words("question_mismatch", {"expected": wanted.asks, "given": got.asks})
+    return MATCH
+
+
+def _by_words(category: str, details: Mapping[str, JSON]) -> Comparison:
+    return Comparison(category=category, details=details, is_unsure=True)
 
 
 def _left_out(reference: str, wanted: Reading, got: Reading, context: Context) -> str:
-    """What an answer is about and the other has no word of: why it refuses, what "Yes, …" says."""
+    """What an answer is about and the other has no word of: why it refuses, what "Yes, …" says,
+    one of two things that it asks for.
+    """
+    parts = english.QUESTIONS.split(wanted.folded) if wanted.asks else []
+    for part in parts[1:] if len(parts) > 2 else ():
+        own = read(part).words - wanted.polarity.scope
+        if own and not own & got.mentions and got.folded.count("?") < len(parts) - 1:
+            return ", ".join(sorted(own)[:5])
     why = BECAUSE.search(reference) if wanted.polarity.denies else None
     if not why and (not wanted.folded.startswith("yes") or english.AFFIRMS.match(got.folded)):
         return ""
@@ -266,7 +289,23 @@ def exchanged(wanted: Reading, got: Reading) -> str:
     for act, done in wanted.acts:
         if (act, not done) in got.acts and not {(act, done)} & got.acts:
             return f"{act}: {'not yet' if done else 'done'}"
-    return _moved(wanted, got) or _swapped(wanted, got)
+    return _moved(wanted, got) or _swapped(wanted, got) or _crossed(wanted, got)
+
+
+def _crossed(wanted: Reading, got: Reading) -> str:
+    """Two values, each of which now stands behind what the other stood behind."""
+    shared = [fact for fact in wanted.facts & got.facts if fact[1] in wanted.places]
+    shared = sorted(fact for fact in shared if fact[1] in got.places)[:MAX_OWNED]
+    before: list[dict[tuple[str, str], tuple[str, str]]] = []
+    for places in (wanted.places, got.places):
+        order = sorted(shared, key=lambda fact: places[fact[1]])
+        near = [(a, b) for a, b in pairwise(order) if places[b[1]] - places[a[1]] <= NEAR]
+        before.append({b: a for a, b in near if a[0] != b[0]})
+    were, are = before
+    for one, other in combinations(sorted(were.keys() & are.keys()), 2):
+        if were[one] != were[other] and (were[one], were[other]) == (are[other], are[one]):
+            return f"{one[1]} for {other[1]}"
+    return ""
 
 
 def _is_altered(wanted: Reading, got: Reading) -> bool:

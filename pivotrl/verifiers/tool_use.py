@@ -59,15 +59,15 @@ def _prepare(candidate: Candidate) -> _Prepared:
     references = (candidate.demonstration, *candidate.accepted_actions)
     for reference in references:
         _require_judgeable(reference, tools)
+    return _Prepared(references=references, tools=tools, context=context_of(candidate))
+
+
+def context_of(candidate: Candidate) -> Context:
     seen = candidate.messages
     made = (excerpt(call.arguments) for m in seen for call in m.tool_calls)
-    return _Prepared(
-        references=references,
-        tools=tools,
-        context=Context(
-            state=(*(m.content for m in seen if m.content), *made),
-            told=tuple(m.content for m in seen if m.role in (Role.USER, Role.ASSISTANT)),
-        ),
+    return Context(
+        state=(*(m.content for m in seen if m.content), *made),
+        told=tuple(m.content for m in seen if m.role in (Role.USER, Role.ASSISTANT)),
     )
 
 
