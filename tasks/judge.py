@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def judge_budget(config: Config) -> Budget | None:
-    """What the run's shards and rounds share; None if no judge is configured.
+    """What the shards of a run's profiles share; None if no judge is configured.
 
     Raises ConfigError, before anything is sampled, where one is and cannot be asked.
     """
@@ -44,11 +44,14 @@ def judge_of(config: Config) -> Judge:
 
     settings = config.judge
     assert settings.url and settings.model
+    key = os.environ.get(settings.api_key_env) if settings.api_key_env else "none"
+    if not key:
+        raise ConfigError(f"judge.api_key_env = {settings.api_key_env!r}: not set on this machine")
     return Judge(
         url=settings.url,
         model=settings.model,
         # The client would take OPENAI_API_KEY for None, and send it to whatever this url is.
-        api_key=os.environ[settings.api_key_env] if settings.api_key_env else "none",
+        api_key=key,
         concurrency=settings.concurrency,
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pivotrl.config import Config
-from pivotrl.types import JSON, Candidate, Engine, Sample, Split, Verdict, digest
+from pivotrl.types import JSON, Candidate, Engine, PivotRLError, Sample, Split, Verdict, digest
 from pivotrl.verifiers import verifier_for
 from tasks.judge import judge_of
 from tasks.policy import context_of, make_engine, training_engine
@@ -76,23 +76,26 @@ def grpo_round_of(work: Work, device: str, on_step: Callable[[], None]) -> Round
         engine=engine,
         pivots=pivots((c for c in everyone if c.id in kept), PIVOTS),
         validation=pivots(held_out, "validation candidates"),
-        draw=single_turns(reward, settings, _judge(config, work, chat, known)),
+        draw=single_turns(reward, settings, judge_of_round(config, work, chat, known)),
         settings=settings,
         workdir=work.folder / "round",
         on_step=lambda record: on_step() if record.step else None,
     )
 
 
-def _judge(
+def judge_of_round(
     config: Config, work: Work, chat: ChatFormat, known: Mapping[str, Candidate]
 ) -> Judge | None:
-    """Who decides what rules cannot tell, with its own budget for the round."""
+    """Who decides what rules cannot tell, with its own budget for the round.
+
+    An action that it did not answer for is no reason to go on: of the wrong ones most are asked.
+    """
     if config.judge.url is None:
         return None
     from pivotrl.judging import Budget, decided
     from pivotrl.training import ranks
 
-    asked, budget = judge_of(config), Budget(config.judge.budget // ranks.count())
+    asked, budget = judge_of(config), Budget(max(1, config.judge.budget // ranks.count()))
 
     def verdicts(acts: Sequence[tuple[str, Sample]]) -> list[Verdict]:
         actions = [
@@ -105,7 +108,14 @@ def _judge(
             budget=budget,
             on_progress=lambda _done: None,
         )
-        return decided(actions, answers, asked.version)
+        found = decided(actions, answers, asked.version)
+        if any(verdict.category in ("over_budget", "judge_failed") for verdict in found):
+            raise PivotRLError(
+                f"judge.url = {config.judge.url}: not all that this round asked was answered; "
+                f"raise judge.budget = {config.judge.budget:,}, or see that it serves, and run "
+                "again: the round goes on from its checkpoint, and what was answered is kept"
+            )
+        return found
 
     return verdicts
 

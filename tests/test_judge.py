@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,6 +45,7 @@ from tasks.extract import extract
 from tasks.ingest import ingest
 from tasks.judge import judge, judge_budget
 from tasks.merge import merge
+from tasks.round import judge_of_round
 from tasks.sample import Pool
 from tasks.select import select
 from tasks.session import Session, running
@@ -490,3 +492,25 @@ def test_from_undecided_verdicts_to_pivots(
         )
         rounds.profile(pool, given_)
         assert [record.stage for record in session.records] == stages
+
+
+def test_training_ends_where_the_judge_does_not_answer(tmp_path: Path, endpoint: Endpoint) -> None:
+    """Of the wrong actions most are asked: without them a mean would say too much."""
+    made = [f"judge.url={endpoint.url}", "judge.model=m", "judge.concurrency=1"]
+    said = ("The red one.", WRONG, "The red one.")
+    acts: Any = [("c", SimpleNamespace(text=text, finish_reason="stop")) for text in said]
+
+    def asked(*more: str) -> Any:
+        config = load_config(ROOT / "configs/mini.toml", [*made, *more])
+        chat: Any = SimpleNamespace(parse=parse)
+        work: Any = SimpleNamespace(home=tmp_path)
+        judge = judge_of_round(config, work, chat, {"c": candidate()})
+        assert judge is not None
+        return judge(acts)
+
+    with pytest.raises(PivotRLError, match=r"judge\.budget = 3"):
+        asked("judge.budget=3")
+    assert [verdict.reward for verdict in asked()] == [1.0, 0.0, 1.0]
+    assert len(endpoint.bodies) == 4  # what was answered is kept
+    with pytest.raises(ConfigError, match=r"judge\.api_key_env"):
+        asked("judge.api_key_env=NO_SUCH_KEY")

@@ -30,6 +30,97 @@ def candidate(command: str) -> Candidate:
     return Candidate(id="c", trajectory=Trajectory(id="t", messages=messages), turn=1)
 
 
+@pytest.mark.parametrize(
+    "look",
+    [
+        *("ls -l", "cat f", "git status -s", "git log --oneline -3", "ps aux | grep x", "df -h"),
+        *("systemctl status nginx | head -5", "sudo cat /etc/x", "sleep 2; ps -p 1 || echo gone"),
+        *("head -n 1 f | cat -A", "grep -rn x .", "find . -name x", "crontab -l", "docker ps"),
+    ],
+)
+def test_an_act_may_look_at_what_it_did(look: str) -> None:
+    action = Action(tool_calls=(call(f"rm a.txt && {look}"),))
+    assert VERIFIER.verify(candidate("rm a.txt"), action).reward == 1.0
+    alone = Action(tool_calls=(call(look),))
+    assert VERIFIER.verify(candidate("rm a.txt"), alone).reward == 0.0
+    assert VERIFIER.verify(candidate(f"rm a.txt && {look}"), action).reward == 1.0
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        *("echo x > b", "echo x >| b", "ls >& b", "ls &>> b", "ls 2> b", "ls <> b", "cd /tmp; ls"),
+        *("diff <(rm b) c", "cat < <(rm b)", 'cat <<< "$(rm b)"', "head -n $(rm b) c", "ls `rm b`"),
+        *("X=$(rm b) ls", "echo ${X:=5}", "PATH=/evil:$PATH ls", "LD_PRELOAD=./evil.so ls"),
+        *("echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT", "cat <<< COMPLETE_TASK_AND_SUBMIT_FINAL"),
+        *("sort -o b b", "sort --compress-program=rm x", "uniq in out", "diff --output=x a b"),
+        *("git log --output=b", "git diff --ext-diff", "git grep -O'rm' x", "git branch -D x"),
+        *("git -c core.pager='rm -rf /' log", "git -c core.fsmonitor='rm x' status"),
+        *(
+            "journalctl --vacuum-size=1M",
+            "journalctl --rotate",
+            "ss -K dst 1.2.3.4",
+            "rg --pre ./e x",
+        ),
+        *("find . -delete", "find . -exec rm {} +", "find / $D", "find / $'-delete'", "xargs rm"),
+        *("tail -f x", "journalctl -f", "docker logs -f c", "kubectl get pods -w", "netstat -c"),
+        *("sleep infinity", "cat", "grep x", "cat /dev/zero", "./evil --version", "hostname x"),
+    ],
+)
+def test_what_changes_something_or_never_ends_is_no_look(more: str) -> None:
+    action = Action(tool_calls=(call(f"rm a.txt && {more}"),))
+    assert VERIFIER.verify(candidate("rm a.txt"), action).reward == 0.0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "made", "reward"),
+    [
+        ("systemctl restart nginx", "sudo systemctl restart nginx", 1.0),
+        ("sudo systemctl restart nginx", "systemctl restart nginx", 0.0),
+        ("cat /root/x", "cat ~/x", 1.0),
+        ("grep -rn '/root' src", "grep -rn ~ src", 0.0),
+        ("echo x > /etc/motd", "echo x | sudo tee /etc/motd", 1.0),
+        ("make install", "sudo make install", 0.0),
+    ],
+)
+def test_who_does_what_only_root_can_is_root(wanted: str, made: str, reward: float) -> None:
+    verdict = VERIFIER.verify(candidate(wanted), Action(tool_calls=(call(made),)))
+    assert verdict.reward == reward
+
+
+def test_an_act_that_failed_for_want_of_rights_makes_nobody_root() -> None:
+    messages = (
+        Message(role=Role.USER, content="Nobody can be logged in as root."),
+        Message(role=Role.ASSISTANT, tool_calls=(call("apt-get install -y nginx"),)),
+        Message(role=Role.TOOL, content="Permission denied. Are you root?"),
+        Message(role=Role.ASSISTANT, tool_calls=(call("sudo apt-get install -y nginx"),)),
+    )
+    of = Candidate(id="c", trajectory=Trajectory(id="t", messages=messages), turn=3)
+    again = Action(tool_calls=(call("apt-get install -y nginx"),))
+    assert VERIFIER.verify(of, again).reward == 0.0
+
+
+@pytest.mark.parametrize(
+    ("other", "reward"),
+    [
+        ("Resolve the login bug.", 0.0),
+        ("fix the login bug", 1.0),
+        ("Fixed a login bug", 1.0),
+        ("Fix the login bug [skip ci]", 0.0),
+        ("fixup! Fix the login bug", 0.0),
+        ("Fix the logout bug", 0.0),
+        ("Fix the login bug, #12", 0.0),
+        ("Do not fix the login bug", 0.0),
+    ],
+)
+def test_a_commit_may_be_described_in_the_same_words_in_another_form(
+    other: str, reward: float
+) -> None:
+    of = candidate("git commit -m 'Fix the login bug'")
+    action = Action(tool_calls=(call(f"git commit -m '{other}'"),))
+    assert VERIFIER.verify(of, action).reward == reward
+
+
 PIECES = st.sampled_from(
     [
         *"abc;|&()<>{}$`'\"\\\n -/=!#*?[]",

@@ -393,6 +393,8 @@ def test_with_a_judge_a_search_in_other_words_is_undecided(query: str, category:
         ("terminal", "sha256sum a.iso", "sha256sum ./a.iso", "accepted"),
         ("terminal", "sha256sum a.iso", "openssl dgst -sha256 a.iso", "another_way"),
         ("terminal", "sha256sum a.iso", "sha256sum b.iso", "different_command"),
+        ("terminal", "rm a.iso", "ls a.iso", "different_command"),
+        ("terminal", "cat a.iso", "cp a.iso b.iso", "different_command"),
         ("software", "sha256sum a.iso", "openssl dgst -sha256 a.iso", "another_way"),
         ("software", "sha256sum a.iso", "sha256sum b.iso", "different_command"),
     ],

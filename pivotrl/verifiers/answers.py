@@ -73,9 +73,9 @@ def same_answer(reference: str, given: str, question: str = "") -> bool:
         return False
     values = {f for f in wanted.facts if f[0] in VALUES}
     told_first = read(said[1]) if said else got
-    others = {f for f in told_first.facts if f[0] in VALUES and not states(wanted, f)}
+    others = {f for f in told_first.facts if f[0] in VALUES and not states(wanted, f, told_first)}
     rivals = others and values and (said or _OR.search(given))
-    if rivals or not all(states(told_first, f) for f in values):
+    if rivals or not all(states(told_first, f, wanted) for f in values):
         return False
     polar = _YES_NO.match(reference)
     if polar:

@@ -295,12 +295,15 @@ def compare_calls(
     def defects(row: int, column: int) -> list[Defect]:
         return compare_call(reference[row], given[column], tools, context)
 
+    def unsure() -> bool:
+        size = len(reference)
+        return (
+            len(matching(size, size, lambda r, g: all(d.is_unsure for d in defects(r, g)))) == size
+        )
+
     owner = matching(len(reference), len(given), lambda r, g: not defects(r, g))
     if len(owner) == len(reference) == len(given):
         return MATCH
-    perhaps = matching(
-        len(reference), len(given), lambda r, g: all(one.is_unsure for one in defects(r, g))
-    )
     made = set(owner.values())
     wanted = [i for i in range(len(reference)) if i not in made]
     got = [i for i in range(len(given)) if i not in owner]
@@ -319,7 +322,7 @@ def compare_calls(
                 expected=least[0].expected,
                 given=least[0].given,
             )
-            return replace(difference, is_unsure=len(perhaps) == len(reference) == len(given))
+            return replace(difference, is_unsure=len(reference) == len(given) and unsure())
     category = "wrong_tool" if wanted and got else "missing_call" if wanted else "surplus_call"
     return comparison.rejected(
         category,

@@ -204,7 +204,7 @@ def bounds_of(sentence: str) -> set[tuple[str, str]]:
 def units_of(text: str) -> set[tuple[str, str]]:
     """(number, stem of what it counts) for "2 GB" and "$5"; what it is for has a slash."""
     found = [(number, "", CURRENCIES[sign]) for sign, number in _MONEY.findall(text)]
-    found += [of for of in _COUNTED.findall(text.lower()) if of[2] not in STOP]
+    found += [of for of in _COUNTED.findall(text.lower()) if of[2] not in STOP | _ORDER]
     return {(n.replace(",", ""), "/" * bool(per) + stem(unit)) for n, per, unit in found}
 
 
@@ -282,6 +282,7 @@ def acts_of(sentence: str) -> set[tuple[str, bool]]:
 _BOUND = _pattern("bound")
 _LIMIT = _pattern("limit")
 _MONEY = re.compile(r"([$€£¥])(\d[\d,]*)")
+_ORDER = {"st", "nd", "rd", "th"}
 _COUNTED = re.compile(r"(?<![\w.,])[$€£¥]?(\d[\d,]*)(?:\.\d+)? ?(per |an? )?([^\W\d_]+)")
 _END = re.compile(r"\b(from|to) (?:the |my |your |our |an? )?([^\W\d_]+)")
 _WHY = re.compile(r"\bwhy (?:are|do|did|would|were|have) you\b")

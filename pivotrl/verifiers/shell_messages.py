@@ -5,15 +5,21 @@ This module must never know how a line is parsed, nor an action.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pivotrl.verifiers.comparison import Context
+from pivotrl.verifiers.comparison import MATCH, Context
+from pivotrl.verifiers.facts import read
 from pivotrl.verifiers.shell_commands import Command, Form
-from pivotrl.verifiers.values import same_scalar
+from pivotrl.verifiers.text import MAX_CHARACTERS, contradiction, unlike
 
 _DESCRIBED = ("git commit", "git tag")
+_FOR_MACHINES = re.compile(
+    r"(?m)^(?:fixup|squash|amend)!|^\w+(?:\([^)\n]{0,80}\))?!:|\[[^]\n]{0,80}\]|#\d+|\$\("
+)
+"""Kinds of commits, breaking ones, what skips a build, issues, and what the shell puts there."""
 
 
 def with_messages_of(wanted: Sequence[Form], given: Sequence[Form], context: Context) -> list[Form]:
@@ -21,11 +27,19 @@ def with_messages_of(wanted: Sequence[Form], given: Sequence[Form], context: Con
     ours, theirs = _messages(wanted), _messages(given)
     pairs = zip(ours, theirs, strict=True) if len(ours) == len(theirs) else ()
     same = {
-        their: our
-        for our, their in pairs
-        if our != their and same_scalar({}, our, their, {}, context, "message")
+        their: our for our, their in pairs if our != their and _describe_one(our, their, context)
     }
     return [_told(form, same) for form in given] if same else [*given]
+
+
+def _describe_one(our: str, their: str, context: Context) -> bool:
+    """Whether two messages have the same words in whatever form, and say the same to machines."""
+    if max(len(our), len(their)) > MAX_CHARACTERS or any(our in said for said in context.state):
+        return False  # as it was dictated
+    if _FOR_MACHINES.findall(our) != _FOR_MACHINES.findall(their):
+        return False
+    one, other = read(our), read(their)
+    return not any(unlike(one, other)) and contradiction(one, other, context) == MATCH
 
 
 def _messages(form: Any) -> list[str]:

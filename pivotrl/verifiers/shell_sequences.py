@@ -13,7 +13,8 @@ from pivotrl.verifiers.comparison import table
 from pivotrl.verifiers.shell_commands import VIEW, Command, Form, named, plain, rewritten
 from pivotrl.verifiers.shell_flags import spec_of
 
-_ACTS = re.compile(table("shell_rewrites")["acts"])
+_TABLE = table("shell_rewrites")
+_ACTS = [re.compile(pattern) for pattern in _TABLE["acts"]]
 _VERSIONS = (((("version", ""),), ()), ((("V", ""),), ()), ((), ("--version",)))
 
 
@@ -81,30 +82,42 @@ def _is(form: Form, kind: str) -> bool:
     return alone and (known or not command.name)
 
 
-def looks(form: Form) -> bool:
-    """Whether it only shows something."""
-    if form[0] in ("literal", "pipe", "not"):
-        return all(map(looks, form[1:]))
+def looks(form: Form, piped: bool = False) -> bool:
+    """Whether it only shows something, and ends; `piped`: what comes before is its input."""
+    if form[0] == "command":
+        return _shows(form[1], piped)
+    if form[0] == "pipe":
+        return looks(form[1]) and all(looks(part, True) for part in form[2:])
     if form[0] == "sequence":
         return all(looks(part) for _, part in form[1:])
-    if form[0] != "command" or dict(form[1].redirects).keys() & {">", ">>"}:
+    return form[0] in ("literal", "not") and all(map(looks, form[1:]))
+
+
+def _shows(command: Command, piped: bool) -> bool:
+    name, goes = command.name.removeprefix("sudo "), dict(command.redirects)
+    if command.assignments or goes.keys() - {"<"}:
         return False
-    command, names = form[1], named("looks")
-    flags = [flag for flag, _ in command.flags]
-    first = {f"{command.name} {word}" for word in (*command.arguments[:1], *flags)}
-    known = names & {command.name, *first} or (command.flags, command.arguments) in _VERSIONS
-    return bool(known) and not _ACTS.search(
-        " ".join((*command.arguments, *map("-".__add__, flags)))
+    has_input = piped or goes or ("r", "") in command.flags
+    if not has_input and len(command.arguments) < _TABLE["waits"].get(name, 0):
+        return False
+    spelled = (f"-{flag} {value}".strip() for flag, value in command.flags)
+    said = " ".join((name, *spelled, *command.arguments, *goes.values()))
+    return bool(named("looks") & _kinds(command)) and not any(a.search(said) for a in _ACTS)
+
+
+def changes(form: Form) -> bool:
+    """Whether it is known to change something."""
+    return any(
+        dict(command.redirects).keys() & {">", ">>"} or named("changes") & _kinds(command)
+        for command in commands_of(form)
     )
 
 
-def programs(form: object) -> frozenset[str]:
-    """The names of all that a form runs, without subcommands."""
-    if isinstance(form, Command):
-        words = [word for word in form.name.split() if word not in ("sudo", "xargs")]
-        return frozenset(words[:1])
-    inner = map(programs, form) if isinstance(form, tuple | list) else ()
-    return frozenset().union(*inner)
+def _kinds(command: Command) -> set[str]:
+    """`x`, and `x y` with its first operand and with each of its flags."""
+    name = re.sub(r"^(?:sudo |xargs )+", "", command.name)
+    words = (*command.arguments[:1], *(flag for flag, _ in command.flags))
+    return {name, *(f"{name} {word}" for word in words)}
 
 
 def without_last_looks(form: Form) -> Form:
@@ -117,6 +130,20 @@ def without_last_looks(form: Form) -> Form:
     if not steps:
         return form
     return steps[0][1] if len(steps) == 1 and steps[0][0] == "and" else ("sequence", *steps)
+
+
+def commands_of(form: object) -> list[Command]:
+    """All that a form runs, in order."""
+    if isinstance(form, Command):
+        return [form]
+    inner = form if isinstance(form, tuple | list) else ()
+    return [command for part in inner for command in commands_of(part)]
+
+
+def programs(form: object) -> set[str]:
+    """The names of all that a form runs, without subcommands."""
+    names = (re.sub(r"^(?:sudo |xargs )+", "", command.name) for command in commands_of(form))
+    return {name.split(" ")[0] for name in names}
 
 
 def _both(one: Form, operator: str, two: Form) -> Form | None:

@@ -19,7 +19,7 @@ from pivotrl.verifiers.comparison import MAX_CALLS, excerpt
 from pivotrl.verifiers.edit_commands import edit_by
 from pivotrl.verifiers.edits import same_edit, same_lines
 from pivotrl.verifiers.file_state import State
-from pivotrl.verifiers.file_steps import END, Step, calls_of, same_path
+from pivotrl.verifiers.file_steps import END, Step, calls_of, is_read, same_path
 from pivotrl.verifiers.finders import command_of, same_search
 from pivotrl.verifiers.layout import language_of
 from pivotrl.verifiers.project_commands import same_tests
@@ -63,7 +63,9 @@ class SoftwareVerifier:
         if verdict is None or verdict.category == "different_command":
             verdict = self._commands.verify(candidate, action)
         if self._ask and verdict.category in _OTHERWISE:
-            return outcome.undecided("another_way", verdict.details)
+            shows = [_only_shows(c, known) for c in (messages[0].tool_calls, calls)]
+            if shows[0] == shows[1]:
+                return outcome.undecided("another_way", verdict.details)
         return verdict
 
 
@@ -106,6 +108,11 @@ def _judged(messages: Sequence[Message], calls: Sequence[ToolCall], state: State
         if wanted and same_work(wanted, done, state, difference):
             return outcome.acceptance({"reference": index})
     return outcome.judge_steps(messages, calls, state.step, difference)
+
+
+def _only_shows(calls: Sequence[ToolCall], state: State) -> bool:
+    steps = outcome.steps_of(calls[:MAX_CALLS], state.step)
+    return steps is not None and all(map(is_read, steps))
 
 
 def _names(message: Message) -> list[str]:

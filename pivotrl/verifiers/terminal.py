@@ -24,11 +24,17 @@ from pivotrl.types import JSON, Action, Candidate, Message, Role, ToolCall, Verd
 from pivotrl.verifiers import outcome
 from pivotrl.verifiers.comparison import excerpt
 from pivotrl.verifiers.execution import equal_outcome
-from pivotrl.verifiers.shell_commands import Form, laid_out
+from pivotrl.verifiers.shell_commands import Command, Form, laid_out
 from pivotrl.verifiers.shell_forms import Unreadable, normal_form
 from pivotrl.verifiers.shell_keys import keys_of, line_of, normal_keys, reader_of
 from pivotrl.verifiers.shell_messages import with_messages_of
-from pivotrl.verifiers.shell_sequences import looks, programs, without_last_looks
+from pivotrl.verifiers.shell_sequences import (
+    changes,
+    commands_of,
+    looks,
+    programs,
+    without_last_looks,
+)
 from pivotrl.verifiers.tool_use import ToolUseVerifier, context_of
 
 SHELL_TOOL = re.compile(outcome.AGENTS["shell"])
@@ -52,8 +58,7 @@ _START_SAID = re.compile(
 )
 """Where a task or a tool says that its shell starts."""
 _HOME_LINE = re.compile(r"(?m)^(?:/root|/home/[a-z_][\w-]*)$|^uid=0\(root\)")
-_ROOTS = re.compile(outcome.AGENTS["roots"])
-_BY_OTHERS = re.compile(r"(?<![\w./-])(?:sudo|su|ssh|docker|podman|kubectl|chroot)(?![\w./-])")
+_ROOTS, _OF_ROOT = map(re.compile, (outcome.AGENTS["roots"], outcome.AGENTS["own_by_root"]))
 _USER_SAID = re.compile(
     r"(?i)\b(?:logged in|(?:session|shell|terminal|container|commands?|you)(?: is| are|'re)?"
     r"(?: (?:start|run|open|execut|work|act)\w*)?) as (?:the )?(?:user )?[`'\"]?(?P<a>root)\b"
@@ -131,7 +136,7 @@ class TerminalVerifier:
                 one, other = _with_whole_ids(reference, given), _with_whole_ids(given, reference)
                 wanted, got = _forms(one, where), _forms(other, where)
                 got = with_messages_of(wanted, got, self._context(candidate))
-                if one.ends == other.ends and _same(wanted, got):
+                if one.ends == other.ends and _same(wanted, got, other.lines):
                     return outcome.acceptance({"reference": index})
         details: dict[str, JSON] = {"expected": _shown(references[0]), "given": _shown(given)}
         if self._execute and candidate.files is not None:
@@ -139,6 +144,8 @@ class TerminalVerifier:
             if isinstance(found, int):
                 return outcome.acceptance({"reference": found, "execution": "same outcome"})
             details["execution"] = found
+            if "proves nothing" not in found:
+                return outcome.rejection("different_command", details)
         if self._ask and acts[0] and _by_others(acts[0], given, where):
             return outcome.undecided("another_way", details)
         return outcome.rejection("different_command", details)
@@ -238,7 +245,9 @@ def _declared(candidate: Candidate, action: Action) -> bool:
 def _where(candidate: Candidate) -> Where:
     messages = candidate.messages
     told = [tool.description for tool in candidate.tools if SHELL_TOOL.fullmatch(tool.name)]
-    home = home_of(messages) or _home_used((*messages, candidate.demonstration))
+    home = home_of(messages)
+    if home is None and _root_acts(messages, candidate.demonstration):
+        home = "/root"
     return Where(directory_of(messages, told), home, reader_of(messages))
 
 
@@ -276,7 +285,7 @@ def directory_of(messages: Sequence[Message], told: Sequence[str] = ()) -> str |
 def home_of(messages: Sequence[Message]) -> str | None:
     """The home directory of the user whom the last prompt shows, or as a tool printed it."""
     _, user = next(_said(messages, ("user",)), (0, None))
-    asked = (m.content[:MAX_TOLD] for m in messages[:2] if m.role in (Role.SYSTEM, Role.USER))
+    asked = (m.content[:MAX_TOLD] for m in messages[:2] if m.role is Role.SYSTEM)
     if user is None and (said := next(filter(None, map(_USER_SAID.search, asked)), None)):
         user = next(filter(None, said.groups()))
     if user is None:
@@ -291,11 +300,25 @@ def home_of(messages: Sequence[Message]) -> str | None:
     return "/root" if user == "root" else f"/home/{user}"
 
 
-def _home_used(messages: Sequence[Message]) -> str | None:
-    """`/root` where an act does by itself what only root can."""
-    acts = (act_of(action_of(m)) for m in messages if m.role is Role.ASSISTANT)
-    lines = (line for act in acts if act for line, _ in act.lines)
-    return "/root" if any(_ROOTS.search(x) and not _BY_OTHERS.search(x) for x in lines) else None
+def _root_acts(messages: Sequence[Message], demonstration: Message) -> bool:
+    """Whether the demonstration does by itself what only root can, where nothing needs sudo."""
+    made = (m for m in (*messages, demonstration) if m.role is Role.ASSISTANT)
+    lines = [line for m in made if (act := act_of(action_of(m))) for line, _ in act.lines]
+    own = act_of(action_of(demonstration))
+    if own is None or any("sudo" in line for line in lines):
+        return False
+    with suppress(Unreadable):
+        return any(_is_of_root(c) for line, _ in own.lines for c in commands_of(normal_form(line)))
+    return False
+
+
+def _is_of_root(command: Command) -> bool:
+    files = [to for how, to in command.redirects if how in (">", ">>")]
+    if command.name not in ("echo", "printf", "grep", "sed", "awk"):  # whose words are no files
+        words = (*command.arguments, *(value for _, value in command.flags))
+        files += [word for word in words if word.startswith("/root")]
+    said = " ".join((command.name, *(f"-{flag}" for flag, _ in command.flags), *command.arguments))
+    return bool(_ROOTS.match(f"{said} ")) or any(map(_OF_ROOT.match, files))
 
 
 def _said(messages: Sequence[Message], groups: Sequence[str]) -> Iterator[tuple[int, str]]:
@@ -321,19 +344,29 @@ def _forms(act: Act, at: Where) -> list[Form]:
     return [laid_out(form) for form in forms]
 
 
-def _same(wanted: list[Form], given: list[Form]) -> bool:
+def _same(wanted: list[Form], given: list[Form], lines: Sequence[tuple[str, str | None]]) -> bool:
     """Whether an act does the same, and at most looks at what it did."""
     if wanted == given:
         return True
+    typed = "\n".join(line for line, _ in lines)
+    stays = len(_MOVES.findall(typed)) <= typed.lstrip().startswith("cd ")
+    if not (wanted and given and stays) or looks(wanted[-1]):
+        return False
     while len(given) > len(wanted) and looks(given[-1]):
         given = given[:-1]
-    return not looks(wanted[-1]) and wanted == [*given[:-1], without_last_looks(given[-1])]
+    return wanted == [*given[:-1], without_last_looks(given[-1])]
 
 
 def _by_others(wanted: Act, given: Act, where: Where) -> bool:
-    """Whether other programs run, of which the rules know too little."""
+    """Whether other programs run, of which the rules know too little, and to no other end."""
     with suppress(Unreadable):
-        return programs(_forms(wanted, where)) != programs(_forms(given, where))
+        one, other = _forms(wanted, where), _forms(given, where)
+        return (
+            wanted.ends == given.ends
+            and programs(one) != programs(other)
+            and not (all(map(looks, one)) and any(map(changes, other)))
+            and not (all(map(looks, other)) and any(map(changes, one)))
+        )
     return False
 
 

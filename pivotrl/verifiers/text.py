@@ -112,8 +112,8 @@ def contradiction(wanted: Reading, got: Reading, context: Context) -> Comparison
 
     Unsure where only words do, and nothing that is invented.
     """
-    missing = [f for f in sorted(wanted.facts) if not states(got, f)]
-    extra = [f for f in sorted(got.facts) if not states(wanted, f)]
+    missing = [f for f in sorted(wanted.facts) if not states(got, f, wanted)]
+    extra = [f for f in sorted(got.facts) if not states(wanted, f, got)]
     if missing or extra:
         missing = [f for f in missing if not _counts(f, got) and not _counts(f, wanted)]
         extra = [f for f in extra if not _counts(f, got) and not _counts(f, wanted)]
@@ -124,9 +124,11 @@ def contradiction(wanted: Reading, got: Reading, context: Context) -> Comparison
         ids = {f for text in (*told, wanted) for f in text.facts if f[0] == "id"}
         if len(ids) == 1:  # the only id that is spoken of can be of no other thing
             extra = [f for f in extra if f not in ids]
-        invented = [f for f in extra if f[0] == "id" or not any(states(k, f) for k in known)]
+        invented = [f for f in extra if f[0] == "id" or not any(states(k, f, got) for k in known)]
         if all(f[0] != "name" for f in extra):
-            missing = [f for f in missing if f[0] != "name" or not any(states(k, f) for k in told)]
+            missing = [
+                f for f in missing if f[0] != "name" or not any(states(k, f, wanted) for k in told)
+            ]
         kinds = {kind for kind, _ in missing}
         if wrong := invented or [f for f in extra if f[0] in kinds]:
             return Comparison(
@@ -170,7 +172,8 @@ def _left_out(reference: str, wanted: Reading, got: Reading, context: Context) -
     parts = english.QUESTIONS.split(wanted.folded) if wanted.asks else []
     for part in parts[1:] if len(parts) > 2 else ():
         own = read(part).words - wanted.polarity.scope
-        if own and not own & got.mentions and got.folded.count("?") < len(parts) - 1:
+        fewer = len(english.QUESTIONS.findall(got.folded)) < len(parts) - 1
+        if own and fewer and not own & got.mentions:
             return ", ".join(sorted(own)[:5])
     why = BECAUSE.search(reference) if wanted.polarity.denies else None
     if not why and (not wanted.folded.startswith("yes") or english.AFFIRMS.match(got.folded)):
@@ -411,8 +414,8 @@ def _totals(wanted: Reading, got: Reading) -> set[tuple[str, str]]:
     return totals
 
 
-def states(reading: Reading, fact: tuple[str, str]) -> bool:
-    """Whether a text states a fact, in whatever form."""
+def states(reading: Reading, fact: tuple[str, str], of: Reading) -> bool:
+    """Whether a text states a fact of another, in whatever form."""
     kind, value = fact
     if fact in reading.facts:
         return True
@@ -425,7 +428,10 @@ def states(reading: Reading, fact: tuple[str, str]) -> bool:
         days = (v[-2:].lstrip("0") for k, v in reading.facts if k == "date")
         if value == "1" and reading.mentions & {"one", "a", "an", "single"}:
             return True
-        return bool({value, english.ORDINALS.get(value)} & reading.mentions) or value in days
+        # "The third order" are not 3 orders.
+        counts = any(number == value for number, _ in of.units)
+        ordinal = None if counts else english.ORDINALS.get(value)
+        return bool({value, ordinal} & reading.mentions) or value in days
     if kind == "quote":
         return value in reading.folded
     if kind == "id" and (parts := parts_of(value)) and reading.mentions.issuperset(parts):
