@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pivotrl.training import Judge, RoundResult, TrainSettings
 
 PIVOTS = "pivots"
+UNANSWERED = ("over_budget", "judge_failed", "judge_refuses", "judge_unreadable")
+MAX_UNANSWERED = 0.25
+"""Of what is undecided in a draw: more, and a mean of the rest says too much."""
 NOT_OF_THE_ROUND = ("validation_pivots", "lora_rank", "lora_alpha")
 
 
@@ -88,7 +91,7 @@ def judge_of_round(
 ) -> Judge | None:
     """Who decides what rules cannot tell, with its own budget for the round.
 
-    An action that it did not answer for is no reason to go on: of the wrong ones most are asked.
+    Where it answers too little the round ends: of the wrong actions most are asked.
     """
     if config.judge.url is None:
         return None
@@ -109,7 +112,8 @@ def judge_of_round(
             on_progress=lambda _done: None,
         )
         found = decided(actions, answers, asked.version)
-        if any(verdict.category in ("over_budget", "judge_failed") for verdict in found):
+        lost = sum(verdict.category in UNANSWERED for verdict in found)
+        if lost > MAX_UNANSWERED * len(found) or any(v.category == "over_budget" for v in found):
             raise PivotRLError(
                 f"judge.url = {config.judge.url}: not all that this round asked was answered; "
                 f"raise judge.budget = {config.judge.budget:,}, or see that it serves, and run "

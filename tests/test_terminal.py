@@ -33,9 +33,9 @@ def candidate(command: str) -> Candidate:
 @pytest.mark.parametrize(
     "look",
     [
-        *("ls -l", "cat f", "git status -s", "git log --oneline -3", "ps aux | grep x", "df -h"),
-        *("systemctl status nginx | head -5", "sudo cat /etc/x", "sleep 2; ps -p 1 || echo gone"),
-        *("head -n 1 f | cat -A", "grep -rn x .", "find . -name x", "crontab -l", "docker ps"),
+        *("ls -l", "cat f", "git status -s", "ps aux | grep x", "df -h", "docker ps -a"),
+        *("systemctl status nginx | head -5", "sudo cat /etc/x", "ps -p 1 || echo gone"),
+        *("head -n 1 f | cat -A", "grep -rn x .", "ls; id deploy", "test -f x && echo ok"),
     ],
 )
 def test_an_act_may_look_at_what_it_did(look: str) -> None:
@@ -65,6 +65,30 @@ def test_an_act_may_look_at_what_it_did(look: str) -> None:
         *("find . -delete", "find . -exec rm {} +", "find / $D", "find / $'-delete'", "xargs rm"),
         *("tail -f x", "journalctl -f", "docker logs -f c", "kubectl get pods -w", "netstat -c"),
         *("sleep infinity", "cat", "grep x", "cat /dev/zero", "./evil --version", "hostname x"),
+        *(
+            "echo . | xargs find . -delete",
+            "ls | xargs uniq",
+            "xargs ls",
+            "sudo sudo find . -delete",
+        ),
+        *(
+            "git grep --open-files-in-pager=rm x",
+            "sort $'-ob' x",
+            "find . '-del''ete'",
+            "crontab l",
+        ),
+        *(
+            "sort -r",
+            "jq -r .",
+            "cat -",
+            "grep x -",
+            "cmp f",
+            "tail --fol x",
+            "lsof +r",
+            "less +F f",
+        ),
+        *("cd; ls", "ls || cd /tmp; ls", "X=1 cd /tmp; ls", "'cd' /tmp; ls", "c\\d /tmp; ls"),
+        *("! cd /tmp; ls", "echo ${x[0]:=5}", "echo -e 'COMPLETE\\x5fTASK'", "uniq *.txt", "ls &"),
     ],
 )
 def test_what_changes_something_or_never_ends_is_no_look(more: str) -> None:
@@ -81,6 +105,11 @@ def test_what_changes_something_or_never_ends_is_no_look(more: str) -> None:
         ("grep -rn '/root' src", "grep -rn ~ src", 0.0),
         ("echo x > /etc/motd", "echo x | sudo tee /etc/motd", 1.0),
         ("make install", "sudo make install", 0.0),
+        ("doas cat /root/x", "cat /root/x", 0.0),
+        ("podman exec c cat /root/x", "sudo podman exec c cat /root/x", 0.0),
+        ("ls -ld /root; rm /root/x", "ls -ld /root; rm ~/x", 1.0),
+        ("ls -ld /root; rm ~/x", "ls -ld /root; rm /root/x", 0.0),
+        ("useradd -D", "sudo useradd -D", 0.0),
     ],
 )
 def test_who_does_what_only_root_can_is_root(wanted: str, made: str, reward: float) -> None:
@@ -109,6 +138,8 @@ def test_an_act_that_failed_for_want_of_rights_makes_nobody_root() -> None:
         ("Fix the login bug [skip ci]", 0.0),
         ("fixup! Fix the login bug", 0.0),
         ("Fix the logout bug", 0.0),
+        ("fix: the login bug", 0.0),
+        ("Fix the $login bug", 0.0),
         ("Fix the login bug, #12", 0.0),
         ("Do not fix the login bug", 0.0),
     ],

@@ -119,7 +119,12 @@ def train_round(
         step = progress.step + 1
         started = time.perf_counter()
         met = [[pivots[i] for i in schedule[step - 1]] for schedule in schedules]
-        groups, drawn = step_groups(engine, met, draw, settings, step)
+        try:
+            groups, drawn = step_groups(engine, met, draw, settings, step)
+        except PivotRLError:
+            if progress.step and ranks.count() == 1:
+                work.save(progress)  # what was learnt is not lost
+            raise
         metrics = group_metrics(drawn[: len(groups)]) | step_metrics(groups, drawn)
         sampled = time.perf_counter()
         if sleep := getattr(engine, "sleep", None):

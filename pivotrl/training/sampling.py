@@ -183,7 +183,13 @@ def _decided(judge: Judge, pivots: Sequence[TrainPivot], acts: list[list[Act]]) 
         for act in row
         if act.verdict.status is VerdictStatus.UNDECIDED
     ]
-    verdicts = iter(judge(undecided))
+    try:
+        found, failed = judge(undecided), None
+    except PivotRLError as error:
+        found, failed = [], str(error)
+    if told := next(filter(None, ranks.gathered(failed)), None):
+        raise PivotRLError(told)  # everywhere: nobody waits for who ends
+    verdicts = iter(found)
     return [
         [
             replace(act, verdict=next(verdicts))

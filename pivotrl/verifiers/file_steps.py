@@ -20,7 +20,6 @@ from pivotrl.verifiers.outcome import AGENTS, first_of
 from pivotrl.verifiers.patches import blocks, hunks
 from pivotrl.verifiers.shell_commands import VIEW, Command, Form
 from pivotrl.verifiers.shell_forms import Unreadable, normal_form
-from pivotrl.verifiers.shell_sequences import looks
 from pivotrl.verifiers.terminal import Act, act_of
 
 MAX_CONTENT = 100_000
@@ -33,6 +32,7 @@ _ENDS_OF = re.compile(r"\s*(\d{1,9})\s*[-:,]\s*(-?\d{1,9})\s*")
 _EXPANDS = re.compile(r"[$`]|\\[$`\\\n]")
 """What a shell changes in a text that is not quoted."""
 _ENDS = re.compile(AGENTS["ends"])
+_ACTS = re.compile(AGENTS["acts"])
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
@@ -217,7 +217,10 @@ def is_read(step: Step) -> bool:
     """Whether it only shows something."""
     if step.parts:
         return all(map(is_read, step.parts))
-    return (step.kind == "command" and looks(step.form)) or step.kind in ("view", "list")
+    command = command_of(step.form) if step.kind == "command" else None
+    reads = command is not None and command.name in AGENTS["reads"] and not command.redirects
+    words = " ".join((*command.arguments, *map(" -".join, command.flags))) if command else ""
+    return (reads and not _ACTS.search(words)) or step.kind in ("view", "list")
 
 
 def is_file_step(step: Step) -> bool:

@@ -186,6 +186,8 @@ class _Reader(Place):
             nodes = [p for p in node.parts if p.kind not in ("pipe", "reservedword")]
             parts = [self.one(p, then) for p, then in zip(nodes, [*nodes[1:], None], strict=True)]
             flat = [q for p in parts if p for q in (p[1:] if p[0] == "pipe" else [p])]
+            if not flat:  # `! cd x`
+                return None
             form = commands.pipeline(flat)
             return ("not", form) if negated else form
         if node.kind == "command":

@@ -17,9 +17,9 @@ from pivotrl.verifiers.text import MAX_CHARACTERS, contradiction, unlike
 
 _DESCRIBED = ("git commit", "git tag")
 _FOR_MACHINES = re.compile(
-    r"(?m)^(?:fixup|squash|amend)!|^\w+(?:\([^)\n]{0,80}\))?!:|\[[^]\n]{0,80}\]|#\d+|\$\("
+    r"(?m)^(?:fixup|squash|amend)!|^\w+(?:\([^)\n]{0,80}\))?!?:(?=\s)|\[[^]\n]{0,80}\]|#\d+"
 )
-"""Kinds of commits, breaking ones, what skips a build, issues, and what the shell puts there."""
+"""Kinds of commits, what skips a build, and issues."""
 
 
 def with_messages_of(wanted: Sequence[Form], given: Sequence[Form], context: Context) -> list[Form]:
@@ -36,7 +36,7 @@ def _describe_one(our: str, their: str, context: Context) -> bool:
     """Whether two messages have the same words in whatever form, and say the same to machines."""
     if max(len(our), len(their)) > MAX_CHARACTERS or any(our in said for said in context.state):
         return False  # as it was dictated
-    if _FOR_MACHINES.findall(our) != _FOR_MACHINES.findall(their):
+    if "$" in our + their or _FOR_MACHINES.findall(our) != _FOR_MACHINES.findall(their):
         return False
     one, other = read(our), read(their)
     return not any(unlike(one, other)) and contradiction(one, other, context) == MATCH

@@ -6,7 +6,7 @@ Nothing is executed. This module must never know how a line is parsed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from pivotrl.verifiers.comparison import table
@@ -14,7 +14,10 @@ from pivotrl.verifiers.shell_commands import VIEW, Command, Form, named, plain, 
 from pivotrl.verifiers.shell_flags import spec_of
 
 _TABLE = table("shell_rewrites")
-_ACTS = [re.compile(pattern) for pattern in _TABLE["acts"]]
+_PLAIN = re.compile(r"(?!/dev/|/proc/)[\w./~][\w./~:@%-]*|\d+-\$")
+"""An operand that the shell leaves as it is."""
+_SPECIAL = re.compile(r"[$`\\<>]|[A-Z]{3}_|^-")
+"""What is no text alone, but run, or what ends an agent's work."""
 _VERSIONS = (((("version", ""),), ()), ((("V", ""),), ()), ((), ("--version",)))
 
 
@@ -82,27 +85,30 @@ def _is(form: Form, kind: str) -> bool:
     return alone and (known or not command.name)
 
 
-def looks(form: Form, piped: bool = False) -> bool:
-    """Whether it only shows something, and ends; `piped`: what comes before is its input."""
+def looks(form: Form, kind: str = "looks") -> bool:
+    """Whether it is known only to show something, and to end; kind `piped`: what comes to it."""
     if form[0] == "command":
-        return _shows(form[1], piped)
+        return _shows(form[1], _TABLE[kind])
     if form[0] == "pipe":
-        return looks(form[1]) and all(looks(part, True) for part in form[2:])
-    if form[0] == "sequence":
-        return all(looks(part) for _, part in form[1:])
-    return form[0] in ("literal", "not") and all(map(looks, form[1:]))
+        return looks(form[1]) and all(looks(part, "piped") for part in form[2:])
+    return form[0] == "sequence" and all(looks(part) for _, part in form[1:])
 
 
-def _shows(command: Command, piped: bool) -> bool:
-    name, goes = command.name.removeprefix("sudo "), dict(command.redirects)
-    if command.assignments or goes.keys() - {"<"}:
+def _shows(command: Command, flags_of: Mapping[str, str]) -> bool:
+    name, words = command.name.removeprefix("sudo "), [*command.arguments]
+    if words and f"{name} {words[0]}" in flags_of:
+        name = f"{name} {words.pop(0)}"
+    if name not in flags_of or command.redirects or command.assignments:
         return False
-    has_input = piped or goes or ("r", "") in command.flags
-    if not has_input and len(command.arguments) < _TABLE["waits"].get(name, 0):
-        return False
-    spelled = (f"-{flag} {value}".strip() for flag, value in command.flags)
-    said = " ".join((name, *spelled, *command.arguments, *goes.values()))
-    return bool(named("looks") & _kinds(command)) and not any(a.search(said) for a in _ACTS)
+    flags = {flag for flag, _ in command.flags}
+    text = words[:1] if name in ("grep", "echo") else []
+    values = [value for _, value in command.flags if value]
+    return (
+        flags <= {*flags_of[name].split()}
+        and all(map(_PLAIN.fullmatch, (*values, *words[len(text) :])))
+        and not any(map(_SPECIAL.search, text))
+        and (flags_of is _TABLE["piped"] or len(words) >= _TABLE["waits"].get(name, 0))
+    )
 
 
 def changes(form: Form) -> bool:

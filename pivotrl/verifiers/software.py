@@ -23,6 +23,7 @@ from pivotrl.verifiers.file_steps import END, Step, calls_of, is_read, same_path
 from pivotrl.verifiers.finders import command_of, same_search
 from pivotrl.verifiers.layout import language_of
 from pivotrl.verifiers.project_commands import same_tests
+from pivotrl.verifiers.shell_sequences import changes
 from pivotrl.verifiers.step_groups import same_work, without_last_reads
 from pivotrl.verifiers.terminal import TerminalVerifier
 from pivotrl.verifiers.text import differs_in_report
@@ -63,8 +64,8 @@ class SoftwareVerifier:
         if verdict is None or verdict.category == "different_command":
             verdict = self._commands.verify(candidate, action)
         if self._ask and verdict.category in _OTHERWISE:
-            shows = [_only_shows(c, known) for c in (messages[0].tool_calls, calls)]
-            if shows[0] == shows[1]:
+            sides = [_kinds(made, known) for made in (messages[0].tool_calls, calls)]
+            if {"shows", "changes"} != {*sides}:
                 return outcome.undecided("another_way", verdict.details)
         return verdict
 
@@ -110,9 +111,12 @@ def _judged(messages: Sequence[Message], calls: Sequence[ToolCall], state: State
     return outcome.judge_steps(messages, calls, state.step, difference)
 
 
-def _only_shows(calls: Sequence[ToolCall], state: State) -> bool:
-    steps = outcome.steps_of(calls[:MAX_CALLS], state.step)
-    return steps is not None and all(map(is_read, steps))
+def _kinds(calls: Sequence[ToolCall], state: State) -> str:
+    """Whether calls only show something, or are known to change something."""
+    steps = outcome.steps_of(calls[:MAX_CALLS], state.step) or []
+    if any(s.kind in ("create", "edit", "finish") or changes(s.form) for s in steps):
+        return "changes"
+    return "shows" if steps and all(map(is_read, steps)) else ""
 
 
 def _names(message: Message) -> list[str]:

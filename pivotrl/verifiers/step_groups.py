@@ -12,7 +12,6 @@ from pivotrl.verifiers.comparison import matching
 from pivotrl.verifiers.edit_commands import edit_by, folded
 from pivotrl.verifiers.file_state import State
 from pivotrl.verifiers.file_steps import MAX_PARTS, Step, by_form, is_file_step, is_read, same_path
-from pivotrl.verifiers.shell_sequences import without_last_looks
 
 
 def same_work(
@@ -41,8 +40,13 @@ def without_last_reads(steps: Sequence[Step]) -> Sequence[Step]:
     *before, last = steps
     if before and is_read(last) and not all(map(is_read, before)):
         return without_last_reads(before)
-    form = without_last_looks(last.form) if last.form else last.form
-    return steps if form == last.form else [*before, by_form(form, last.text)]
+    bare = last.form[1] if last.form[:1] == ("literal",) else last.form
+    if bare[:1] != ("sequence",) or bare[-1][0] == "or" or not is_read(by_form(bare[-1][1], "")):
+        return steps
+    form = bare[1][1] if len(bare) == 3 else bare[:-1]
+    form = form if bare is last.form else ("literal", form)
+    done = by_form(form, last.text)
+    return steps if is_read(done) else without_last_reads([*before, done])
 
 
 def commute(one: Step, other: Step) -> bool:

@@ -58,7 +58,7 @@ _START_SAID = re.compile(
 )
 """Where a task or a tool says that its shell starts."""
 _HOME_LINE = re.compile(r"(?m)^(?:/root|/home/[a-z_][\w-]*)$|^uid=0\(root\)")
-_ROOTS, _OF_ROOT = map(re.compile, (outcome.AGENTS["roots"], outcome.AGENTS["own_by_root"]))
+_ROOTS, _OF_ROOT = map(re.compile, (outcome.AGENTS["roots"], outcome.AGENTS["written_by_root"]))
 _USER_SAID = re.compile(
     r"(?i)\b(?:logged in|(?:session|shell|terminal|container|commands?|you)(?: is| are|'re)?"
     r"(?: (?:start|run|open|execut|work|act)\w*)?) as (?:the )?(?:user )?[`'\"]?(?P<a>root)\b"
@@ -68,6 +68,7 @@ _USER_SAID = re.compile(
 _ASKS_WHO = re.compile(r"(?:^|[;&\n])\s*(?:whoami|id -un)\s*(?:[;&\n]|\Z)")
 _FORGETS, _KEEPS = re.compile(outcome.AGENTS["forgets"]), re.compile(outcome.AGENTS["keeps"])
 _MOVES = re.compile(r"(?:^|[\n;&(])[ \t]*cd[ \t]+([^\s;&|)]+)")
+_MOVES_ON = re.compile(r"(?<![\w./-])['\"\\]{0,3}(?:c['\"\\]{0,3}d|pushd|popd)(?![\w.-])")
 _HAS_IDS = re.compile(r"\s*(?:git|docker|podman) [^|;&\n]*\s*")
 _ID, _WHOLE_ID = re.compile(r"\b[0-9a-f]{7,64}\b"), re.compile(r"\b(?:[0-9a-f]{64}|[0-9a-f]{40})\b")
 MAX_LINES, MAX_ASKED, MAX_TOLD = 64, 20_000, 5_000
@@ -136,7 +137,7 @@ class TerminalVerifier:
                 one, other = _with_whole_ids(reference, given), _with_whole_ids(given, reference)
                 wanted, got = _forms(one, where), _forms(other, where)
                 got = with_messages_of(wanted, got, self._context(candidate))
-                if one.ends == other.ends and _same(wanted, got, other.lines):
+                if one.ends == other.ends and _same(wanted, got, other):
                     return outcome.acceptance({"reference": index})
         details: dict[str, JSON] = {"expected": _shown(references[0]), "given": _shown(given)}
         if self._execute and candidate.files is not None:
@@ -246,7 +247,9 @@ def _where(candidate: Candidate) -> Where:
     messages = candidate.messages
     told = [tool.description for tool in candidate.tools if SHELL_TOOL.fullmatch(tool.name)]
     home = home_of(messages)
-    if home is None and _root_acts(messages, candidate.demonstration):
+    acts = [act_of(action_of(m)) for m in messages if m.role is Role.ASSISTANT]
+    asks = any(re.search("sudo|doas", line) for act in acts if act for line, _ in act.lines)
+    if home is None and not asks and _does_as_root(act_of(action_of(candidate.demonstration))):
         home = "/root"
     return Where(directory_of(messages, told), home, reader_of(messages))
 
@@ -300,23 +303,20 @@ def home_of(messages: Sequence[Message]) -> str | None:
     return "/root" if user == "root" else f"/home/{user}"
 
 
-def _root_acts(messages: Sequence[Message], demonstration: Message) -> bool:
-    """Whether the demonstration does by itself what only root can, where nothing needs sudo."""
-    made = (m for m in (*messages, demonstration) if m.role is Role.ASSISTANT)
-    lines = [line for m in made if (act := act_of(action_of(m))) for line, _ in act.lines]
-    own = act_of(action_of(demonstration))
-    if own is None or any("sudo" in line for line in lines):
-        return False
+def _does_as_root(act: Act | None) -> bool:
+    """Whether it does by itself what only root can."""
     with suppress(Unreadable):
-        return any(_is_of_root(c) for line, _ in own.lines for c in commands_of(normal_form(line)))
+        made = [c for line, _ in act.lines for c in commands_of(normal_form(line))] if act else []
+        others = any(command.name.startswith("sudo ") for command in made)
+        return not others and any(map(_is_of_root, made))
     return False
 
 
 def _is_of_root(command: Command) -> bool:
     files = [to for how, to in command.redirects if how in (">", ">>")]
-    if command.name not in ("echo", "printf", "grep", "sed", "awk"):  # whose words are no files
-        words = (*command.arguments, *(value for _, value in command.flags))
-        files += [word for word in words if word.startswith("/root")]
+    if command.name in ("<view>", "cat", "cp", "mv", "rm", "mkdir", "touch", "chmod", "ssh-keygen"):
+        values = (value for _, value in command.flags)
+        files += [word for word in (*command.arguments, *values) if word.startswith("/root/")]
     said = " ".join((command.name, *(f"-{flag}" for flag, _ in command.flags), *command.arguments))
     return bool(_ROOTS.match(f"{said} ")) or any(map(_OF_ROOT.match, files))
 
@@ -344,13 +344,13 @@ def _forms(act: Act, at: Where) -> list[Form]:
     return [laid_out(form) for form in forms]
 
 
-def _same(wanted: list[Form], given: list[Form], lines: Sequence[tuple[str, str | None]]) -> bool:
-    """Whether an act does the same, and at most looks at what it did."""
+def _same(wanted: list[Form], given: list[Form], act: Act) -> bool:
+    """Whether an act does the same, and at most looks at what it did, where it was done."""
     if wanted == given:
         return True
-    typed = "\n".join(line for line, _ in lines)
-    stays = len(_MOVES.findall(typed)) <= typed.lstrip().startswith("cd ")
-    if not (wanted and given and stays) or looks(wanted[-1]):
+    typed = "\n".join(line for line, _ in act.lines)
+    moves = _MOVES_ON.search(typed, typed.lstrip().startswith("cd ") and typed.index("cd ") + 3)
+    if not wanted or not given or moves or act.keyed or looks(wanted[-1]):
         return False
     while len(given) > len(wanted) and looks(given[-1]):
         given = given[:-1]

@@ -428,9 +428,10 @@ def states(reading: Reading, fact: tuple[str, str], of: Reading) -> bool:
         days = (v[-2:].lstrip("0") for k, v in reading.facts if k == "date")
         if value == "1" and reading.mentions & {"one", "a", "an", "single"}:
             return True
-        # "The third order" are not 3 orders.
-        counts = any(number == value for number, _ in of.units)
-        ordinal = None if counts else english.ORDINALS.get(value)
+        ordinal = english.ORDINALS.get(value)
+        counted = (unit for number, unit in of.units if number == value)
+        if any((ordinal, unit) in reading.neighbours for unit in counted):
+            ordinal = None  # the third order are not 3 orders
         return bool({value, ordinal} & reading.mentions) or value in days
     if kind == "quote":
         return value in reading.folded
