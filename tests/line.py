@@ -39,8 +39,7 @@ def environment(home: Path, server: str | None = None) -> dict[str, str]:
     # Without what importing `flows` in the tests' own process has set.
     own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     api = {"PREFECT_API_URL": server} if server else {}
-    quick = {"PREFECT_WORKER_QUERY_SECONDS": "1"}  # a worker asks for runs every ten by default
-    return own | api | quick | {"PIVOTRL_HOME": str(home), "COLUMNS": "160"}
+    return own | api | {"PIVOTRL_HOME": str(home), "COLUMNS": "160"}
 
 
 def command(*arguments: str) -> list[str]:
