@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pivotrl.types import Action, Candidate, Message, Role, ToolCall, Trajectory, VerdictStatus
+from pivotrl.verifiers.file_steps import by_form, is_read
 from pivotrl.verifiers.shell_flags import Spec, spec_of, tables
 from pivotrl.verifiers.shell_forms import MAX_CHARACTERS, Unreadable, normal_form
 from pivotrl.verifiers.shell_keys import normal_keys, reader_of
@@ -176,6 +177,28 @@ def test_any_line_is_judged_and_equals_itself(wanted: str, given_: str) -> None:
     assert verdict.status in (VerdictStatus.OK, VerdictStatus.UNDECIDED)
     if wanted.strip():
         assert VERIFIER.verify(of, Action(tool_calls=(call(wanted),))).reward == 1.0
+
+
+@pytest.mark.parametrize(
+    ("line", "reads"),
+    [
+        *(
+            (line, True)
+            for line in ("grep x src/text.py", "git diff", "ls output", "find . -name ext")
+        ),
+        *((line, False) for line in ("git log --output=b", "git diff --ext-diff", "echo `rm x`")),
+        *((line, False) for line in ("find . -delete", "git grep -O'rm' x", "grep x f > g")),
+    ],
+)
+def test_a_coding_agents_read_only_shows(line: str, reads: bool) -> None:
+    assert is_read(by_form(normal_form(line), line)) == reads
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("line", ["echo 'a${x'y", "echo a'b${x'c", "sed 's/${a'/b/ f; echo }"])
+def test_an_open_brace_in_a_word_that_is_quoted_in_part_ends(line: str) -> None:
+    assert VERIFIER.verify(candidate("ls"), Action(tool_calls=(call(line),))).reward == 0.0
+    assert VERIFIER.verify(candidate(line), Action(tool_calls=(call(line),))).reward == 1.0
 
 
 @settings(max_examples=200, deadline=None)

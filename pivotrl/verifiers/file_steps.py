@@ -219,8 +219,10 @@ def is_read(step: Step) -> bool:
         return all(map(is_read, step.parts))
     command = command_of(step.form) if step.kind == "command" else None
     reads = command is not None and command.name in AGENTS["reads"] and not command.redirects
-    words = " ".join((*command.arguments, *map(" -".join, command.flags))) if command else ""
-    return (reads and not _ACTS.search(words)) or step.kind in ("view", "list")
+    if reads and command:
+        flags = (f"-{flag} {value}".strip() for flag, value in command.flags)
+        reads = not _ACTS.search(" ".join((*flags, *command.arguments)))
+    return reads or step.kind in ("view", "list")
 
 
 def is_file_step(step: Step) -> bool:

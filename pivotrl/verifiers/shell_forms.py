@@ -88,6 +88,16 @@ def normal_form(line: str, directory: str | None = None, home: str | None = None
     return ("literal", form) if literal else form
 
 
+def _expanded(parser: Any, word: str, start: int) -> Any:
+    if word.startswith("${", start) and "}" not in word[start:]:
+        raise bashlex.errors.ParsingError("no closing brace", word, start)
+    return _EXPAND(parser, word, start)
+
+
+_EXPAND = bashlex.subst._paramexpand
+bashlex.subst._paramexpand = _expanded  # else `'a${x'y` is read again and again, without an end
+
+
 @lru_cache(maxsize=16)  # a verdict asks for one line's in several directories
 def _trees(text: str) -> list[Any] | None:
     """By bash's grammar; None where it cannot be parsed."""

@@ -121,7 +121,7 @@ def changes(form: Form) -> bool:
 
 def _kinds(command: Command) -> set[str]:
     """`x`, and `x y` with its first operand and with each of its flags."""
-    name = re.sub(r"^(?:sudo |xargs )+", "", command.name)
+    name = _program(command)
     words = (*command.arguments[:1], *(flag for flag, _ in command.flags))
     return {name, *(f"{name} {word}" for word in words)}
 
@@ -148,8 +148,12 @@ def commands_of(form: object) -> list[Command]:
 
 def programs(form: object) -> set[str]:
     """The names of all that a form runs, without subcommands."""
-    names = (re.sub(r"^(?:sudo |xargs )+", "", command.name) for command in commands_of(form))
-    return {name.split(" ")[0] for name in names}
+    return {_program(command).split(" ")[0] for command in commands_of(form)}
+
+
+def _program(command: Command) -> str:
+    """The name of what is run for somebody, or for many."""
+    return re.sub(r"^(?:sudo |xargs )+", "", command.name)
 
 
 def _both(one: Form, operator: str, two: Form) -> Form | None:
